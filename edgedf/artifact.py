@@ -1,0 +1,250 @@
+"""The spec inside a model file: writing it, and reading it before anything runs the model.
+
+TFLite: an associated file named :data:`SPEC_FILE` in a zip appended to the flatbuffer, as TFLite
+metadata defines it; ``zipfile`` alone reads it and interpreters ignore it. ONNX: one entry of
+``metadata_props`` with the key :data:`SPEC_KEY`.
+
+Reading needs neither a TFLite runtime nor onnx, so an untrusted file is looked at, size first,
+before a runtime is handed it.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgedf.errors import ArtifactUnreadable, SpecMissing, SpecUnsupported
+from edgedf.spec import ModelSpec
+
+__all__ = [
+    "MAX_MODEL_BYTES",
+    "SPEC_FILE",
+    "SPEC_KEY",
+    "Artifact",
+    "ModelFormat",
+    "embed_onnx",
+    "embed_tflite",
+    "read_artifact",
+    "strip_tflite",
+]
+
+ModelFormat = Literal["tflite", "onnx"]
+
+SPEC_FILE = "edgedf.json"
+SPEC_KEY = "edgedf"
+MAX_MODEL_BYTES = 512 * 1024 * 1024
+MAX_SPEC_BYTES = 1024 * 1024
+
+_OURS = "a .tflite or .onnx file written by edgedf convert"
+_CONVERT = "make one with: edgedf convert"
+_CUT_OFF = "copy or download it again, or convert again"
+# Zip entries carry a date; a fixed one makes equal models equal files.
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A model file that was read and whose spec was checked.
+
+    Args:
+        path: Where it lies.
+        format: ``tflite`` or ``onnx``.
+        model: The whole file.
+        spec: Its spec.
+    """
+
+    path: Path
+    format: ModelFormat
+    model: bytes
+    spec: ModelSpec
+
+
+def read_artifact(path: str | Path) -> Artifact:
+    """Read a model file and the spec inside it.
+
+    Args:
+        path: A ``.tflite`` or ``.onnx`` file; the content decides, not the name.
+
+    Returns:
+        The artifact.
+
+    Raises:
+        ArtifactUnreadable: Not there, too large, cut off, or no model.
+        SpecMissing: A model without an edgedf spec.
+        SpecUnsupported: A spec from a newer edgedf or one that breaks its schema.
+    """
+    path = Path(path)
+    data = _read(path)
+    if data[4:8] == b"TFL3":
+        text = _tflite_spec(data, path)
+        return Artifact(path, "tflite", data, ModelSpec.from_json(text))
+    try:
+        properties = _onnx_properties(data)
+    except ValueError:
+        raise ArtifactUnreadable(
+            f"{path} is no model, or it is cut off.", expected=_OURS, next_step=_CUT_OFF
+        ) from None
+    if SPEC_KEY not in properties:
+        raise _spec_missing(path)
+    return Artifact(path, "onnx", data, ModelSpec.from_json(properties[SPEC_KEY]))
+
+
+def embed_tflite(model: bytes, spec: ModelSpec) -> bytes:
+    """The flatbuffer with the spec in an appended zip; a spec already there is replaced.
+
+    Args:
+        model: A ``.tflite`` file.
+        spec: Spec to embed.
+
+    Returns:
+        The new file, the same bytes for the same arguments.
+    """
+    stream = io.BytesIO(strip_tflite(model))
+    with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(SPEC_FILE, _ZIP_DATE), spec.to_json())
+    return stream.getvalue()
+
+
+def strip_tflite(model: bytes) -> bytes:
+    """The flatbuffer without an appended zip."""
+    if not zipfile.is_zipfile(io.BytesIO(model)):
+        return model
+    with zipfile.ZipFile(io.BytesIO(model)) as archive:
+        first = min((entry.header_offset for entry in archive.infolist()), default=len(model))
+    return model[:first]
+
+
+def embed_onnx(model: bytes, spec: ModelSpec) -> bytes:
+    """The ONNX model with the spec among its ``metadata_props``.
+
+    Args:
+        model: A serialized ``ModelProto``.
+        spec: Spec to embed.
+
+    Returns:
+        The new serialized model; a spec already there is replaced.
+    """
+    import onnx
+
+    proto = onnx.load_model_from_string(model)
+    kept = {entry.key: entry.value for entry in proto.metadata_props if entry.key != SPEC_KEY}
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, {**kept, SPEC_KEY: spec.to_json()})
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise ArtifactUnreadable(f"{path} is a folder.", expected=_OURS, next_step=_CONVERT)
+        size = path.stat().st_size
+        if size > MAX_MODEL_BYTES:
+            raise ArtifactUnreadable(
+                f"{path} has {size / 1e6:.0f} MB.",
+                expected=f"at most {MAX_MODEL_BYTES / 1e6:.0f} MB",
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArtifactUnreadable(
+            f"Cannot read {path}: {error.strerror or error}.",
+            expected=_OURS,
+            next_step=_CONVERT,
+        ) from error
+    if not data:
+        raise ArtifactUnreadable(f"{path} is empty.", expected=_OURS, next_step=_CUT_OFF)
+    return data
+
+
+def _spec_missing(path: Path) -> SpecMissing:
+    return SpecMissing(
+        f"{path} carries no edgedf spec, so its inputs and outputs are unknown.",
+        expected=_OURS,
+        next_step=f"{_CONVERT}; a file that had a spec has lost its end: copy it again",
+    )
+
+
+def _tflite_spec(data: bytes, path: Path) -> bytes:
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise _spec_missing(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            try:
+                entry = archive.getinfo(SPEC_FILE)
+            except KeyError:
+                raise _spec_missing(path) from None
+            if entry.file_size > MAX_SPEC_BYTES:
+                raise SpecUnsupported(
+                    f"The spec in {path} claims {entry.file_size / 1e6:.0f} MB.",
+                    expected=f"at most {MAX_SPEC_BYTES / 1e6:.0f} MB",
+                )
+            return archive.read(entry)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        raise ArtifactUnreadable(
+            f"The metadata of {path} are damaged ({error}).", expected=_OURS, next_step=_CUT_OFF
+        ) from error
+
+
+# ONNX is one protobuf message (onnx.proto, ModelProto). Only its top level is walked here, with
+# every length checked, so that a file cut anywhere is noticed without parsing the graph.
+_METADATA_PROPS, _GRAPH = 14, 7
+
+
+def _onnx_properties(data: bytes) -> dict[str, str]:
+    """``metadata_props`` of a serialized ``ModelProto``; ValueError when it is not one."""
+    properties: dict[str, str] = {}
+    has_graph = False
+    for number, payload in _protobuf_fields(data):
+        if number == _GRAPH:
+            has_graph = True
+        elif number == _METADATA_PROPS and payload is not None:
+            entry = dict(_protobuf_fields(payload))
+            key, value = entry.get(1), entry.get(2)
+            if key is None or value is None:
+                raise ValueError("metadata entry without key or value")
+            if len(value) <= MAX_SPEC_BYTES:
+                properties[bytes(key).decode()] = bytes(value).decode()
+    if not has_graph:
+        raise ValueError("no graph")
+    return properties
+
+
+def _protobuf_fields(data: bytes | memoryview) -> list[tuple[int, memoryview | None]]:
+    """(field number, bytes of a length-delimited field or None) of one message."""
+    view, at = memoryview(data), 0
+    fields: list[tuple[int, memoryview | None]] = []
+    while at < len(view):
+        tag, at = _varint(view, at)
+        number, wire = tag >> 3, tag & 7
+        payload: memoryview | None = None
+        if number == 0:
+            raise ValueError("field number 0")
+        if wire == 0:
+            _, at = _varint(view, at)
+        elif wire == 2:
+            length, at = _varint(view, at)
+            payload = view[at : at + length]
+            at += length
+        elif wire in (1, 5):
+            at += 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"wire type {wire}")
+        if at > len(view):
+            raise ValueError("cut off")
+        fields.append((number, payload))
+    return fields
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(view):
+            raise ValueError("cut off")
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("varint too long")

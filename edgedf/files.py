@@ -1,0 +1,92 @@
+"""Writing results so that they appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgedf.errors import OutputError
+
+__all__ = ["atomic_path", "sha256_of", "write_bytes", "write_text"]
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` and rename it there on success.
+
+    The folder is made when it is missing. When the block raises, the temporary file goes and
+    whatever stood at ``target`` before stays untouched.
+
+    Args:
+        target: Final path of the file.
+
+    Yields:
+        A path in the same folder (so the rename is atomic) with the same suffix.
+
+    Raises:
+        OutputError: The folder cannot be made or written, or the disk is full.
+    """
+    target = Path(target)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError(21, "is a folder")
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent
+        )
+        os.close(handle)
+        temporary = Path(name)
+        # mkstemp makes the file private to the user; results follow the umask like any other.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        yield temporary
+        temporary.replace(target)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write {target}: {error.strerror or error}.",
+            expected="a folder that exists or can be made, with write permission and free space",
+            next_step="choose another output folder or free some space, then run it again",
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: str | Path, data: bytes) -> Path:
+    """Write ``data`` to ``target`` atomically and return the path.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with atomic_path(target) as temporary, temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return Path(target)
+
+
+def write_text(target: str | Path, text: str) -> Path:
+    """Write ``text`` as UTF-8 to ``target`` atomically and return the path.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    return write_bytes(target, text.encode("utf-8"))
+
+
+def sha256_of(data: bytes | Path) -> str:
+    """Hexadecimal SHA-256 of bytes or of a file's content."""
+    if isinstance(data, Path):
+        digest = hashlib.sha256()
+        with data.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+    return hashlib.sha256(data).hexdigest()

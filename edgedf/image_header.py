@@ -1,0 +1,198 @@
+"""Facts read from an image file's header, before any pixel is decoded.
+
+Decoders allocate what the header promises, so size, kind and completeness are checked on the
+bytes first. Only the fields needed for that are read: ITU T.81 (JPEG), the PNG specification
+(third edition), the WebP container specification, and TIFF 6.0 inside EXIF for the orientation.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+from edgedf.errors import ImageUnreadable
+
+__all__ = ["ImageHeader", "read_header"]
+
+Format = Literal["jpeg", "png", "webp"]
+
+_SUPPORTED = "a JPEG, PNG or WebP photograph"
+_CONVERT = "convert it to JPEG, PNG or WebP"
+
+# Start-of-frame markers; C4 (Huffman table), C8 (reserved) and CC (arithmetic) are not frames.
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header says.
+
+    Args:
+        format: ``jpeg``, ``png`` or ``webp``.
+        width: Pixels, as stored (before orientation).
+        height: Pixels, as stored.
+        orientation: EXIF orientation, 1 to 8; 1 where the file has none.
+    """
+
+    format: Format
+    width: int
+    height: int
+    orientation: int = 1
+
+
+def read_header(data: bytes) -> ImageHeader:
+    """Read the header of an encoded image.
+
+    Args:
+        data: The whole file.
+
+    Returns:
+        The header.
+
+    Raises:
+        ImageUnreadable: Empty, not an image, a format that is not decoded here, animated, or cut
+            off before its end.
+    """
+    if not data:
+        raise ImageUnreadable("The image is empty (0 bytes).", expected=_SUPPORTED)
+    try:
+        if data[:3] == b"\xff\xd8\xff":
+            return _jpeg(data)
+        if data[:8] == b"\x89PNG\r\n\x1a\n":
+            return _png(data)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _webp(data)
+    except (struct.error, IndexError):
+        raise _cut_off() from None
+    raise ImageUnreadable(
+        f"This is {_name_of(data)}, which is not decoded here.",
+        expected=_SUPPORTED,
+        next_step=_CONVERT,
+    )
+
+
+def _cut_off() -> ImageUnreadable:
+    return ImageUnreadable(
+        "The image is cut off or damaged: its end is missing.",
+        expected="a complete file",
+        next_step="copy or download it again",
+    )
+
+
+def _animated() -> ImageUnreadable:
+    return ImageUnreadable(
+        "The image is animated.",
+        expected="one still picture",
+        next_step="extract the frame you mean and pass that",
+    )
+
+
+def _name_of(data: bytes) -> str:
+    if data[:4] == b"GIF8":
+        return "a GIF"
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return "a TIFF (or a camera's raw file)"
+    if data[:2] == b"BM":
+        return "a BMP"
+    if data[4:8] == b"ftyp":
+        return "a HEIC, AVIF or video file"
+    if data[:5] == b"%PDF-":
+        return "a PDF"
+    return "no image that edgedf knows"
+
+
+def _jpeg(data: bytes) -> ImageHeader:
+    at, size, orientation = 2, (0, 0), 1
+    while True:
+        if data[at] != 0xFF:
+            raise _cut_off()
+        while data[at] == 0xFF:  # any number of fill bytes may precede a marker
+            at += 1
+        marker = data[at]
+        at += 1
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length follows these
+            continue
+        if marker == 0xD9:
+            raise _cut_off()
+        (length,) = struct.unpack_from(">H", data, at)
+        if length < 2 or at + length > len(data):
+            raise _cut_off()
+        if marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 3)
+            size = (width, height)
+        elif marker == 0xE1 and data[at + 2 : at + 8] == b"Exif\0\0":
+            orientation = _exif_orientation(data[at + 8 : at + length])
+        at += length
+        if marker == 0xDA:  # entropy-coded data up to the end-of-image marker
+            if size == (0, 0) or data.find(b"\xff\xd9", at) < 0:
+                raise _cut_off()
+            return ImageHeader("jpeg", size[0], size[1], orientation)
+
+
+def _png(data: bytes) -> ImageHeader:
+    at, size, orientation = 8, (0, 0), 1
+    while True:
+        length, kind = struct.unpack_from(">I4s", data, at)
+        body = at + 8
+        if body + length + 4 > len(data):
+            raise _cut_off()
+        if kind == b"IHDR":
+            size = struct.unpack_from(">II", data, body)
+        elif kind == b"acTL":
+            raise _animated()
+        elif kind == b"eXIf":
+            orientation = _exif_orientation(data[body : body + length])
+        elif kind == b"IEND":
+            return ImageHeader("png", size[0], size[1], orientation)
+        at = body + length + 4
+
+
+def _webp(data: bytes) -> ImageHeader:
+    (riff_size,) = struct.unpack_from("<I", data, 4)
+    if riff_size + 8 > len(data):
+        raise _cut_off()
+    at, size, orientation = 12, (0, 0), 1
+    while at + 8 <= riff_size + 8:
+        kind, length = struct.unpack_from("<4sI", data, at)
+        body = at + 8
+        if body + length > len(data):
+            raise _cut_off()
+        if kind == b"VP8X":
+            if data[body] & 0x02:
+                raise _animated()
+            size = (
+                int.from_bytes(data[body + 4 : body + 7], "little") + 1,
+                int.from_bytes(data[body + 7 : body + 10], "little") + 1,
+            )
+        elif kind == b"VP8 " and size == (0, 0):
+            width, height = struct.unpack_from("<HH", data, body + 6)
+            size = (width & 0x3FFF, height & 0x3FFF)
+        elif kind == b"VP8L" and size == (0, 0):
+            (bits,) = struct.unpack_from("<I", data, body + 1)
+            size = ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+        elif kind == b"EXIF":
+            payload = data[body : body + length]
+            orientation = _exif_orientation(payload.removeprefix(b"Exif\0\0"))
+        at = body + length + (length & 1)
+    if size == (0, 0):
+        raise _cut_off()
+    return ImageHeader("webp", size[0], size[1], orientation)
+
+
+def _exif_orientation(tiff: bytes) -> int:
+    """Orientation (tag 0x0112) of IFD0; 1 where it is absent or senseless, as viewers do."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
+    try:
+        (offset,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, offset)
+        for entry in range(offset + 2, offset + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(order + "HH", tiff, entry)
+            if tag == 0x0112 and kind == 3:
+                (value,) = struct.unpack_from(order + "H", tiff, entry + 8)
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1

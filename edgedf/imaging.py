@@ -1,0 +1,331 @@
+"""From a path, bytes or an array to the uint8 RGB square that a model takes.
+
+Every step is defined so that another language can repeat it exactly; a model's spec names the
+steps it needs (:data:`STEPS`). Only NumPy and OpenCV are used, OpenCV only to decode.
+
+``exif_orientation``
+    The stored picture is flipped or turned as EXIF orientation 1 to 8 asks.
+``center_square_crop``
+    With short side S, the S x S square that starts at ((width - S) // 2, (height - S) // 2).
+``resize_exact``
+    The S x S square becomes N x N, see :func:`resize_exact`.
+``uint8``
+    RGB, one byte a channel, height x width x channel.
+
+Decoding itself: greyscale is repeated to three channels; 16-bit samples v become
+(v * 255 + 32767) // 65535; alpha is composited over white, (c * a + 255 * (255 - a) + 127) // 255.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Union
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedf.errors import (
+    ConfigError,
+    ImageNotFound,
+    ImageTooLarge,
+    ImageUnreadable,
+)
+from edgedf.image_header import read_header
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_FILE_BYTES",
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "STEPS",
+    "ImageSource",
+    "RGBImage",
+    "center_square_crop",
+    "decode_image",
+    "load_image",
+    "orient",
+    "prepare",
+    "preprocess",
+    "read_image_bytes",
+    "resize_exact",
+]
+
+RGBImage = NDArray[np.uint8]
+ImageSource = Union[str, "os.PathLike[str]", bytes, RGBImage]
+
+STEPS = ("exif_orientation", "center_square_crop", "resize_exact", "uint8")
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_PIXELS = 100_000_000
+MIN_SIDE = 32
+
+
+def read_image_bytes(source: str | os.PathLike[str]) -> bytes:
+    """Read an image file after checking that it is one and not too large.
+
+    Args:
+        source: Path of the file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ImageNotFound: No such file, a folder, or no permission.
+        ImageTooLarge: More than :data:`MAX_FILE_BYTES`.
+    """
+    path = Path(source)
+    try:
+        if path.exists() and not path.is_file():
+            raise ImageNotFound(
+                f"{path} is not a file.",
+                expected="the path of one image",
+                next_step="name a file in it",
+            )
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ImageTooLarge(
+                f"{path} has {size / 1e6:.0f} MB.",
+                expected=f"at most {MAX_FILE_BYTES / 1e6:.0f} MB",
+                next_step="scale it down first",
+            )
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ImageNotFound(
+            f"Cannot read {path}: {reason}.", expected="the path of a readable image"
+        ) from error
+
+
+def decode_image(data: bytes) -> RGBImage:
+    """Decode an image file's bytes, upright.
+
+    Args:
+        data: A whole JPEG, PNG or WebP file.
+
+    Returns:
+        uint8 RGB, (height, width, 3), after the ``exif_orientation`` step.
+
+    Raises:
+        ImageTooLarge: More than :data:`MAX_FILE_BYTES` or :data:`MAX_PIXELS`; nothing was decoded.
+        ImageUnreadable: Not such a file, cut off, animated, or smaller than :data:`MIN_SIDE`.
+    """
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageTooLarge(
+            f"The image has {len(data) / 1e6:.0f} MB.",
+            expected=f"at most {MAX_FILE_BYTES / 1e6:.0f} MB",
+            next_step="scale it down first",
+        )
+    header = read_header(data)
+    if header.width * header.height > MAX_PIXELS:
+        raise ImageTooLarge(
+            f"The image claims {header.width} x {header.height} pixels.",
+            expected=f"at most {MAX_PIXELS / 1e6:.0f} million pixels",
+            next_step="scale it down first",
+        )
+    _check_side(header.height, header.width)
+    try:
+        # UNCHANGED keeps 16 bits and alpha and leaves the orientation to us, in every version.
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+        raise ImageUnreadable(
+            f"The {header.format.upper()} data are damaged and cannot be decoded.",
+            expected="a complete, valid file",
+            next_step="copy or download it again",
+        )
+    return orient(_to_rgb(pixels), header.orientation)
+
+
+def load_image(source: ImageSource) -> RGBImage:
+    """Path, bytes or array → upright uint8 RGB.
+
+    Args:
+        source: A path, the bytes of an image file, or a uint8 RGB array (height, width, 3).
+
+    Returns:
+        uint8 RGB, (height, width, 3).
+
+    Raises:
+        ImageNotFound: No readable file at the path.
+        ImageTooLarge: Beyond the guards.
+        ImageUnreadable: Not an image that is decoded here, or an array of another shape or type.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+            raise ImageUnreadable(
+                f"The array is {source.dtype} of shape {source.shape}.",
+                expected="uint8 RGB of shape (height, width, 3)",
+                next_step="convert it, or pass the path of the file",
+            )
+        _check_side(*source.shape[:2])
+        return source
+    if isinstance(source, bytes):
+        return decode_image(source)
+    return decode_image(read_image_bytes(source))
+
+
+def orient(image: RGBImage, orientation: int) -> RGBImage:
+    """Turn a picture as stored into the picture as meant.
+
+    Args:
+        image: uint8, (height, width, channels).
+        orientation: EXIF orientation, 1 to 8 (CIPA DC-008, tag 0x0112).
+
+    Returns:
+        The upright picture, contiguous.
+
+    Raises:
+        ConfigError: Orientation outside 1 to 8.
+    """
+    if not 1 <= orientation <= 8:
+        raise ConfigError(f"EXIF orientation {orientation} does not exist.", expected="1 to 8")
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    # What remains after the transposition: which axes run backwards.
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def center_square_crop(image: RGBImage) -> RGBImage:
+    """Largest centred square: side S = min(height, width), offsets (side - S) // 2.
+
+    Args:
+        image: (height, width, channels).
+
+    Returns:
+        A view, (S, S, channels).
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def resize_exact(image: RGBImage, size: int) -> RGBImage:
+    """Resize a square to ``size`` x ``size``, defined to the last bit.
+
+    Both kernels are separable with integer weights, so the sum below is an integer whatever the
+    order of additions, and every language and processor gets the same bytes. With side S and
+    size N, and per axis for output index i:
+
+    * S >= N (area average): source pixel s has weight
+      ``max(0, min((i + 1) * S, (s + 1) * N) - max(i * S, s * N))``; the weights sum to D = S.
+    * S < N (bilinear, half-pixel centres): with ``t = (2 * i + 1) * S - N``, ``a = floor(t / 2N)``
+      and ``f = t - 2N * a``, source pixel a has weight 2N - f and pixel a + 1 weight f, both
+      indices clamped to [0, S - 1]; D = 2N.
+
+    The output is ``floor((2 * sum + D * D) / (2 * D * D))``: round half up.
+
+    Args:
+        image: uint8, (S, S, channels).
+        size: N, at least 1.
+
+    Returns:
+        uint8, (N, N, channels).
+
+    Raises:
+        ConfigError: The image is not square or ``size`` is below 1.
+    """
+    if image.ndim != 3 or image.shape[0] != image.shape[1]:
+        raise ConfigError(
+            f"resize_exact got shape {image.shape}.",
+            expected="a square image",
+            next_step="crop it first (center_square_crop)",
+        )
+    if size < 1:
+        raise ConfigError(f"Cannot resize to {size}.", expected="a size of at least 1")
+    side, channels = image.shape[0], image.shape[2]
+    if side == size:
+        return np.ascontiguousarray(image)
+    weights = _axis_weights(side, size)
+    denominator = side if side >= size else 2 * size
+
+    # Floating point holds these integers exactly (float32 below 2**24: 255 * 65793), so the
+    # matrix products are exact in any order. Rows go band by band to keep memory low.
+    rows = np.empty((size, side * channels), np.float32)
+    for index in range(size):
+        used = np.flatnonzero(weights[index])
+        first, last = int(used[0]), int(used[-1]) + 1
+        band = image[first:last].reshape(last - first, side * channels).astype(np.float32)
+        rows[index] = weights[index, first:last].astype(np.float32) @ band
+    columns = rows.reshape(size, side, channels).transpose(0, 2, 1).astype(np.float64)
+    sums = (columns @ weights.T.astype(np.float64)).astype(np.int64)
+    area = denominator * denominator
+    result = (2 * sums + area) // (2 * area)
+    return np.ascontiguousarray(result.transpose(0, 2, 1).astype(np.uint8))
+
+
+def prepare(image: RGBImage, size: int) -> RGBImage:
+    """Upright RGB → model input: ``center_square_crop`` then ``resize_exact``.
+
+    Args:
+        image: uint8 RGB, (height, width, 3).
+        size: Side of the model's input in pixels.
+
+    Returns:
+        uint8 RGB, (size, size, 3).
+    """
+    return resize_exact(center_square_crop(image), size)
+
+
+def preprocess(source: ImageSource, size: int) -> RGBImage:
+    """All of :data:`STEPS`: path, bytes or array → uint8 RGB, (size, size, 3).
+
+    Raises:
+        ImageError: As :func:`load_image`.
+    """
+    return prepare(load_image(source), size)
+
+
+def _check_side(height: int, width: int) -> None:
+    if min(height, width) < MIN_SIDE:
+        raise ImageUnreadable(
+            f"The image has {width} x {height} pixels, too few to judge.",
+            expected=f"at least {MIN_SIDE} pixels on each side",
+        )
+
+
+def _to_rgb(pixels: NDArray[np.generic]) -> RGBImage:
+    """OpenCV's grey, BGR or BGRA of 8 or 16 bits → uint8 RGB, as the module's head defines."""
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    elif pixels.dtype != np.uint8:
+        raise ImageUnreadable(
+            f"The image has samples of type {pixels.dtype}.", expected="8 or 16 bits a sample"
+        )
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, np.newaxis]
+    channels = pixels.shape[2]
+    color = pixels[:, :, :1] if channels <= 2 else pixels[:, :, 2::-1]
+    if channels in (2, 4):
+        alpha = pixels[:, :, -1:].astype(np.uint32)
+        over_white = color.astype(np.uint32) * alpha + 255 * (255 - alpha)
+        color = ((over_white + 127) // 255).astype(np.uint8)
+    if color.shape[2] == 1:
+        color = np.repeat(color, 3, axis=2)
+    return np.ascontiguousarray(color, dtype=np.uint8)
+
+
+def _axis_weights(side: int, size: int) -> NDArray[np.int64]:
+    """Integer weights of one axis, (size, side); see :func:`resize_exact`."""
+    out = np.arange(size, dtype=np.int64)[:, np.newaxis]
+    if side >= size:
+        source = np.arange(side, dtype=np.int64)[np.newaxis, :]
+        high = np.minimum((out + 1) * side, (source + 1) * size)
+        low = np.maximum(out * side, source * size)
+        return np.maximum(0, high - low)
+    position = (2 * out[:, 0] + 1) * side - size
+    first = position // (2 * size)
+    fraction = position - 2 * size * first
+    weights = np.zeros((size, side), np.int64)
+    index = out[:, 0]
+    np.add.at(weights, (index, np.clip(first, 0, side - 1)), 2 * size - fraction)
+    np.add.at(weights, (index, np.clip(first + 1, 0, side - 1)), fraction)
+    return weights

@@ -1,0 +1,339 @@
+"""The spec that every exported model carries: all that is needed to run it.
+
+A spec is JSON with a ``schema_version``. Readers accept their own version; a file from a newer
+edgedf is refused rather than guessed at. :func:`spec_schema` gives the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from edgedf import typed_json
+from edgedf.errors import ConfigError, SpecMismatch, SpecUnsupported
+from edgedf.result import Threshold
+
+__all__ = [
+    "PRECISIONS",
+    "SCHEMA_VERSION",
+    "Accuracy",
+    "Calibration",
+    "InputSpec",
+    "ModelSpec",
+    "OutputSpec",
+    "Precision",
+    "PreprocessStep",
+    "TensorInfo",
+    "Training",
+    "check_tensors",
+    "spec_schema",
+]
+
+SCHEMA_VERSION = 1
+
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+StepName = Literal["exif_orientation", "center_square_crop", "resize_exact", "uint8"]
+
+
+@dataclass(frozen=True)
+class PreprocessStep:
+    """One named step, defined in :mod:`edgedf.imaging`.
+
+    Args:
+        step: Name of the step.
+        size: Side in pixels, for ``resize_exact`` only.
+    """
+
+    step: StepName
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The one input tensor.
+
+    Args:
+        name: Tensor name.
+        height: Pixels.
+        width: Pixels.
+        layout: Always ``NHWC`` with N = 1.
+        channels: Always ``RGB``.
+        dtype: Always ``uint8``.
+        scale: Quantization scale of the bytes as the first convolution sees them (real = scale *
+            (byte - zero_point)); 1.0 as the normalisation is folded into that convolution.
+        zero_point: See ``scale``.
+        mean: Per channel, in grey levels: what the first layer subtracts (already folded in).
+        std: Per channel, in grey levels: what the first layer divides by (already folded in).
+    """
+
+    name: str
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    layout: Literal["NHWC"] = "NHWC"
+    channels: Literal["RGB"] = "RGB"
+    dtype: Literal["uint8"] = "uint8"
+    scale: float = 1.0
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One output tensor.
+
+    Args:
+        name: ``fake_logit`` or ``defocus_map``.
+        shape: Tensor shape, NHWC for the map.
+        meaning: In a sentence.
+        units: ``logit`` or ``px``.
+        minimum: Lower bound of the value; None when unbounded.
+        maximum: Upper bound; None when unbounded.
+        stride: Input pixels per map pixel; None for the logit.
+        dtype: Type at the boundary, after dequantization.
+        scale: Scale of the quantized tensor behind the boundary; None for float models.
+        zero_point: Its zero point; None for float models.
+    """
+
+    name: Literal["fake_logit", "defocus_map"]
+    shape: tuple[int, ...]
+    meaning: str
+    units: Literal["logit", "px"]
+    minimum: float | None = None
+    maximum: float | None = None
+    stride: int | None = None
+    dtype: Literal["float32"] = "float32"
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where the weights come from.
+
+    Args:
+        data: Names of the training sets.
+        data_sha256: SHA-256 of the data manifest.
+        steps: Optimiser steps.
+    """
+
+    data: str
+    data_sha256: str
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One measured figure of the float model with its interval.
+
+    Args:
+        dataset: Name and split.
+        metric: Such as ``AUC``.
+        value: The figure.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        n: Number of images.
+        model: Which model was measured, such as ``fp32``.
+    """
+
+    dataset: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    model: str = "fp32"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the activation ranges were found.
+
+    Args:
+        method: ``minmax``.
+        samples: Number of images.
+        images_sha256: SHA-256 over the sorted SHA-256 values of the images used.
+        seed: Seed of the choice.
+    """
+
+    method: Literal["minmax"]
+    samples: int
+    images_sha256: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything a runtime needs to know about a model file.
+
+    Args:
+        name: Model name.
+        version: Model version.
+        created_by: Program and version that wrote the file.
+        licence: Licence of the weights.
+        precision: Of weights and activations.
+        parent_sha256: SHA-256 of the checkpoint's weights this was exported from.
+        input: The input tensor.
+        preprocessing: Steps from a file to the input tensor, in order.
+        outputs: The two outputs.
+        threshold: Where a score turns into a verdict.
+        training: Where the weights come from.
+        accuracy: Measured figures.
+        calibration: For quantized models.
+        tools: Versions of the converters used, by package name.
+        schema_version: Version of this schema.
+
+    Raises:
+        SpecUnsupported: The parts contradict each other.
+    """
+
+    name: str
+    version: str
+    created_by: str
+    licence: str
+    precision: Precision
+    parent_sha256: str
+    input: InputSpec
+    preprocessing: tuple[PreprocessStep, ...]
+    outputs: tuple[OutputSpec, ...]
+    threshold: Threshold
+    training: Training
+    accuracy: tuple[Accuracy, ...] = ()
+    calibration: Calibration | None = None
+    tools: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        names = sorted(output.name for output in self.outputs)
+        if names != ["defocus_map", "fake_logit"]:
+            raise SpecUnsupported(
+                f"The spec lists the outputs {names}.", expected="fake_logit and defocus_map"
+            )
+        logit, dense = self.output("fake_logit"), self.output("defocus_map")
+        if logit.shape != (1, 1) or len(dense.shape) != 4:
+            raise SpecUnsupported(
+                f"The spec gives the shapes {logit.shape} and {dense.shape}.",
+                expected="fake_logit (1, 1) and defocus_map (1, height, width, 1)",
+            )
+        resize = [step.size for step in self.preprocessing if step.step == "resize_exact"]
+        if resize != [self.input.height] or self.input.height != self.input.width:
+            raise SpecUnsupported(
+                f"The spec resizes to {resize} for an input of {self.input.height} x "
+                f"{self.input.width}.",
+                expected="one resize_exact step to the square input's side",
+            )
+
+    def output(self, name: str) -> OutputSpec:
+        """The output with that name.
+
+        Raises:
+            SpecUnsupported: There is none.
+        """
+        for output in self.outputs:
+            if output.name == name:
+                return output
+        raise SpecUnsupported(f"The spec has no output {name!r}.")
+
+    @property
+    def model_id(self) -> str:
+        """Name, version and precision in one line."""
+        return f"{self.name} {self.version} {self.precision}"
+
+    def with_changes(self, **changes: Any) -> ModelSpec:
+        """A copy with some fields changed, checked again."""
+        return replace(self, **changes)
+
+    def to_json(self) -> str:
+        """The spec as JSON text, the same text for the same spec."""
+        return json.dumps(typed_json.encode(self), indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ModelSpec:
+        """Parse and check a spec.
+
+        Raises:
+            SpecUnsupported: Not JSON, another schema version, or a field that breaks the schema.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SpecUnsupported(
+                f"The model's spec is not valid JSON ({error}).",
+                expected="a model that edgedf convert wrote",
+                next_step="convert the model again",
+            ) from error
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if version != SCHEMA_VERSION:
+            newer = isinstance(version, int) and version > SCHEMA_VERSION
+            raise SpecUnsupported(
+                f"The model's spec has schema version {version}.",
+                expected=f"version {SCHEMA_VERSION}",
+                next_step="upgrade edgedf" if newer else "convert the model again",
+            )
+        try:
+            return typed_json.decode(cls, data)
+        except (ValueError, ConfigError, RecursionError) as error:
+            raise SpecUnsupported(
+                f"The model's spec breaks its schema: {error}.",
+                expected=f"schema version {SCHEMA_VERSION}",
+                next_step="convert the model again",
+            ) from error
+
+
+def spec_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of :class:`ModelSpec`."""
+    return typed_json.json_schema(
+        ModelSpec, title="edgedf model spec", identifier=f"edgedf-model-spec-{SCHEMA_VERSION}"
+    )
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor as a runtime reports it.
+
+    Args:
+        name: Tensor name.
+        shape: Its shape.
+        dtype: NumPy name of its type, such as ``uint8``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def check_tensors(
+    spec: ModelSpec, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]
+) -> None:
+    """Compare what a runtime loaded with what the spec says.
+
+    Args:
+        spec: The model's spec.
+        inputs: Tensors the runtime reports.
+        outputs: Likewise.
+
+    Raises:
+        SpecMismatch: A tensor is missing, extra, or of another name, shape or type.
+    """
+    wanted_input = TensorInfo(
+        spec.input.name, (1, spec.input.height, spec.input.width, 3), spec.input.dtype
+    )
+    wanted_outputs = {TensorInfo(o.name, o.shape, o.dtype) for o in spec.outputs}
+    for side, wanted, found in (
+        ("inputs", {wanted_input}, set(inputs)),
+        ("outputs", wanted_outputs, set(outputs)),
+    ):
+        if wanted != found:
+            raise SpecMismatch(
+                f"The model's {side} are {_listed(found)}, its spec says {_listed(wanted)}.",
+                expected="a model whose tensors are those of its spec",
+                next_step="convert the model again; the file may have been edited",
+            )
+
+
+def _listed(tensors: set[TensorInfo]) -> str:
+    ordered = sorted(tensors, key=lambda tensor: tensor.name)
+    return ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in ordered) or "none"

@@ -1,0 +1,1 @@
+"""The shipped student: checkpoint, float exports and model card."""
