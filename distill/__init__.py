@@ -1,0 +1,1 @@
+"""Training: physics defocus maps, data, the student, its losses and its evaluation."""

@@ -1,0 +1,1 @@
+"""Defocus: estimated from one photograph (two profiles) and rendered with exact ground truth."""

@@ -1,0 +1,249 @@
+"""Synthetic depth of field with an exact defocus map.
+
+A sharp photograph and a depth layout are rendered through a thin lens: every depth gets the
+circle of confusion the lens gives it, the picture is split into layers of equal signed circle of
+confusion, each layer is blurred by a uniform disk, and the layers are composited from far to
+near, so that a blurred foreground spills over a sharp background and never the other way round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedf.errors import ConfigError, DataError
+
+__all__ = ["Rendering", "ThinLens", "add_camera_noise", "disk_kernel", "random_depth", "render"]
+
+
+@dataclass(frozen=True)
+class ThinLens:
+    """A thin lens in front of a sensor.
+
+    Args:
+        focal_length_mm: f.
+        f_number: N; the aperture's diameter is f / N.
+        focus_m: Distance of the plane in focus, beyond f.
+        pixel_pitch_um: Distance between pixel centres of the picture rendered.
+
+    Raises:
+        ConfigError: A value that no lens has.
+    """
+
+    focal_length_mm: float
+    f_number: float
+    focus_m: float
+    pixel_pitch_um: float
+
+    def __post_init__(self) -> None:
+        positive = min(self.focal_length_mm, self.f_number, self.pixel_pitch_um) > 0
+        if not positive or self.focus_m * 1000 <= self.focal_length_mm:
+            raise ConfigError(
+                f"No such lens: {self}.",
+                expected="positive values and a focus distance beyond the focal length",
+            )
+
+    def signed_coc_px(self, depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Diameter of the circle of confusion in pixels, negative in front of the focal plane.
+
+        c = A f (d - d_f) / (d (d_f - f)), A = f / N: similar triangles behind a thin lens.
+
+        Args:
+            depth_m: Distance d of the scene from the lens, in metres, > 0.
+        """
+        f, focus = self.focal_length_mm, self.focus_m * 1000
+        depth = np.asarray(depth_m, np.float64) * 1000
+        diameter_mm = (f / self.f_number) * f * (depth - focus) / (depth * (focus - f))
+        return np.asarray(diameter_mm * 1000 / self.pixel_pitch_um)
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """A rendered picture and what was done to it.
+
+    Args:
+        image: uint8 RGB, (height, width, 3).
+        defocus_map: float32, (height, width): standard deviation per axis, in pixels, of the disk
+            that blurred the layer which shows at the pixel (the nearest one with an opacity of at
+            least one half).
+        near_border: bool, (height, width): within the reach of a disk of a layer border, where
+            two blurs mix and no single value is true.
+    """
+
+    image: NDArray[np.uint8]
+    defocus_map: NDArray[np.float32]
+    near_border: NDArray[np.bool_]
+
+
+def disk_kernel(radius: float) -> tuple[NDArray[np.float32], float]:
+    """Uniform disk, anti-aliased by 8 x 8 subsamples a pixel.
+
+    Args:
+        radius: In pixels, >= 0. An ideal disk has the standard deviation radius / 2 per axis.
+
+    Returns:
+        The kernel (odd side, sums to 1) and its own standard deviation per axis in pixels, which
+        differs from the ideal by the pixel grid.
+    """
+    reach = int(np.ceil(radius))
+    side = 2 * reach + 1
+    samples = (np.arange(side * 8) + 0.5) / 8 - side / 2
+    inside = samples[:, np.newaxis] ** 2 + samples[np.newaxis, :] ** 2 <= radius * radius
+    kernel = inside.reshape(side, 8, side, 8).sum(axis=(1, 3)).astype(np.float64)
+    if kernel.sum() == 0:
+        kernel[reach, reach] = 1.0
+    kernel /= kernel.sum()
+    position = np.arange(-reach, reach + 1, dtype=np.float64)
+    sigma = float(np.sqrt((kernel.sum(axis=0) * position**2).sum()))
+    return kernel.astype(np.float32), sigma
+
+
+def render(
+    image: NDArray[np.uint8],
+    depth_m: NDArray[np.floating],
+    lens: ThinLens,
+    *,
+    layers: int = 24,
+    max_sigma: float = 5.0,
+) -> Rendering:
+    """Render a sharp picture through a lens.
+
+    Args:
+        image: uint8 RGB, (height, width, 3), sharp everywhere.
+        depth_m: Metres, (height, width), > 0.
+        lens: The lens.
+        layers: Number of equal steps of signed circle of confusion between its extremes.
+        max_sigma: Blur is clipped here, in pixels.
+
+    Returns:
+        The picture and its exact map.
+
+    Raises:
+        DataError: Shapes differ or a depth is not positive.
+    """
+    if depth_m.shape != image.shape[:2] or not np.all(depth_m > 0):
+        raise DataError(
+            f"Depth {depth_m.shape} does not fit the image {image.shape}.",
+            expected="positive metres for every pixel",
+        )
+    # Signed radius: layers in front of the focal plane must not merge with those behind it.
+    radius = np.clip(lens.signed_coc_px(depth_m) / 2, -2 * max_sigma, 2 * max_sigma)
+    low, high = float(radius.min()), float(radius.max())
+    steps = 1 if high - low < 1e-6 else layers
+    step = (high - low) / steps
+    layer = np.zeros(radius.shape, np.int64)
+    if steps > 1:
+        layer = np.clip(((radius - low) / step).astype(np.int64), 0, steps - 1)
+
+    color = image.astype(np.float32)
+    out = np.zeros_like(color)
+    defocus = np.zeros(radius.shape, np.float32)
+    border = np.zeros(radius.shape, bool)
+    far_to_near = [int(k) for k in np.unique(layer)[::-1]]
+    for position, k in enumerate(far_to_near):
+        kernel, sigma = disk_kernel(abs(low + (k + 0.5) * step))
+        # A layer reaches behind everything nearer; what it hides there is filled from itself.
+        visible = layer == k
+        covers = (layer <= k) if position else np.ones_like(visible)
+        filled = _fill(color, visible)
+        alpha = _blur(covers.astype(np.float32), kernel)[:, :, np.newaxis]
+        out = out * (1 - alpha) + _blur(filled * covers[:, :, np.newaxis], kernel)
+        defocus[alpha[:, :, 0] >= 0.5] = sigma
+        if position:
+            # Touching layers of a ramp differ by one step, which is no border.
+            nearer = layer <= k
+            jump = cv2.dilate(nearer.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+            jump &= layer > k + 1
+            reach = np.ones(kernel.shape, np.uint8)
+            border |= cv2.dilate(jump.astype(np.uint8), reach).astype(bool)
+    return Rendering(np.clip(out + 0.5, 0, 255).astype(np.uint8), defocus, border)
+
+
+def random_depth(
+    height: int, width: int, rng: np.random.Generator, *, near_m: float = 0.6, far_m: float = 8.0
+) -> NDArray[np.float32]:
+    """A random depth layout: a tilted background and up to four nearer objects.
+
+    Args:
+        height: Pixels.
+        width: Pixels.
+        rng: Source of randomness.
+        near_m: Nearest depth.
+        far_m: Farthest depth.
+
+    Returns:
+        Metres, (height, width), float32, linear in inverse depth along slopes, as planes are.
+    """
+    y, x = np.mgrid[0:height, 0:width]
+    y, x = y / max(height - 1, 1) - 0.5, x / max(width - 1, 1) - 0.5
+    near, far = 1 / near_m, 1 / far_m
+
+    def plane(center: float, slope: float) -> NDArray[np.float64]:
+        angle = rng.uniform(0, 2 * np.pi)
+        tilted = center + slope * (np.cos(angle) * x + np.sin(angle) * y)
+        return np.asarray(np.clip(tilted, far, near))
+
+    inverse = plane(far + rng.uniform(0, 0.3) * (near - far), rng.uniform(0, 0.6) * (near - far))
+    for _ in range(rng.integers(0, 5)):
+        center = rng.uniform(far, near)
+        obj = plane(center, rng.uniform(0, 0.2) * (near - far))
+        cy, cx = rng.uniform(-0.5, 0.5, 2)
+        ry, rx = rng.uniform(0.1, 0.4, 2)
+        wave = 1 + 0.25 * np.sin(
+            np.arctan2(y - cy, x - cx) * rng.integers(2, 6) + rng.uniform(0, 6)
+        )
+        inside = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= wave
+        inverse = np.where(inside & (obj > inverse), obj, inverse)
+    return np.asarray(1 / inverse, np.float32)
+
+
+def add_camera_noise(
+    image: NDArray[np.uint8],
+    rng: np.random.Generator,
+    *,
+    noise: float = 0.0,
+    jpeg_quality: int | None = None,
+) -> NDArray[np.uint8]:
+    """What happens after the lens: sensor noise, then JPEG.
+
+    Args:
+        image: uint8 RGB.
+        rng: Source of randomness.
+        noise: Standard deviation in grey levels.
+        jpeg_quality: 1 to 100, or None to leave the pixels alone.
+
+    Returns:
+        uint8 RGB of the same shape.
+    """
+    if noise > 0:
+        noisy = image + rng.normal(0, noise, image.shape)
+        image = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+    if jpeg_quality is not None:
+        encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+        image = cv2.imdecode(encoded[1], cv2.IMREAD_COLOR)[:, :, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _blur(plane: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    if kernel.size == 1:
+        return plane
+    return np.asarray(cv2.filter2D(plane, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT))
+
+
+def _fill(color: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Colours outside ``known`` taken from near it: normalised Gaussians of growing width."""
+    weight = known.astype(np.float32)
+    filled, reached = color * weight[:, :, np.newaxis], known.copy()
+    sigma = 2.0
+    while not reached.all():
+        blurred = cv2.GaussianBlur(weight, (0, 0), sigma)
+        found = ~reached & (blurred > 1e-3)
+        if found.any():
+            spread = cv2.GaussianBlur(color * weight[:, :, np.newaxis], (0, 0), sigma)
+            filled[found] = spread[found] / blurred[found][:, np.newaxis]
+            reached |= found
+        sigma *= 2
+    return filled

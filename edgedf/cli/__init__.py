@@ -1,0 +1,162 @@
+"""The ``edgedf`` command: finds the verb, imports that verb's module alone, and runs it.
+
+Exit codes: 0 done; 1 done, but with a bad outcome (a proof that failed, images that could not be
+read); 2 a mistake in what was asked or given; 70 a bug in edgedf; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import typer
+
+    from edgedf.errors import EdgedfError
+
+__all__ = ["VERBS", "main"]
+
+
+class Verb(NamedTuple):
+    """A verb's module, which has a Typer application named ``app``, and its line in the help."""
+
+    module: str
+    help: str
+
+
+VERBS = {
+    "detect": Verb("edgedf.cli.detect", "Say of photographs whether they are real or fake."),
+    "convert": Verb("edgedf.cli.convert", "Convert a student to int8 TFLite and ONNX, with proof."),
+    "info": Verb("edgedf.cli.info", "Show what a model file says about itself."),
+    "doctor": Verb("edgedf.cli.doctor", "Say what is installed, what is missing, what that costs."),
+    "distill": Verb("edgedf.cli.distill", "Physics maps, training and evaluation."),
+}
+
+USER_MISTAKE, BUG, INTERRUPTED = 2, 70, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments after the program's name; None for those of the process.
+
+    Returns:
+        The exit code.
+    """
+    arguments, debug = _take_debug(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a pipe may not take every character
+    try:
+        code = _run(arguments, debug)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader (such as head) has what it wanted. Python flushes once more at exit.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Remove ``--debug``, which may stand anywhere before ``--``."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument != "--debug"]
+    return [*options, *arguments[end:]], len(options) < end
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    from edgedf.errors import EdgedfError, ParityError
+
+    try:
+        return _dispatch(arguments)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except EdgedfError as error:
+        _show_traceback(error, debug)
+        from edgedf.cli._console import print_error
+
+        print_error(error)
+        return 1 if isinstance(error, ParityError) else USER_MISTAKE
+    except Exception as error:
+        _show_traceback(error, debug)
+        from edgedf.cli._console import print_error
+
+        print_error(_unexpected(error, debug))
+        return USER_MISTAKE if isinstance(error, ModuleNotFoundError) else BUG
+
+
+def _dispatch(arguments: list[str]) -> int:
+    verb = arguments[0] if arguments else "--help"
+    if verb == "--version":
+        import edgedf
+
+        print(f"edgedf {edgedf.__version__}")
+        return 0
+    try:
+        if verb in VERBS:
+            app = import_module(VERBS[verb].module).app
+            app(args=arguments[1:], prog_name=f"edgedf {verb}")
+        else:
+            _overview()(args=arguments or ["--help"], prog_name="edgedf")
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer has caught the interrupt
+            raise KeyboardInterrupt from None
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def _overview() -> typer.Typer:
+    """An application that knows every verb by name alone: for ``--help`` and mistyped verbs."""
+    import typer
+
+    app = typer.Typer(
+        add_completion=False,
+        help="Deepfake detection for phones and edge devices.",
+        epilog="edgedf VERB --help says more about a verb.",
+    )
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(False, "--version", help="Print the version."),
+        debug: bool = typer.Option(False, "--debug", help="With any verb: show tracebacks."),
+    ) -> None:
+        pass
+
+    for name, verb in VERBS.items():
+        app.command(name, help=verb.help)(lambda: None)
+    return app
+
+
+def _show_traceback(error: Exception, debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+
+
+def _unexpected(error: Exception, debug: bool) -> EdgedfError:
+    """An error for what nobody foresaw."""
+    from edgedf.errors import EdgedfError
+
+    if isinstance(error, ModuleNotFoundError):
+        return EdgedfError(
+            f"The Python package {error.name!r} is needed for this and is not installed.",
+            next_step="edgedf doctor says which extra brings what",
+        )
+    reason = " ".join(str(error).split())
+    return EdgedfError(
+        f"Something unforeseen went wrong in edgedf ({type(error).__name__}: {reason}).",
+        next_step="report it with the traceback above"
+        if debug
+        else "run it again with --debug for the traceback, and report it",
+    )

@@ -1,0 +1,192 @@
+"""Where the results of ``edgedf detect`` go: a table, JSON lines, CSV, pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TextIO, Union
+
+from rich.text import Text
+
+from edgedf.cli._console import StepProgress, error_text, printable
+from edgedf.runtime.folder import Failure
+
+if TYPE_CHECKING:
+    from edgedf.result import Detection
+
+__all__ = ["CsvRows", "Failures", "JsonLines", "Overlays", "Result", "Sink", "Table", "Tally"]
+
+Result = Union["Detection", Failure]
+
+_STYLES = {"real": "green", "fake": "bold red", "unsure": "yellow"}
+_PLAIN = "default not bold"
+
+
+class Sink(Protocol):
+    """Takes results one by one."""
+
+    def take(self, result: Result) -> None:
+        """Show, count or write one result."""
+        ...
+
+
+class Tally:
+    """Counts results by label; failures count as ``failed``."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def take(self, result: Result) -> None:
+        """Count one result."""
+        self.counts["failed" if isinstance(result, Failure) else result.label] += 1
+
+    @property
+    def judged(self) -> int:
+        """Images with a verdict."""
+        return self.counts.total() - self.counts["failed"]
+
+    def summary(self, seconds: float) -> str:
+        """One line about all of them."""
+        verdicts = ", ".join(f"{self.counts[label]} {label}" for label in _STYLES)
+        failed = f", {self.counts['failed']} failed" if self.counts["failed"] else ""
+        images = "1 image" if self.judged == 1 else f"{self.judged} images"
+        return f"{images}: {verdicts}{failed}; {self.judged / seconds:.1f} images/s"
+
+
+class Table:
+    """A line per image on standard output, printed as it comes.
+
+    The path is last, so that it may have any length.
+    """
+
+    def __init__(self, progress: StepProgress) -> None:
+        self._progress = progress
+        self._has_header = False
+
+    def take(self, result: Result) -> None:
+        """Print one line; failures are left to :class:`Failures`."""
+        if isinstance(result, Failure):
+            return
+        if not self._has_header:
+            self._has_header = True
+            self._progress.result(Text("verdict  score  blur px     ms  image", style="bold"))
+        line = Text(f"{result.label:<7}", style=_STYLES[result.label])
+        blur, milliseconds = float(result.defocus_map.mean()), sum(result.timings.values())
+        line.append(f"  {result.score:.3f}  {blur:7.2f}  {milliseconds:5.0f}  ", style=_PLAIN)
+        line.append(printable(result.source), style=_PLAIN)
+        self._progress.result(line)
+
+
+class JsonLines:
+    """One JSON object a line on standard output, as soon as an image is done."""
+
+    def __init__(self, progress: StepProgress) -> None:
+        self._progress = progress
+
+    def take(self, result: Result) -> None:
+        """Print one object."""
+        self._progress.result(Text(json.dumps(result.to_dict())))
+
+
+class Failures:
+    """Every failure in full on standard error."""
+
+    def __init__(self, progress: StepProgress) -> None:
+        self._progress = progress
+
+    def take(self, result: Result) -> None:
+        """Print a failure."""
+        if isinstance(result, Failure):
+            named = bool(result.source) and result.source in result.error.message
+            label = "Failed" if named else f"Failed: {printable(result.source)}"
+            self._progress.note(error_text(result.error, label=label))
+
+
+class CsvRows:
+    """A row per image, failures too; quoted by the csv module.
+
+    Args:
+        stream: Open for writing, with ``newline=""``.
+    """
+
+    COLUMNS = (
+        "source",
+        "label",
+        "score",
+        "fake_at",
+        "real_at",
+        "mean_sigma_px",
+        "decode_ms",
+        "preprocess_ms",
+        "inference_ms",
+        "model",
+        "error",
+    )
+
+    def __init__(self, stream: TextIO) -> None:
+        self._writer = csv.DictWriter(stream, self.COLUMNS, lineterminator="\n")
+        self._writer.writeheader()
+
+    def take(self, result: Result) -> None:
+        """Write one row."""
+        row: dict[str, object] = {"source": _no_formula(result.source, "./")}
+        if isinstance(result, Failure):
+            row["error"] = _no_formula(" ".join(result.error.message.split()), " ")
+        else:
+            data = result.to_dict()
+            row |= {key: data[key] for key in ("label", "score", "fake_at", "real_at", "model")}
+            row["mean_sigma_px"] = data["defocus_sigma_px"]["mean"]
+            row |= {f"{stage}_ms": value for stage, value in data["timings_ms"].items()}
+        self._writer.writerow(row)
+
+
+def _no_formula(text: str, prefix: str) -> str:
+    """Keep a spreadsheet from running a file's name as a formula."""
+    return prefix + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+class Overlays:
+    """A picture per image in one folder, named after the image.
+
+    Args:
+        folder: Where to write; made when it is missing.
+        inputs: Paths of the images, which must not be overwritten.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, inputs: Iterable[str]) -> None:
+        self._folder = folder
+        # Some file systems take a.jpg and A.JPG for the same.
+        self._taken = {str(Path(path).resolve()).casefold() for path in inputs}
+
+    def take(self, result: Result) -> None:
+        """Write the picture of one detection.
+
+        Raises:
+            ImageError: The image went away since it was judged.
+            OutputError: The picture cannot be written.
+        """
+        if isinstance(result, Failure):
+            return
+        from edgedf.files import write_bytes
+        from edgedf.imaging import load_image
+        from edgedf.runtime.overlay import encode_jpeg, render
+
+        picture = render(load_image(result.source), result)
+        write_bytes(self._free_path(Path(result.source).stem), encode_jpeg(picture))
+
+    def _free_path(self, stem: str) -> Path:
+        number = 1
+        while True:
+            suffix = f"_{number}" if number > 1 else ""
+            path = self._folder / f"{stem}_overlay{suffix}.jpg"
+            key = str(path.resolve()).casefold()
+            if key not in self._taken:
+                self._taken.add(key)
+                return path
+            number += 1

@@ -1,0 +1,270 @@
+"""``edgedf doctor``: what is installed, what is missing and what that costs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from edgedf.artifact import ModelFormat
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False)
+
+# What each extra is for, in the order in which people need them.
+_NEEDED_FOR = {
+    "tflite": "running .tflite models: edgedf detect",
+    "onnx": "running .onnx models: edgedf detect",
+    "convert": "edgedf convert",
+    "export": "edgedf convert CHECKPOINT",
+    "distill": "edgedf distill",
+}
+# Packages that do the job of the one an extra names.
+_STAND_INS = {
+    "ai-edge-litert": ("tflite-runtime",),
+    "opencv-python-headless": (
+        "opencv-python",
+        "opencv-contrib-python-headless",
+        "opencv-contrib-python",
+    ),
+}
+_LOAD_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Extra:
+    """One extra of edgedf, or its core.
+
+    Args:
+        name: Of the extra; empty for the core.
+        needed_for: What cannot be done without it.
+        installed: Version by package.
+        missing: Packages that are not there.
+        other_version: Packages that are there in another version than the pinned one.
+    """
+
+    name: str
+    needed_for: str
+    installed: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    other_version: list[str] = field(default_factory=list)
+
+    @property
+    def install(self) -> str:
+        """The command that brings it."""
+        return f"pip install 'edgedf[{self.name}]'" if self.name else "pip install edgedf"
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """Whether the student that edgedf carries runs here.
+
+    Args:
+        format: ``tflite`` or ``onnx``.
+        path: Where it should be.
+        runs: Whether it judged a picture.
+        detail: Time and verdict, or what went wrong.
+    """
+
+    format: str
+    path: str
+    runs: bool
+    detail: str
+
+
+@app.command(
+    epilog="Examples: [bold]edgedf doctor[/]; [bold]edgedf doctor --json[/]. "
+    "Exit code: 0 edgedf detect works here, 1 it does not."
+)
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Say what is installed, what is missing and what that costs.
+
+    Runs the student that edgedf carries once in each runtime that is installed.
+    """
+    from edgedf.cli._console import print_json
+
+    system = _system()
+    uses = {"": "everything", **_NEEDED_FOR} if _version("edgedf") else {}
+    extras = [_checked(Extra(name, use), _requirements(name)) for name, use in uses.items()]
+    models = [_try_model("tflite"), _try_model("onnx")]
+    works = any(model.runs for model in models)
+    if as_json:
+        packages = [{**asdict(extra), "install": extra.install} for extra in extras]
+        shipped = [asdict(model) for model in models]
+        print_json({"system": system, "extras": packages, "models": shipped, "detect": works})
+    else:
+        _print_tables(system, extras, models)
+    if not works:
+        raise typer.Exit(1)
+
+
+def _system() -> dict[str, Any]:
+    from edgedf import __version__
+    from edgedf.runtime.detector import available_cores
+
+    unknown = "" if _version("edgedf") else " (not installed, so what it needs is not known)"
+    return {
+        "edgedf": __version__ + unknown,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": available_cores(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        match = None
+    return match[1] if match else platform.processor() or platform.machine()
+
+
+def _checked(extra: Extra, requirements: dict[str, str]) -> Extra:
+    """Fill in what is installed of the packages that the extra asks for."""
+    for package, pinned in requirements.items():
+        for candidate in (package, *_STAND_INS.get(package, ())):
+            version = _version(candidate)
+            if version is None:
+                continue
+            extra.installed[candidate] = version
+            if candidate == package and pinned and version.split("+")[0] != pinned:
+                extra.other_version.append(f"{package} {version} (wanted: {pinned})")
+            break
+        else:
+            extra.missing.append(package)
+    return extra
+
+
+def _requirements(extra: str) -> dict[str, str]:
+    """Pinned version, or an empty string, by package, as edgedf's own metadata have them."""
+    found: dict[str, str] = {}
+    for line in importlib.metadata.requires("edgedf") or ():
+        requirement, _, marker = (part.strip() for part in line.partition(";"))
+        named = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
+        if (named[1] if named else "") != extra or not _is_for_this_python(marker):
+            continue
+        nested = re.match(r"edgedf\[([\w-]+)\]", requirement)
+        if nested:
+            found |= _requirements(nested[1])
+        elif package := re.match(r"[\w.-]+", requirement):
+            pin = re.search(r"==\s*([\w.+]+)", requirement)
+            found[package[0]] = pin[1] if pin else ""
+    return found
+
+
+def _is_for_this_python(marker: str) -> bool:
+    condition = re.search(r"python_version\s*(<|>=)\s*['\"](\d+)\.(\d+)['\"]", marker)
+    if condition is None:
+        return True
+    newer = sys.version_info[:2] >= (int(condition[2]), int(condition[3]))
+    return newer if condition[1] == ">=" else not newer
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _try_model(model_format: ModelFormat) -> ShippedModel:
+    """Judge a picture with the shipped student, in a process of its own: a crash is a finding."""
+    from edgedf.errors import ArtifactUnreadable
+    from edgedf.runtime.models import runnable_formats, shipped_model
+
+    try:
+        path = str(shipped_model(model_format))
+    except ArtifactUnreadable as error:
+        return ShippedModel(model_format, "", False, error.message)
+    if model_format not in runnable_formats():
+        return ShippedModel(model_format, path, False, _why_not_runnable(model_format))
+    from edgedf.sample import images
+
+    command = [sys.executable, "-m", "edgedf.cli", "detect", "--json", "--model", path]
+    try:
+        run = subprocess.run(
+            [*command, str(images()[0].path)],
+            capture_output=True,
+            text=True,
+            timeout=_LOAD_TIMEOUT_S,
+            env={**os.environ, "NO_COLOR": "1"},
+            cwd=Path(path).parent,  # Python looks for modules here first: nobody else's
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return ShippedModel(model_format, path, False, f"no result in {_LOAD_TIMEOUT_S} s")
+    if run.returncode < 0:
+        return ShippedModel(model_format, path, False, f"crashed with signal {-run.returncode}")
+    if run.returncode > 0:
+        lines = [line for line in run.stderr.splitlines() if line.startswith(("Error", "Failed"))]
+        return ShippedModel(model_format, path, False, lines[0] if lines else "failed")
+    verdict = json.loads(run.stdout)
+    milliseconds = verdict["timings_ms"]["inference"]
+    return ShippedModel(model_format, path, True, f"{milliseconds:.1f} ms for its first picture")
+
+
+def _why_not_runnable(model_format: ModelFormat) -> str:
+    if model_format == "tflite" and _version("tflite-runtime"):
+        return f"tflite-runtime does not work with numpy {_version('numpy')}, only with numpy < 2"
+    return "no runtime is installed"
+
+
+def _print_tables(system: dict[str, Any], extras: list[Extra], models: list[ShippedModel]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgedf.cli._console import new_console, printable
+
+    console = new_console()
+    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in system.items():
+        facts.add_row(Text(name, style="bold"), Text(printable(str(value))))
+    console.print(facts)
+
+    packages = Table(title="Packages", title_justify="left", title_style="bold", padding=(0, 1))
+    for heading in ("", "extra", "needed for", "installed", "missing"):
+        packages.add_column(heading)
+    named: set[str] = set()  # the extras contain each other; each package is shown once
+    for extra in extras:
+        new = {name: version for name, version in extra.installed.items() if name not in named}
+        installed = ", ".join(f"{name} {version}" for name, version in new.items())
+        named |= new.keys()
+        missing = Text(", ".join(extra.missing), style="red")
+        if extra.other_version:
+            missing.append(f"\nother version: {', '.join(extra.other_version)}", style="yellow")
+        if extra.missing or extra.other_version:
+            missing.append(f"\n{extra.install}", style="bold")
+        mark = _mark(not extra.missing)
+        packages.add_row(mark, extra.name or "(core)", extra.needed_for, installed, missing)
+    if extras:
+        console.print(packages)
+
+    shipped = Table(title="Shipped student", title_justify="left", title_style="bold")
+    for heading in ("", "format", "runs here", "path"):
+        shipped.add_column(heading, overflow="fold")
+    for model in models:
+        cells = (model.format, printable(model.detail), printable(model.path))
+        shipped.add_row(_mark(model.runs), *(Text(cell) for cell in cells))
+    console.print(shipped)
+
+
+def _mark(good: bool) -> Text:
+    from rich.text import Text
+
+    return Text("✓", style="green") if good else Text("✗", style="red")

@@ -1,0 +1,163 @@
+"""``edgedf info``: what a model file says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from edgedf.artifact import Artifact
+    from edgedf.spec import ModelSpec
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False)
+
+_EPILOG = (
+    "Examples: [bold]edgedf info build/student_int8.tflite[/]; "
+    "[bold]edgedf info model.onnx --json | jq .spec.threshold[/]; "
+    "[bold]edgedf info --schema > spec.schema.json[/]."
+)
+
+
+@app.command(epilog=_EPILOG)
+def info(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="A .tflite or .onnx file from edgedf convert."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of specs instead.")
+    ] = False,
+) -> None:
+    """Show what a model file says about itself: its spec.
+
+    Needs no runtime. Where the one for the file is installed, the model is loaded as well and its
+    tensors are compared with the spec.
+    """
+    from edgedf.cli._console import print_json
+    from edgedf.errors import ConfigError
+
+    if schema:
+        from edgedf.spec import spec_schema
+
+        print_json(spec_schema())
+        return
+    if file is None:
+        raise ConfigError(
+            "No file was named.",
+            expected="edgedf info FILE",
+            next_step="edgedf info build/student_int8.tflite",
+        )
+    from edgedf.artifact import read_artifact
+
+    artifact = read_artifact(file)
+    runtime = _runtime_that_loads(artifact)
+    if as_json:
+        print_json(_document(artifact, runtime))
+    else:
+        _print_tables(artifact, runtime)
+
+
+def _runtime_that_loads(artifact: Artifact) -> str | None:
+    """Package and version that loaded the model; None where none is installed.
+
+    Raises:
+        ArtifactUnreadable: The runtime refuses the model.
+        SpecMismatch: Its tensors are not those of its spec.
+    """
+    from edgedf.cli._console import quiet_natives
+    from edgedf.errors import MissingExtra
+    from edgedf.runtime.detector import Detector
+
+    try:
+        with quiet_natives(), Detector(artifact.path, threads=1) as detector:
+            return detector.runtime
+    except MissingExtra:
+        return None
+
+
+def _document(artifact: Artifact, runtime: str | None) -> dict[str, Any]:
+    import json
+
+    from edgedf.files import sha256_of
+
+    return {
+        "path": str(artifact.path),
+        "format": artifact.format,
+        "bytes": len(artifact.model),
+        "sha256": sha256_of(artifact.model),
+        "loads_in": runtime,
+        "spec": json.loads(artifact.spec.to_json()),
+    }
+
+
+def _print_tables(artifact: Artifact, runtime: str | None) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgedf.cli._console import new_console, printable
+
+    console = new_console()
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, value in (*_about_file(artifact, runtime), *_about_model(artifact.spec)):
+        table.add_row(title, Text(printable(value)))
+    console.print(table)
+    if not artifact.spec.accuracy:
+        return
+    figures = Table(title="Accuracy as measured", title_justify="left", title_style="bold")
+    for heading in ("data", "metric", "value", "95 % interval", "n", "model"):
+        figures.add_column(heading)
+    for entry in artifact.spec.accuracy:
+        interval = f"{entry.low:.3f} to {entry.high:.3f}"
+        cells = (entry.dataset, entry.metric, f"{entry.value:.3f}", interval, str(entry.n))
+        figures.add_row(*(Text(printable(cell)) for cell in (*cells, entry.model)))
+    console.print(figures)
+
+
+def _about_file(artifact: Artifact, runtime: str | None) -> Iterator[tuple[str, str]]:
+    from edgedf.files import sha256_of
+
+    yield "file", str(artifact.path)
+    yield "format", artifact.format
+    yield "size", f"{len(artifact.model) / 1e6:.2f} MB"
+    yield "sha256", sha256_of(artifact.model)
+    if runtime is None:
+        yield "tensors", f"not checked: install edgedf[{artifact.format}] to load the model"
+    else:
+        yield "tensors", f"as the spec says, loaded in {runtime}"
+
+
+def _about_model(spec: ModelSpec) -> Iterator[tuple[str, str]]:
+    yield "model", spec.model_id
+    yield "made by", spec.created_by
+    yield "with", ", ".join(f"{name} {version}" for name, version in spec.tools.items()) or "-"
+    yield "licence", spec.licence
+    image = spec.input
+    shape = f"(1, {image.height}, {image.width}, 3)"
+    yield "input", f"{image.name}: {image.dtype} {shape} {image.channels} {image.layout}"
+    yield "normalisation", f"inside the model: mean {image.mean}, std {image.std}"
+    steps = (f"{s.step} {s.size}" if s.size else s.step for s in spec.preprocessing)
+    yield "preprocessing", " → ".join(steps)
+    for output in spec.outputs:
+        bounds = "" if output.minimum is None else f" in [{output.minimum:g}, {output.maximum:g}]"
+        behind = (
+            "" if output.scale is None else f"; scale {output.scale:.6g}, zero {output.zero_point}"
+        )
+        what = f"{output.name}: {output.dtype} {output.shape}, {output.units}{bounds}{behind}"
+        yield "output", f"{what}. {output.meaning}"
+    limits = f"real up to {spec.threshold.real_at:g}, fake from {spec.threshold.fake_at:g}"
+    yield "thresholds", f"{limits}. {spec.threshold.how}".rstrip(". ")
+    yield "trained on", f"{spec.training.data} ({spec.training.steps} steps)"
+    yield "data sha256", spec.training.data_sha256
+    if spec.calibration is not None:
+        found = spec.calibration
+        yield "calibrated", f"{found.method} over {found.samples} images, seed {found.seed}"
+    yield "parent sha256", spec.parent_sha256
+    yield "schema", f"version {spec.schema_version}"

@@ -1,0 +1,7 @@
+"""From a float student to small models that are proved to agree with it.
+
+:mod:`~edgedf.quantize.convert` ties the stages together; each stage is a module of its own:
+``source`` (what is converted), ``export`` (from a checkpoint, needs torch), ``calibration``
+(images), ``tflite`` and ``onnx`` (the two quantizers), ``describe`` (the spec), ``parity`` (the
+proof), ``operators`` (what the result consists of) and ``report``.
+"""

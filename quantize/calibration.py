@@ -1,0 +1,294 @@
+"""Which images calibrate a model, and which others prove it.
+
+A folder is read recursively. When it has ``real`` and ``fake`` subfolders, the images under them
+are taken in turns, so that both are equally many. The choice is seeded and does not depend on the
+order in which the file system lists things. Images that are chosen for calibration are never
+among those that prove the result, not even under another name: equal files count once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from edgedf.quantize.progress import Progress, silent
+from numpy.typing import NDArray
+
+from edgedf.errors import CalibrationError, ConfigError, ImageError
+from edgedf.imaging import IMAGE_SUFFIXES, preprocess, read_image_bytes
+from edgedf.spec import Calibration
+
+__all__ = [
+    "MAX_HELD_OUT",
+    "MIN_CALIBRATION",
+    "MIN_HELD_OUT",
+    "MIN_SPREAD",
+    "CalibrationSet",
+    "Candidate",
+    "Skipped",
+    "candidates_in_folder",
+    "choose_images",
+    "sample_candidates",
+]
+
+MIN_CALIBRATION = 8
+MIN_HELD_OUT = 4
+MAX_HELD_OUT = 256
+# An image whose grey levels have a smaller standard deviation than this is as good as blank.
+MIN_SPREAD = 2.0
+
+_LAYOUT = (
+    f"a folder with at least {MIN_CALIBRATION + MIN_HELD_OUT} different photographs "
+    f"({MIN_CALIBRATION} to calibrate, {MIN_HELD_OUT} to check), "
+    "or with subfolders 'real' and 'fake'"
+)
+_NEXT = "add images like those the model will see, or leave out --calibration to use the sample"
+
+ClassName = Literal["real", "fake"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image that may be chosen.
+
+    Args:
+        path: The file.
+        label: Its class, None when unknown.
+        calibration_only: Never use it to prove the result.
+        held_out_only: Never calibrate with it.
+    """
+
+    path: Path
+    label: ClassName | None = None
+    calibration_only: bool = False
+    held_out_only: bool = False
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that could not be used.
+
+    Args:
+        path: The file.
+        reason: Why.
+    """
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSet:
+    """Images, chosen and prepared.
+
+    Args:
+        calibration: uint8 RGB (N, N, 3) each.
+        held_out: Likewise; none of them is among ``calibration``.
+        skipped: Images that were looked at and not used.
+        summary: What goes into the spec.
+        source: Where the images came from, in words.
+    """
+
+    calibration: tuple[NDArray[np.uint8], ...]
+    held_out: tuple[NDArray[np.uint8], ...]
+    skipped: tuple[Skipped, ...]
+    summary: Calibration
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    candidate: Candidate
+    pixels: NDArray[np.uint8]
+    sha256: str
+
+
+def candidates_in_folder(folder: str | Path) -> tuple[Candidate, ...]:
+    """All images in a folder, labelled where the folder says so.
+
+    Args:
+        folder: Folder to read, recursively.
+
+    Returns:
+        The candidates, ordered by path.
+
+    Raises:
+        CalibrationError: No such folder, not a folder, or without images.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise CalibrationError(
+            f"The calibration folder {root} {what}.", expected=_LAYOUT, next_step=_NEXT
+        )
+    try:
+        paths = sorted(
+            path
+            for path in root.rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        )
+    except OSError as error:
+        raise CalibrationError(
+            f"The calibration folder {root} cannot be read: {error.strerror or error}.",
+            expected=_LAYOUT,
+            next_step=_NEXT,
+        ) from error
+    if not paths:
+        raise CalibrationError(
+            f"The calibration folder {root} has no images ({', '.join(sorted(IMAGE_SUFFIXES))}).",
+            expected=_LAYOUT,
+            next_step=_NEXT,
+        )
+    return tuple(Candidate(path, _label(path.relative_to(root))) for path in paths)
+
+
+def sample_candidates() -> tuple[Candidate, ...]:
+    """The images that ship with edgedf; its splits keep calibration and proof apart."""
+    from edgedf import sample
+
+    return tuple(
+        Candidate(
+            image.path,
+            image.label,
+            calibration_only=image.split == "calibration",
+            held_out_only=image.split != "calibration",
+        )
+        for image in sample.images()
+    )
+
+
+def choose_images(
+    candidates: Sequence[Candidate],
+    *,
+    samples: int,
+    size: int,
+    seed: int = 0,
+    source: str = "images",
+    progress: Progress = silent,
+) -> CalibrationSet:
+    """Choose and prepare images for calibration, and others for the proof.
+
+    Args:
+        candidates: Images to choose from.
+        samples: How many to calibrate with; fewer are taken when there are not enough.
+        size: Side of the model's input in pixels.
+        seed: Of the choice.
+        source: Where the candidates came from, in words.
+        progress: Told about each image.
+
+    Returns:
+        The chosen images.
+
+    Raises:
+        CalibrationError: Too few usable images, or all of one class.
+        ConfigError: ``samples`` is too small.
+    """
+    if samples < MIN_CALIBRATION:
+        raise ConfigError(
+            f"{samples} calibration images are too few.",
+            expected=f"at least {MIN_CALIBRATION}",
+            next_step=f"--samples {MIN_CALIBRATION} or more; 32 is the default",
+        )
+    wanted = min(len(candidates), samples + MAX_HELD_OUT)
+    usable: list[_Prepared] = []
+    skipped: list[Skipped] = []
+    seen: set[str] = set()
+    for candidate in _shuffled(candidates, seed):
+        if len(usable) == wanted:
+            break
+        try:
+            image = _prepare(candidate, size)
+        except ImageError as error:
+            skipped.append(Skipped(candidate.path, error.message))
+            continue
+        if image.sha256 in seen:
+            skipped.append(Skipped(candidate.path, "The same file as another one."))
+            continue
+        seen.add(image.sha256)
+        if image.pixels.std() < MIN_SPREAD:
+            skipped.append(Skipped(candidate.path, "Nearly the same grey level everywhere."))
+            continue
+        usable.append(image)
+        progress("read images", len(usable), wanted)
+
+    calibration, held_out = _split(usable, samples)
+    _check(calibration, held_out, skipped, source)
+    hashes = "".join(sorted(image.sha256 for image in calibration))
+    return CalibrationSet(
+        tuple(image.pixels for image in calibration),
+        tuple(image.pixels for image in held_out),
+        tuple(skipped),
+        Calibration("minmax", len(calibration), hashlib.sha256(hashes.encode()).hexdigest(), seed),
+        source,
+    )
+
+
+def _label(path: Path) -> ClassName | None:
+    for part in path.parts[:-1]:
+        if part.lower() == "real":
+            return "real"
+        if part.lower() == "fake":
+            return "fake"
+    return None
+
+
+def _shuffled(candidates: Sequence[Candidate], seed: int) -> Iterator[Candidate]:
+    """Each class shuffled by itself, then one of each in turns."""
+    classes: dict[str, list[Candidate]] = {}
+    for candidate in sorted(candidates, key=lambda c: c.path.as_posix()):
+        classes.setdefault(candidate.label or "", []).append(candidate)
+    for name in sorted(classes):
+        random.Random(f"{seed} {name}").shuffle(classes[name])
+    turns = zip_longest(*(classes[name] for name in sorted(classes)))
+    return (candidate for candidate in chain.from_iterable(turns) if candidate is not None)
+
+
+def _prepare(candidate: Candidate, size: int) -> _Prepared:
+    data = read_image_bytes(candidate.path)
+    return _Prepared(candidate, preprocess(data, size), hashlib.sha256(data).hexdigest())
+
+
+def _split(usable: Sequence[_Prepared], samples: int) -> tuple[list[_Prepared], list[_Prepared]]:
+    """At most ``samples`` to calibrate, but always at least a quarter of all held out."""
+    able = [image for image in usable if not image.candidate.held_out_only]
+    fixed = len(usable) - len(able)
+    spare = max(0, max(MIN_HELD_OUT, len(usable) // 4) - fixed)
+    calibration = able[: max(0, min(samples, len(able) - spare))]
+    chosen = {image.sha256 for image in calibration}
+    held_out = [
+        image
+        for image in usable
+        if image.sha256 not in chosen and not image.candidate.calibration_only
+    ]
+    return calibration, held_out[:MAX_HELD_OUT]
+
+
+def _check(
+    calibration: Sequence[_Prepared],
+    held_out: Sequence[_Prepared],
+    skipped: Sequence[Skipped],
+    source: str,
+) -> None:
+    if len(calibration) < MIN_CALIBRATION or len(held_out) < MIN_HELD_OUT:
+        details = "".join(f"\n  {entry.path}: {entry.reason}" for entry in skipped[:5])
+        more = f"\n  and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        lost = f"; {len(skipped)} could not be used:{details}{more}" if skipped else "."
+        raise CalibrationError(
+            f"Only {len(calibration) + len(held_out)} usable images in {source}{lost}",
+            expected=_LAYOUT,
+            next_step=_NEXT,
+        )
+    labels = {image.candidate.label for image in calibration}
+    if len(labels) == 1 and labels != {None}:
+        (only,) = labels
+        raise CalibrationError(
+            f"All calibration images in {source} are {only}.",
+            expected="real and fake images: ranges found on one class do not fit the other",
+            next_step="add images of the other class, or remove the 'real' and 'fake' folders",
+        )

@@ -1,0 +1,284 @@
+"""From a student to int8 models on disk, with proof: the package's main job."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from edgedf.quantize.calibration import (
+    CalibrationSet,
+    candidates_in_folder,
+    choose_images,
+    sample_candidates,
+)
+from edgedf.quantize.describe import describe_converted
+from edgedf.quantize.operators import count_operators, float_operators, list_operators
+from edgedf.quantize.parity import TOLERANCES, Comparison, compare, run_on
+from edgedf.quantize.progress import Progress, silent
+from edgedf.quantize.report import ConversionReport, ConvertedModel
+from edgedf.quantize.run import Outputs, open_model
+from edgedf.quantize.source import FORMATS, Source, load_source
+
+from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
+from edgedf.errors import ConfigError, OutputError
+from edgedf.files import sha256_of, write_bytes
+from edgedf.spec import PRECISIONS, Precision
+
+__all__ = ["DEFAULT_SAMPLES", "convert"]
+
+DEFAULT_SAMPLES = 32
+
+
+def convert(
+    source: str | Path | None = None,
+    *,
+    formats: Sequence[str] | None = None,
+    precision: str = "int8",
+    calibration: str | Path | None = None,
+    samples: int = DEFAULT_SAMPLES,
+    out: str | Path = "build",
+    seed: int = 0,
+    keep_failing: bool = False,
+    progress: Progress = silent,
+) -> ConversionReport:
+    """Convert a student and prove that the result agrees with it.
+
+    Args:
+        source: A ``.safetensors`` checkpoint, a float ``.tflite`` or ``.onnx`` of ours, or None
+            for the shipped student, which needs no torch.
+        formats: ``tflite``, ``onnx`` or both; None for all that the source can give.
+        precision: ``int8``, ``fp16`` (weights only) or ``fp32``.
+        calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; None for
+            the shipped sample.
+        samples: How many images to calibrate with.
+        out: Folder for ``<name>_<precision>.<format>``.
+        seed: Of the choice of images.
+        keep_failing: Write the files even when the proof fails.
+        progress: Told about each step.
+
+    Returns:
+        The report. When ``report.passed`` is False, nothing was written (unless
+        ``keep_failing``); ``report.raise_if_failed()`` turns that into an exception.
+
+    Raises:
+        EdgedfError: A source, an image folder, an option or the output cannot be used.
+
+    Example:
+        >>> report = edgedf.convert(out="build")  # doctest: +SKIP
+        >>> [model.path.name for model in report.models]  # doctest: +SKIP
+        ['student_int8.tflite', 'student_int8.onnx']
+    """
+    wanted_precision = cast(Precision, _one_of("precision", precision, PRECISIONS))
+    wanted = _formats(formats)
+    folder = _writable(Path(out))
+    clock = _Clock()
+
+    # A wrong folder should be known before the minute that an export takes.
+    candidates = sample_candidates() if calibration is None else candidates_in_folder(calibration)
+    loaded = load_source(source, wanted, progress=progress)
+    names = [name for name in FORMATS if name in loaded.models]
+    targets = {name: folder / f"{loaded.stem}_{wanted_precision}.{name}" for name in names}
+    _refuse_overwriting(targets.values(), loaded.paths)
+    clock.lap("load")
+    images = choose_images(
+        candidates,
+        samples=samples,
+        size=loaded.specs[names[0]].input.height,
+        seed=seed,
+        source="the shipped sample" if calibration is None else str(calibration),
+        progress=progress,
+    )
+    clock.lap("images")
+
+    files: dict[ModelFormat, bytes] = {}
+    seconds: dict[ModelFormat, float] = {}
+    for name in names:
+        files[name] = _make(loaded, name, wanted_precision, images, progress)
+        seconds[name] = clock.lap(f"make {name}")
+    comparisons = _prove(loaded, files, wanted_precision, images, progress)
+    clock.lap("prove")
+
+    models = []
+    for name in names:
+        operators = list_operators(files[name], name)
+        left = float_operators(operators) if wanted_precision == "int8" else ()
+        models.append(
+            ConvertedModel(
+                name,
+                targets[name],
+                False,
+                len(files[name]),
+                len(loaded.models[name]),
+                sha256_of(files[name]),
+                count_operators(operators),
+                tuple(sorted({operator.name for operator in left})),
+                round(seconds[name], 3),
+            )
+        )
+    spec = loaded.specs[names[0]]
+    report = ConversionReport(
+        source=loaded.description,
+        model=f"{spec.name} {spec.version}",
+        precision=wanted_precision,
+        models=tuple(models),
+        images=images.source,
+        calibration=images.summary if wanted_precision == "int8" else None,
+        held_out=len(images.held_out),
+        skipped=images.skipped,
+        comparisons=comparisons,
+        seconds=clock.laps(),
+    )
+    if not (report.passed or keep_failing):
+        return report
+    for name in names:
+        write_bytes(targets[name], files[name])
+    return replace(report, models=tuple(replace(model, written=True) for model in report.models))
+
+
+def _formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
+    if formats is None:
+        return None
+    chosen = {_one_of("format", name, FORMATS) for name in formats}
+    if not chosen:
+        raise ConfigError("No format was named.", expected=f"one of {', '.join(FORMATS)}, or both")
+    return tuple(name for name in FORMATS if name in chosen)
+
+
+def _one_of(what: str, value: str, known: Sequence[str]) -> str:
+    if value not in known:
+        raise ConfigError(f"There is no {what} {value!r}.", expected=f"one of {', '.join(known)}")
+    return value
+
+
+def _writable(folder: Path) -> Path:
+    """Make the folder and write something there, before a minute of work rather than after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b"edgedf")
+            stream.flush()
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write into {folder}: {error.strerror or error}.",
+            expected="a folder that exists or can be made, with write permission and free space",
+            next_step="choose another folder with --out, or free some space",
+        ) from error
+    return folder
+
+
+def _refuse_overwriting(targets: Iterable[Path], sources: Sequence[Path]) -> None:
+    taken = {path.resolve() for path in sources}
+    for target in targets:
+        if target.resolve() in taken:
+            raise ConfigError(
+                f"{target} would replace the file it is made from.",
+                expected="another folder",
+                next_step="choose one with --out",
+            )
+
+
+def _make(
+    source: Source,
+    name: ModelFormat,
+    precision: Precision,
+    images: CalibrationSet,
+    progress: Progress,
+) -> bytes:
+    """The finished file: quantized, its spec inside."""
+    from edgedf.quantize import onnx, tflite
+
+    stage: Any = tflite if name == "tflite" else onnx
+    embed = embed_tflite if name == "tflite" else embed_onnx
+    model, behind = source.models[name], None
+    step = f"quantize {name}"
+    progress(step, 0, 1)
+    if precision == "int8":
+        model = stage.to_int8(model, images.calibration, progress=progress)
+        behind = stage.output_quantization(model)
+    elif precision == "fp16":
+        model = stage.to_fp16(model)
+    spec = describe_converted(
+        source.specs[name],
+        name,
+        precision,
+        quantization=behind,
+        calibration=images.summary if precision == "int8" else None,
+    )
+    finished = embed(model, spec)
+    progress(step, 1, 1)
+    return finished
+
+
+def _prove(
+    source: Source,
+    files: dict[ModelFormat, bytes],
+    precision: Precision,
+    images: CalibrationSet,
+    progress: Progress,
+) -> tuple[Comparison, ...]:
+    """Each file against its original, and the files against each other."""
+    tolerance = TOLERANCES[precision]
+    comparisons = []
+    sets = {"calibration": images.calibration, "held out": images.held_out}
+    found: dict[tuple[str, str], list[Outputs]] = {}
+    wanted: dict[tuple[object, str], list[Outputs]] = {}
+    for name, file in files.items():
+        run, original = open_model(file, name), source.originals[name]
+        for title, pictures in sets.items():
+            # One torch model stands behind both formats; run it once.
+            key = (original, title)
+            if key not in wanted:
+                wanted[key] = run_on(
+                    original, pictures, step=f"run original, {title}", progress=progress
+                )
+            found[name, title] = run_on(
+                run, pictures, step=f"run {name} {precision}, {title}", progress=progress
+            )
+            comparisons.append(
+                compare(
+                    f"{name} {precision}",
+                    found[name, title],
+                    source.original_name(name),
+                    wanted[key],
+                    images=title,
+                    threshold=source.specs[name].threshold,
+                    tolerance=tolerance,
+                )
+            )
+    if len(files) == 2:
+        first, second = files
+        comparisons.append(
+            compare(
+                f"{first} {precision}",
+                found[first, "held out"],
+                f"{second} {precision}",
+                found[second, "held out"],
+                images="held out",
+                threshold=source.specs[first].threshold,
+                tolerance=tolerance,
+            )
+        )
+    return tuple(comparisons)
+
+
+class _Clock:
+    """Wall-clock time per stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> float:
+        """Seconds since the last lap, noted under that name."""
+        now = time.perf_counter()
+        self._laps[stage], self._last = now - self._last, now
+        return self._laps[stage]
+
+    def laps(self) -> dict[str, float]:
+        """Everything noted so far, and the total."""
+        rounded = {stage: round(seconds, 3) for stage, seconds in self._laps.items()}
+        return {**rounded, "total": round(time.perf_counter() - self._start, 3)}

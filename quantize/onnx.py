@@ -1,0 +1,197 @@
+"""Float ``.onnx`` → int8 or float16, with onnxruntime and onnx; no torch.
+
+int8 is static QDQ with uint8 activations and int8 weights per output channel. On x86, uint8
+activations with int8 weights run on VNNI and are faster than float; int8 activations are slower.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from edgedf.quantize.describe import INPUT_NAME, OUTPUT_NAMES
+from edgedf.quantize.progress import Progress, silent
+from numpy.typing import NDArray
+
+from edgedf.errors import ArtifactUnreadable, MissingExtra
+
+__all__ = ["output_quantization", "to_fp16", "to_int8", "without_metadata"]
+
+
+def to_int8(
+    model: bytes, images: Sequence[NDArray[np.uint8]], *, progress: Progress = silent
+) -> bytes:
+    """Quantize weights to int8 and activations to uint8.
+
+    Ranges are min/max over ``images``; that of the input is set to 0 to 255, so that its scale is
+    exactly 1 and its zero point 0.
+
+    Args:
+        model: A float ``.onnx`` of ours.
+        images: Calibration images, each uint8 RGB (N, N, 3).
+        progress: Told about each image.
+
+    Returns:
+        The int8 model, without a spec.
+
+    Raises:
+        ArtifactUnreadable: The model is damaged.
+        MissingExtra: onnx or onnxruntime is not installed.
+    """
+    onnx = _onnx()
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
+        plain, prepared, quantized = (Path(folder) / f"{n}.onnx" for n in ("a", "b", "c"))
+        plain.write_bytes(without_metadata(_load(model)).SerializeToString(deterministic=True))
+        quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
+        whole_range = {"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}
+        quantization.quantize_static(
+            str(prepared),
+            str(quantized),
+            _Reader(images, progress),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            extra_options={
+                "TensorQuantOverrides": {
+                    name: [whole_range] for name in _cast_inputs(onnx.load(str(prepared)))
+                }
+            },
+        )
+        return bytes(
+            without_metadata(onnx.load(str(quantized))).SerializeToString(deterministic=True)
+        )
+
+
+def to_fp16(model: bytes) -> bytes:
+    """Store the weights as float16; a Cast in front of each use keeps the arithmetic float32.
+
+    The same meaning as in TFLite. The casts have constant inputs, so a runtime does them once,
+    while loading. float16 arithmetic would be slower on CPUs and is left to devices that have it.
+
+    Args:
+        model: A float ``.onnx`` of ours.
+
+    Returns:
+        The model, without a spec.
+
+    Raises:
+        ArtifactUnreadable: The model is damaged.
+        MissingExtra: onnx is not installed.
+    """
+    onnx = _onnx()
+    proto = without_metadata(_load(model))
+    casts = []
+    for tensor in proto.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
+        half = onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16")
+        tensor.CopyFrom(half)
+        casts.append(
+            onnx.helper.make_node(
+                "Cast", [half.name], [name], f"{name}_to_float", to=onnx.TensorProto.FLOAT
+            )
+        )
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
+    """Scale and zero point of the uint8 tensor behind each float output.
+
+    Args:
+        model: An int8 ``.onnx`` from :func:`to_int8`.
+
+    Returns:
+        ``{output name: (scale, zero point)}``.
+    """
+    onnx = _onnx()
+    graph = _load(model).graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    producer = {name: node for node in graph.node for name in node.output}
+    found = {}
+    for output in OUTPUT_NAMES:
+        node = producer[output]
+        # A change of layout after the last DequantizeLinear does not change the values.
+        while node.op_type in ("Transpose", "Reshape"):
+            node = producer[node.input[0]]
+        scale, zero_point = (constants[name] for name in node.input[1:3])
+        found[output] = (float(scale), int(zero_point))
+    return found
+
+
+class _Reader:
+    """Hands images to the calibrator, which asks until it gets None."""
+
+    def __init__(self, images: Sequence[NDArray[np.uint8]], progress: Progress) -> None:
+        self._images = images
+        self._progress = progress
+        self._next = 0
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        self._progress("calibrate onnx", self._next, len(self._images))
+        if self._next == len(self._images):
+            return None
+        self._next += 1
+        return {INPUT_NAME: self._images[self._next - 1][np.newaxis]}
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("convert", "Quantizing a .onnx model") from error
+    return onnx
+
+
+def _load(model: bytes) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.load_model_from_string(model)
+        onnx.checker.check_model(proto)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise ArtifactUnreadable(
+            "The .onnx model is damaged.",
+            expected="a float .onnx written by edgedf",
+            next_step="copy or download it again, or export it again",
+        ) from error
+    return proto
+
+
+def without_metadata(proto: Any) -> Any:
+    """Drop in place what tools note along the way: stack traces with paths, scopes, hints.
+
+    Args:
+        proto: An ``onnx.ModelProto``.
+
+    Returns:
+        The same object.
+    """
+    del proto.metadata_props[:]
+    proto.doc_string = ""
+    for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return proto
+
+
+def _cast_inputs(proto: Any) -> list[str]:
+    """Names of the float tensors that are the model's uint8 input, cast and nothing else."""
+    return [
+        node.output[0]
+        for node in proto.graph.node
+        if node.op_type == "Cast" and list(node.input) == [INPUT_NAME]
+    ]

@@ -1,0 +1,251 @@
+"""The proof: do an original and what was made from it say the same about real images?
+
+Both run through the real runtimes, on the calibration images and on images that calibration never
+saw. Per output: maximum and mean of the absolute difference, and the correlation (over images for
+the logit, over all pixels of all images for the map). Then the verdicts, by the thresholds in the
+spec:
+
+*flip*
+    ``real`` became ``fake`` or the other way round. Limited.
+*change*
+    Any other change: to or from ``unsure``. Counted and shown, not limited, as the band of
+    ``unsure`` is there for scores that a small error may move.
+
+An output is *dead* when it does not vary over the images although the original's does: a common
+end of a failed quantization, which mean errors alone can hide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from edgedf.quantize.progress import Progress, silent
+from edgedf.quantize.run import Outputs, Run
+from numpy.typing import NDArray
+
+from edgedf.result import Threshold, sigmoid
+from edgedf.spec import Precision
+
+__all__ = [
+    "DEAD_BELOW",
+    "TOLERANCES",
+    "Comparison",
+    "OutputParity",
+    "Tolerance",
+    "VerdictParity",
+    "compare",
+    "run_on",
+]
+
+# Dead: the standard deviation is below this fraction of the original's.
+DEAD_BELOW = 0.01
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What a precision may cost.
+
+    Args:
+        logit_correlation: At least, in [0, 1].
+        map_mean_error: At most: mean absolute difference as a fraction of the range (largest
+            minus smallest value) that the original's map takes on the images.
+        flips: At most this fraction of the verdicts.
+        flips_always: This many flips are allowed however few the images: with fewer than
+            1 / ``flips`` of them a single one would already be over the limit.
+    """
+
+    logit_correlation: float
+    map_mean_error: float
+    flips: float
+    flips_always: int
+
+    def flips_allowed(self, images: int) -> int:
+        """Largest number of flips on that many images."""
+        return max(self.flips_always, math.floor(self.flips * images))
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "int8": Tolerance(0.99, 0.02, 0.01, flips_always=1),
+    "fp16": Tolerance(0.9999, 0.001, 0.0, flips_always=0),
+    "fp32": Tolerance(0.99999, 0.0001, 0.0, flips_always=0),
+}
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How far one output is from the original's.
+
+    Args:
+        output: Its name.
+        max_abs: Largest absolute difference, in the output's units.
+        mean_abs: Mean absolute difference.
+        mean_relative: ``mean_abs`` divided by the range of the original's values.
+        correlation: Pearson's, None when one of the two does not vary.
+        dead: Whether it does not vary.
+        passed: Whether it is within the tolerance.
+        limit: The tolerance, in words.
+    """
+
+    output: str
+    max_abs: float
+    mean_abs: float
+    mean_relative: float
+    correlation: float | None
+    dead: bool
+    passed: bool
+    limit: str
+
+
+@dataclass(frozen=True)
+class VerdictParity:
+    """How many verdicts differ from the original's.
+
+    Args:
+        flips: From ``real`` to ``fake`` or back.
+        changes: To or from ``unsure``.
+        allowed: Flips allowed.
+        passed: Whether the flips are within that.
+    """
+
+    flips: int
+    changes: int
+    allowed: int
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model against another on one set of images.
+
+    Args:
+        model: What was compared.
+        reference: What it was compared with.
+        images: ``calibration`` or ``held out``.
+        n: Number of images.
+        outputs: One entry per output.
+        verdicts: The verdicts.
+    """
+
+    model: str
+    reference: str
+    images: str
+    n: int
+    outputs: tuple[OutputParity, ...]
+    verdicts: VerdictParity
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is within the tolerance."""
+        return self.verdicts.passed and all(output.passed for output in self.outputs)
+
+
+def run_on(
+    run: Run,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    step: str = "check",
+    progress: Progress = silent,
+) -> list[Outputs]:
+    """Run a model on images, one by one as an app does.
+
+    Args:
+        run: The model.
+        images: uint8 RGB (N, N, 3) each.
+        step: Name of the step for ``progress``.
+        progress: Told about each image.
+    """
+    results = []
+    for index, image in enumerate(images):
+        results.append(run(image[np.newaxis]))
+        progress(step, index + 1, len(images))
+    return results
+
+
+def compare(
+    model: str,
+    found: Sequence[Outputs],
+    reference: str,
+    wanted: Sequence[Outputs],
+    *,
+    images: str,
+    threshold: Threshold,
+    tolerance: Tolerance,
+) -> Comparison:
+    """Compare the outputs of two models on the same images.
+
+    Args:
+        model: Name of the model under test.
+        found: Its outputs, one entry per image.
+        reference: Name of the original.
+        wanted: Its outputs, in the same order.
+        images: What the images are.
+        threshold: Turns a score into a verdict.
+        tolerance: What may differ.
+    """
+    logits, wanted_logits = _stack(found, "fake_logit"), _stack(wanted, "fake_logit")
+    maps, wanted_maps = _stack(found, "defocus_map"), _stack(wanted, "defocus_map")
+    return Comparison(
+        model,
+        reference,
+        images,
+        len(found),
+        (
+            _measure("fake_logit", logits, wanted_logits, least=tolerance.logit_correlation),
+            _measure("defocus_map", maps, wanted_maps, most=tolerance.map_mean_error),
+        ),
+        _verdicts(logits, wanted_logits, threshold, tolerance),
+    )
+
+
+def _stack(outputs: Sequence[Outputs], name: str) -> NDArray[np.float64]:
+    return np.concatenate([output[name].ravel() for output in outputs]).astype(np.float64)
+
+
+def _measure(
+    name: str,
+    found: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    *,
+    least: float | None = None,
+    most: float | None = None,
+) -> OutputParity:
+    difference = np.abs(found - wanted)
+    spread, wanted_spread = float(found.std()), float(wanted.std())
+    # Written so that a NaN anywhere counts as dead and as out of tolerance.
+    dead = not (spread > DEAD_BELOW * wanted_spread and spread > 0.0)
+    correlation = None
+    if not dead and wanted_spread > 0.0:
+        correlation = float(np.corrcoef(found, wanted)[0, 1])
+    value_range = float(wanted.max() - wanted.min())
+    mean = float(difference.mean())
+    relative = mean / value_range if value_range > 0.0 else math.inf
+    limits, passed = [], not dead and correlation is not None
+    if least is not None:
+        limits.append(f"correlation ≥ {least:g}")
+        passed = passed and correlation is not None and correlation >= least
+    if most is not None:
+        limits.append(f"mean ≤ {most:g} of the range")
+        passed = passed and relative <= most
+    return OutputParity(
+        name, float(difference.max()), mean, relative, correlation, dead, passed, ", ".join(limits)
+    )
+
+
+def _verdicts(
+    found: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    threshold: Threshold,
+    tolerance: Tolerance,
+) -> VerdictParity:
+    flips = changes = 0
+    for logit, wanted_logit in zip(found, wanted, strict=True):
+        pair = {threshold.label(sigmoid(logit)), threshold.label(sigmoid(wanted_logit))}
+        if pair == {"real", "fake"}:
+            flips += 1
+        elif len(pair) == 2:
+            changes += 1
+    allowed = tolerance.flips_allowed(len(found))
+    return VerdictParity(flips, changes, allowed, flips <= allowed)

@@ -1,0 +1,151 @@
+"""What a conversion made, and what the proof said."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedf.quantize.calibration import Skipped
+from edgedf.quantize.parity import Comparison
+
+from edgedf import typed_json
+from edgedf.artifact import ModelFormat
+from edgedf.errors import ParityError
+from edgedf.spec import Calibration, Precision
+
+__all__ = ["ConversionReport", "ConvertedModel"]
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """One file that was made.
+
+    Args:
+        format: ``tflite`` or ``onnx``.
+        path: Where it is, or would have been.
+        written: Whether it is there; False when the proof failed.
+        bytes: Size of the file.
+        source_bytes: Size of the float file it was made from.
+        sha256: Of the file.
+        operators: How often each operator occurs.
+        float_operators: Names of operators that compute in floating point although the model is
+            int8; always empty for other precisions, and for ONNX, whose file does not say.
+        seconds: Time to make it, proof excluded.
+    """
+
+    format: ModelFormat
+    path: Path
+    written: bool
+    bytes: int
+    source_bytes: int
+    sha256: str
+    operators: dict[str, int]
+    float_operators: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """The outcome of :func:`edgedf.convert`.
+
+    Args:
+        source: What was converted, in words.
+        model: Name and version of the model.
+        precision: Of the files made.
+        models: The files.
+        images: Where the images came from, in words.
+        calibration: How ranges were found; None when nothing was calibrated.
+        held_out: Number of images that calibration never saw.
+        skipped: Images that could not be used.
+        comparisons: The proof.
+        seconds: Wall-clock time per stage, and ``total``.
+    """
+
+    source: str
+    model: str
+    precision: Precision
+    models: tuple[ConvertedModel, ...]
+    images: str
+    calibration: Calibration | None
+    held_out: int
+    skipped: tuple[Skipped, ...]
+    comparisons: tuple[Comparison, ...]
+    seconds: dict[str, float]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison is within its tolerance and no operator is left in float."""
+        return all(comparison.passed for comparison in self.comparisons) and not any(
+            model.float_operators for model in self.models
+        )
+
+    def raise_if_failed(self) -> None:
+        """Do nothing when the proof succeeded.
+
+        Raises:
+            ParityError: It failed; the message says where.
+        """
+        if self.passed:
+            return
+        failures = [
+            f"{c.model} against {c.reference} on {c.n} {c.images} images: {reason}"
+            for c in self.comparisons
+            for reason in _reasons(c)
+        ]
+        failures += [
+            f"{model.path.name} computes in float: {', '.join(model.float_operators)}"
+            for model in self.models
+            if model.float_operators
+        ]
+        written = any(model.written for model in self.models)
+        raise ParityError(
+            "The converted model does not agree with its original.\n  " + "\n  ".join(failures),
+            expected="every row of the report with ✓",
+            next_step=(
+                "do not ship the files that were kept" if written else "nothing was written; "
+            )
+            + ("" if written else "calibrate with more images like those the model will see"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; numbers that are not finite become null."""
+        data = _plain(self)
+        data["passed"] = self.passed
+        for entry, comparison in zip(data["comparisons"], self.comparisons, strict=True):
+            entry["passed"] = comparison.passed
+        return data
+
+
+def _reasons(comparison: Comparison) -> list[str]:
+    reasons = []
+    for output in comparison.outputs:
+        if output.passed:
+            continue
+        if output.dead:
+            reasons.append(f"{output.output} does not vary from image to image")
+        elif output.correlation is None:
+            reasons.append(f"{output.output} of the original does not vary from image to image")
+        else:
+            reasons.append(
+                f"{output.output} has correlation {output.correlation:.4f} and a mean error of "
+                f"{output.mean_relative:.4f} of its range; wanted: {output.limit}"
+            )
+    if not comparison.verdicts.passed:
+        verdicts = comparison.verdicts
+        reasons.append(f"{verdicts.flips} verdicts flip; allowed: {verdicts.allowed}")
+    return reasons
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    encoded = typed_json.encode(value)
+    return encoded if encoded is value else _plain(encoded)

@@ -1,0 +1,161 @@
+"""Finding images in folders, and what stands for one that could not be read."""
+
+# ruff: noqa: PTH100, PTH112, PTH118, PTH207
+# os.path keeps a path as it was given ("./a.jpg") and answers where pathlib
+# raises (names too long, no permission).
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+from edgedf.errors import EdgedfError, ImageNotFound
+from edgedf.imaging import IMAGE_SUFFIXES
+
+__all__ = ["Failure", "Place", "find_images"]
+
+Place = Union[str, "os.PathLike[str]"]
+
+
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """An image that could not be judged; the counterpart of a ``Detection``.
+
+    Args:
+        source: Path of the file or folder.
+        error: What was wrong with it.
+
+    Example:
+        >>> from edgedf.errors import ImageUnreadable
+        >>> Failure("a.jpg", ImageUnreadable("The image is empty.")).to_dict()["error"]["kind"]
+        'ImageUnreadable'
+    """
+
+    source: str
+    error: EdgedfError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "source": self.source,
+            "error": {
+                "kind": type(self.error).__name__,
+                "message": self.error.message,
+                "expected": self.error.expected,
+                "next_step": self.error.next_step,
+            },
+        }
+
+
+def find_images(
+    places: Place | Iterable[Place], *, skip: Place | None = None
+) -> Iterator[str | Failure]:
+    """Paths of images, found as they are asked for.
+
+    A folder is searched with all its subfolders for files with a suffix in
+    :data:`edgedf.imaging.IMAGE_SUFFIXES`, in sorted order; hidden files and folders are left out
+    and links to folders are not followed. A file is taken whatever its name. Anything else with
+    ``*``, ``?`` or ``[`` is a pattern (``**`` stands for any number of folders) and means the
+    files and folders it matches. No path comes twice.
+
+    Args:
+        places: A file, a folder, a pattern, or several of them.
+        skip: A folder to leave out of the search, such as the one results are written to.
+
+    Yields:
+        Paths; and a :class:`Failure` for a place with nothing in it or that cannot be searched.
+
+    Example:
+        >>> import edgedf.sample
+        >>> next(find_images(edgedf.sample.folder())).endswith(".jpg")
+        True
+    """
+    if isinstance(places, (str, os.PathLike)):
+        places = [places]
+    skipped = None if skip is None else os.path.abspath(skip)
+    seen: set[str] = set()
+    for place in places:
+        for found in _in_place(os.fspath(place), skipped):
+            if isinstance(found, Failure):
+                yield found
+                continue
+            key = os.path.abspath(found)
+            if key not in seen:
+                seen.add(key)
+                yield found
+
+
+def _in_place(place: str, skipped: str | None) -> Iterator[str | Failure]:
+    if "\0" in place or not place:
+        yield Failure(
+            place,
+            ImageNotFound(
+                f"{place!r} is not a path.", expected="the path of an image or of a folder"
+            ),
+        )
+    elif os.path.isdir(place):
+        yield from _or_else(_in_folder(place, skipped), _nothing_in(place))
+    elif os.path.lexists(place) or not glob.has_magic(place):
+        yield place  # opening it says what is wrong, if anything is
+    else:
+        yield from _or_else(_matching(place, skipped), _nothing_matches(place))
+
+
+def _or_else(found: Iterator[str | Failure], failure: Failure) -> Iterator[str | Failure]:
+    """What was found, or else the failure."""
+    first = next(found, failure)
+    yield first
+    yield from found
+
+
+def _matching(pattern: str, skipped: str | None) -> Iterator[str | Failure]:
+    for match in sorted(glob.iglob(pattern, recursive=True)):
+        if os.path.isdir(match):
+            yield from _in_folder(match, skipped)
+        else:
+            yield match
+
+
+def _in_folder(folder: str, skipped: str | None) -> Iterator[str | Failure]:
+    errors: list[OSError] = []
+    for root, folders, files in os.walk(folder, onerror=errors.append):
+        if os.path.abspath(root) == skipped:
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield os.path.join(root, name)
+    for error in errors:
+        yield Failure(
+            str(error.filename),
+            ImageNotFound(
+                f"Cannot search {error.filename}: {error.strerror}.",
+                expected="a folder that may be read",
+            ),
+        )
+
+
+def _nothing_in(folder: str) -> Failure:
+    return Failure(
+        folder,
+        ImageNotFound(
+            f"There is no image in {folder}.",
+            expected=f"files ending in {', '.join(sorted(IMAGE_SUFFIXES))}",
+            next_step="name another folder",
+        ),
+    )
+
+
+def _nothing_matches(pattern: str) -> Failure:
+    return Failure(
+        pattern,
+        ImageNotFound(
+            f"Nothing matches {pattern}.",
+            expected="a pattern such as 'photos/**/*.jpg', in quotes",
+            next_step="check the spelling",
+        ),
+    )

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from edgedf.errors import OutputError
+from edgedf.files import atomic_path, sha256_of, write_bytes, write_text
+
+
+def test_the_file_appears_whole_and_nothing_else_does(tmp_path: Path) -> None:
+    target = write_bytes(tmp_path / "new" / "a.bin", b"abc")
+    assert target.read_bytes() == b"abc"
+    assert [p.name for p in target.parent.iterdir()] == ["a.bin"]
+
+
+def test_a_failure_keeps_what_was_there_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    target = write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("killed")
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_temporary_file_keeps_the_suffix_and_the_folder(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "model.tflite") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".tflite"
+        temporary.write_bytes(b"")
+
+
+def test_a_file_where_a_folder_is_needed_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="Cannot write") as caught:
+        write_bytes(tmp_path / "file" / "a.bin", b"")
+    assert caught.value.next_step
+
+
+def test_a_folder_at_the_final_name_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        write_bytes(tmp_path / "a.bin", b"")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_a_clear_error_and_the_old_file_stays(tmp_path: Path) -> None:
+    target = write_bytes(tmp_path / "a.bin", b"old")
+    with pytest.raises(OutputError, match="No space left"), atomic_path(target):
+        with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
+            full.write(b"new")
+    assert target.read_bytes() == b"old"
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    reference = tmp_path / "plain"
+    reference.write_text("")
+    written = write_text(tmp_path / "ours", "")
+    assert written.stat().st_mode == reference.stat().st_mode
+
+
+def test_sha256_of_file_and_bytes_agree(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 9000
+    assert sha256_of(write_bytes(tmp_path / "a", data)) == sha256_of(data)
+    assert sha256_of(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
