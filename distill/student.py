@@ -525,9 +525,7 @@ def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _separable(channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        _Conv(channels, channels, 3, depthwise=True), _Conv(channels, channels)
-    )
+    return nn.Sequential(_Conv(channels, channels, 3, depthwise=True), _Conv(channels, channels))
 
 
 def _double(x: Tensor) -> Tensor:

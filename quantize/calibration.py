@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from edgedf.quantize.progress import Progress, silent
 from numpy.typing import NDArray
 
 from edgedf.errors import CalibrationError, ConfigError, ImageError
 from edgedf.imaging import IMAGE_SUFFIXES, preprocess, read_image_bytes
+from edgedf.progress import Progress, silent
 from edgedf.spec import Calibration
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Candidate",
     "Skipped",
     "candidates_in_folder",
+    "check_samples",
     "choose_images",
     "sample_candidates",
 ]
@@ -163,6 +164,20 @@ def sample_candidates() -> tuple[Candidate, ...]:
     )
 
 
+def check_samples(samples: int) -> None:
+    """Refuse a number of calibration images that is too small to measure ranges with.
+
+    Raises:
+        ConfigError: It is.
+    """
+    if samples < MIN_CALIBRATION:
+        raise ConfigError(
+            f"{samples} calibration images are too few.",
+            expected=f"at least {MIN_CALIBRATION}",
+            next_step=f"--samples {MIN_CALIBRATION} or more; 32 is the default",
+        )
+
+
 def choose_images(
     candidates: Sequence[Candidate],
     *,
@@ -189,12 +204,7 @@ def choose_images(
         CalibrationError: Too few usable images, or all of one class.
         ConfigError: ``samples`` is too small.
     """
-    if samples < MIN_CALIBRATION:
-        raise ConfigError(
-            f"{samples} calibration images are too few.",
-            expected=f"at least {MIN_CALIBRATION}",
-            next_step=f"--samples {MIN_CALIBRATION} or more; 32 is the default",
-        )
+    check_samples(samples)
     wanted = min(len(candidates), samples + MAX_HELD_OUT)
     usable: list[_Prepared] = []
     skipped: list[Skipped] = []

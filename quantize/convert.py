@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,21 +14,29 @@ from typing import Any, cast
 from edgedf.quantize.calibration import (
     CalibrationSet,
     candidates_in_folder,
+    check_samples,
     choose_images,
     sample_candidates,
 )
 from edgedf.quantize.describe import describe_converted
-from edgedf.quantize.operators import count_operators, float_operators, list_operators
+from edgedf.quantize.operators import (
+    boundary_operators,
+    count_operators,
+    executed_operators,
+    float_operators,
+    list_operators,
+    xnnpack_partitions,
+)
 from edgedf.quantize.parity import TOLERANCES, Comparison, compare, run_on
-from edgedf.quantize.progress import Progress, silent
 from edgedf.quantize.report import ConversionReport, ConvertedModel
-from edgedf.quantize.run import Outputs, open_model
+from edgedf.quantize.run import Outputs, nan_where_it_fails, open_model
 from edgedf.quantize.source import FORMATS, Source, load_source
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
 from edgedf.errors import ConfigError, OutputError
-from edgedf.files import sha256_of, write_bytes
-from edgedf.spec import PRECISIONS, Precision
+from edgedf.files import atomic_path, sha256_of
+from edgedf.progress import Progress, silent
+from edgedf.spec import PRECISIONS, ModelSpec, Precision
 
 __all__ = ["DEFAULT_SAMPLES", "convert"]
 
@@ -74,11 +84,12 @@ def convert(
     """
     wanted_precision = cast(Precision, _one_of("precision", precision, PRECISIONS))
     wanted = _formats(formats)
-    folder = _writable(Path(out))
+    check_samples(samples)
     clock = _Clock()
 
-    # A wrong folder should be known before the minute that an export takes.
+    # What is wrong with the folders should be known before the minute that an export takes.
     candidates = sample_candidates() if calibration is None else candidates_in_folder(calibration)
+    folder = _writable(Path(out))
     loaded = load_source(source, wanted, progress=progress)
     names = [name for name in FORMATS if name in loaded.models]
     targets = {name: folder / f"{loaded.stem}_{wanted_precision}.{name}" for name in names}
@@ -95,30 +106,17 @@ def convert(
     clock.lap("images")
 
     files: dict[ModelFormat, bytes] = {}
-    seconds: dict[ModelFormat, float] = {}
+    specs: dict[ModelFormat, ModelSpec] = {}
     for name in names:
-        files[name] = _make(loaded, name, wanted_precision, images, progress)
-        seconds[name] = clock.lap(f"make {name}")
-    comparisons = _prove(loaded, files, wanted_precision, images, progress)
+        files[name], specs[name] = _make(loaded, name, wanted_precision, images, progress)
+        clock.lap(f"make {name}")
+    comparisons = _prove(loaded, files, specs, images, progress)
     clock.lap("prove")
-
-    models = []
-    for name in names:
-        operators = list_operators(files[name], name)
-        left = float_operators(operators) if wanted_precision == "int8" else ()
-        models.append(
-            ConvertedModel(
-                name,
-                targets[name],
-                False,
-                len(files[name]),
-                len(loaded.models[name]),
-                sha256_of(files[name]),
-                count_operators(operators),
-                tuple(sorted({operator.name for operator in left})),
-                round(seconds[name], 3),
-            )
-        )
+    models = [
+        _describe(name, targets[name], files[name], loaded, wanted_precision, clock)
+        for name in names
+    ]
+    clock.lap("count operators")
     spec = loaded.specs[names[0]]
     report = ConversionReport(
         source=loaded.description,
@@ -134,8 +132,7 @@ def convert(
     )
     if not (report.passed or keep_failing):
         return report
-    for name in names:
-        write_bytes(targets[name], files[name])
+    _write_all(targets, files)
     return replace(report, models=tuple(replace(model, written=True) for model in report.models))
 
 
@@ -187,8 +184,8 @@ def _make(
     precision: Precision,
     images: CalibrationSet,
     progress: Progress,
-) -> bytes:
-    """The finished file: quantized, its spec inside."""
+) -> tuple[bytes, ModelSpec]:
+    """The finished file, quantized, and the spec inside it."""
     from edgedf.quantize import onnx, tflite
 
     stage: Any = tflite if name == "tflite" else onnx
@@ -210,24 +207,26 @@ def _make(
     )
     finished = embed(model, spec)
     progress(step, 1, 1)
-    return finished
+    return finished, spec
 
 
 def _prove(
     source: Source,
-    files: dict[ModelFormat, bytes],
-    precision: Precision,
+    files: Mapping[ModelFormat, bytes],
+    specs: Mapping[ModelFormat, ModelSpec],
     images: CalibrationSet,
     progress: Progress,
 ) -> tuple[Comparison, ...]:
     """Each file against its original, and the files against each other."""
+    precision = next(iter(specs.values())).precision
     tolerance = TOLERANCES[precision]
     comparisons = []
     sets = {"calibration": images.calibration, "held out": images.held_out}
     found: dict[tuple[str, str], list[Outputs]] = {}
     wanted: dict[tuple[object, str], list[Outputs]] = {}
     for name, file in files.items():
-        run, original = open_model(file, name), source.originals[name]
+        run = nan_where_it_fails(open_model(file, name, specs[name]), specs[name])
+        original = source.originals[name]
         for title, pictures in sets.items():
             # One torch model stands behind both formats; run it once.
             key = (original, title)
@@ -263,6 +262,52 @@ def _prove(
             )
         )
     return tuple(comparisons)
+
+
+def _describe(
+    name: ModelFormat,
+    target: Path,
+    file: bytes,
+    source: Source,
+    precision: Precision,
+    clock: _Clock,
+) -> ConvertedModel:
+    operators = list_operators(file, name)
+    typed = operators if name == "tflite" else executed_operators(file)
+    is_int8 = precision == "int8"
+    pieces = xnnpack_partitions(file) if name == "tflite" else None
+    taken = {index for piece in pieces or () for index in piece.operators}
+    left = float_operators(typed) if is_int8 else ()
+    ends = boundary_operators(typed) if is_int8 else ()
+    return ConvertedModel(
+        format=name,
+        path=target,
+        written=False,
+        bytes=len(file),
+        source_bytes=len(source.models[name]),
+        sha256=sha256_of(file),
+        operators=count_operators(operators),
+        boundary_operators=tuple(str(operator) for operator in ends),
+        float_operators=tuple(sorted({operator.name for operator in left})),
+        delegate_partitions=None if pieces is None else len(pieces),
+        undelegated_operators=tuple(
+            operator.name
+            for index, operator in enumerate(operators)
+            if pieces is not None and index not in taken
+        ),
+        seconds=clock.laps()[f"make {name}"],
+    )
+
+
+def _write_all(targets: Mapping[ModelFormat, Path], files: Mapping[ModelFormat, bytes]) -> None:
+    """Write every file before the first takes its final name: all of them appear, or none."""
+    with contextlib.ExitStack() as stack:
+        for name, file in files.items():
+            temporary = stack.enter_context(atomic_path(targets[name]))
+            with temporary.open("wb") as stream:
+                stream.write(file)
+                stream.flush()
+                os.fsync(stream.fileno())
 
 
 class _Clock:

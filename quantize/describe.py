@@ -126,7 +126,7 @@ def describe_converted(
     tools = dict(parent.tools)
     if exported:
         tools.update(_versions(EXPORT_TOOLS[model_format]))
-    if precision == "int8":
+    if precision != "fp32":
         tools.update(_versions(QUANTIZE_TOOLS[model_format]))
     return parent.with_changes(
         created_by=_created_by(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,18 +18,22 @@ from edgedf.quantize.describe import (
     describe_checkpoint,
     describe_converted,
 )
-from edgedf.quantize.progress import Progress, silent
-from edgedf.quantize.run import Outputs, Run
+from edgedf.quantize.run import Outputs, Run, as_outputs
+from edgedf.runtime.backends.base import unpack
 from numpy.typing import NDArray
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
 from edgedf.errors import MissingExtra
 from edgedf.files import sha256_of
+from edgedf.progress import Progress, silent
 from edgedf.spec import ModelSpec
 
 __all__ = ["ONNX_OPSET", "Exported", "export_checkpoint"]
 
 ONNX_OPSET = 18
+
+# litert-torch's own switch, read from the environment alone.
+_SHOW_PROGRESS = "LITERT_TORCH_SHOW_PROGRESS"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +115,9 @@ def _with_byte_input(torch: Any, network: Any) -> Any:
 
 
 def _to_tflite(network: Any, sample: Any) -> bytes:
-    import litert_torch
+    with _quiet():
+        import litert_torch
 
-    with _quiet_warnings():
         # Keywords and the dictionary's keys become the names in the TFLite signature.
         return bytes(
             litert_torch.convert(network, sample_kwargs={INPUT_NAME: sample}).model_content()
@@ -121,8 +127,12 @@ def _to_tflite(network: Any, sample: Any) -> bytes:
 def _to_onnx(torch: Any, network: Any, sample: Any) -> bytes:
     import onnx
     from edgedf.quantize.onnx import without_metadata
+    from onnxscript import opset18
 
-    with _quiet_warnings():
+    def average(x: Any, output_size: Any) -> Any:
+        return opset18.GlobalAveragePool(x)
+
+    with _quiet():
         program = torch.onnx.export(
             network,
             kwargs={INPUT_NAME: sample},
@@ -131,8 +141,12 @@ def _to_onnx(torch: Any, network: Any, sample: Any) -> bytes:
             input_names=[INPUT_NAME],
             output_names=list(OUTPUT_NAMES),
             verbose=False,
+            # Left to itself it becomes a ReduceMean, which ONNX Runtime computes in float, on
+            # the largest tensors of the network.
+            custom_translation_table={torch.ops.aten.adaptive_avg_pool2d.default: average},
         )
     model = without_metadata(program.model_proto)
+    model.producer_version = model.producer_version.partition("+")[0]  # of torch, without its build
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -140,8 +154,8 @@ def _to_onnx(torch: Any, network: Any, sample: Any) -> bytes:
 def _torch_run(torch: Any, network: Any) -> Run:
     def run(image: NDArray[np.uint8]) -> Outputs:
         with torch.no_grad():
-            outputs = network(torch.from_numpy(image))
-        return {name: outputs[name].numpy() for name in OUTPUT_NAMES}
+            outputs = network(torch.from_numpy(image[np.newaxis]))
+        return as_outputs(*unpack(*(outputs[name].numpy() for name in OUTPUT_NAMES), "torch"))
 
     return run
 
@@ -155,10 +169,21 @@ def _needs_export() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_warnings() -> Iterator[None]:
-    """The exporters warn about their own internals (deprecated pytree calls and the like)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+def _quiet() -> Iterator[None]:
+    """The exporters report on standard output and warn and log about their own internals."""
+    disabled = logging.root.manager.disable
+    shown = os.environ.get(_SHOW_PROGRESS)
+    logging.disable(logging.WARNING)
+    os.environ[_SHOW_PROGRESS] = "n"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        logging.disable(disabled)
+        if shown is None:
+            del os.environ[_SHOW_PROGRESS]
+        else:
+            os.environ[_SHOW_PROGRESS] = shown

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from edgedf.quantize.describe import INPUT_NAME, OUTPUT_NAMES
-from edgedf.quantize.progress import Progress, silent
 from numpy.typing import NDArray
 
 from edgedf.errors import ArtifactUnreadable, MissingExtra
+from edgedf.progress import Progress, silent
 
 __all__ = ["output_quantization", "to_fp16", "to_int8", "without_metadata"]
 

@@ -2,13 +2,19 @@
 
 A model that "is int8" may still have float islands, and a delegate that takes nine tenths of the
 operators in thirty pieces is slower than none. Both are counted here rather than believed.
+
+A TFLite file says of each tensor what type it has. An ONNX file with QuantizeLinear and
+DequantizeLinear says "float" everywhere; what is computed in integers is decided by the runtime,
+so it is asked: :func:`executed_operators`.
 """
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgedf.artifact import ModelFormat, strip_tflite
@@ -17,14 +23,19 @@ __all__ = [
     "BOUNDARY_OPERATORS",
     "Operator",
     "Partition",
+    "boundary_operators",
     "count_operators",
+    "executed_operators",
     "float_operators",
     "list_operators",
     "xnnpack_partitions",
 ]
 
-# Allowed to touch floats in an int8 model: they change the type at the input and the outputs.
-BOUNDARY_OPERATORS = frozenset({"CAST", "QUANTIZE", "DEQUANTIZE"})
+# Allowed to touch floats in an int8 model where they change the type at the input or the outputs.
+BOUNDARY_OPERATORS = frozenset(
+    {"CAST", "QUANTIZE", "DEQUANTIZE", "Cast", "QuantizeLinear", "DequantizeLinear"}
+)
+_ONNX_TYPE_NAMES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
 
 
 @dataclass(frozen=True)
@@ -35,11 +46,17 @@ class Operator:
         name: Such as ``CONV_2D`` (TFLite) or ``Conv`` (ONNX).
         inputs: Types of its inputs, weights included; empty where the file does not say.
         outputs: Types of its outputs.
+        boundary: Whether it does nothing but change the type between the model's input or outputs
+            and what lies behind them.
     """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    boundary: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.inputs[0]} → {self.outputs[0]}" if self.inputs else self.name
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,31 @@ def list_operators(model: bytes, model_format: ModelFormat) -> tuple[Operator, .
     return _of_tflite(model) if model_format == "tflite" else _of_onnx(model)
 
 
+def executed_operators(model: bytes) -> tuple[Operator, ...]:
+    """What ONNX Runtime makes of a model on this machine's CPU, after fusing.
+
+    A convolution between DequantizeLinear and QuantizeLinear becomes one ``QLinearConv``. One that
+    stays a ``Conv`` is computed in float, whatever the file looks like.
+
+    Args:
+        model: An ``.onnx`` file.
+
+    Returns:
+        The operators of the optimized graph, with their types.
+    """
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
+        path = Path(folder) / "optimized.onnx"
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(path)
+        options.log_severity_level = 3  # it warns that the file fits this machine only
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        graph = onnx.load(str(path)).graph
+    return _typed_onnx(graph)
+
+
 def count_operators(operators: Sequence[Operator]) -> dict[str, int]:
     """How often each operator occurs, the most frequent first."""
     counts = collections.Counter(operator.name for operator in operators)
@@ -74,9 +116,14 @@ def float_operators(operators: Sequence[Operator]) -> tuple[Operator, ...]:
     return tuple(
         operator
         for operator in operators
-        if operator.name not in BOUNDARY_OPERATORS
+        if not operator.boundary
         and any("float" in kind for kind in (*operator.inputs, *operator.outputs))
     )
+
+
+def boundary_operators(operators: Sequence[Operator]) -> tuple[Operator, ...]:
+    """Operators that change the type at the input and the outputs."""
+    return tuple(operator for operator in operators if operator.boundary)
 
 
 def xnnpack_partitions(model: bytes) -> tuple[Partition, ...]:
@@ -128,12 +175,14 @@ def _of_tflite(model: bytes) -> tuple[Operator, ...]:
     def types(indices: Any) -> tuple[str, ...]:
         return tuple(kinds[graph.tensors[index].type] for index in indices if index >= 0)
 
+    ends = _Ends(graph.inputs, graph.outputs)
     found = []
     for op in graph.operators:
         code = flatbuffer.operatorCodes[op.opcodeIndex]
         # Codes above 127 do not fit the old byte field; the larger of the two is the right one.
         name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        found.append(Operator(name, types(op.inputs), types(op.outputs)))
+        boundary = ends.has(name, op.inputs, op.outputs)
+        found.append(Operator(name, types(op.inputs), types(op.outputs), boundary))
     return tuple(found)
 
 
@@ -143,6 +192,51 @@ def _of_onnx(model: bytes) -> tuple[Operator, ...]:
     # Without type inference: QDQ says "float" everywhere, whatever a runtime makes of it.
     graph = onnx.load_model_from_string(model).graph
     return tuple(Operator(node.op_type, (), ()) for node in graph.node)
+
+
+def _typed_onnx(graph: Any) -> tuple[Operator, ...]:
+    """Types by what each operator of an optimized graph does; it has no complete type table."""
+    kinds = {
+        tensor.name: _ONNX_TYPE_NAMES.get(tensor.data_type, "") for tensor in graph.initializer
+    }
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kinds[value.name] = _ONNX_TYPE_NAMES.get(value.type.tensor_type.elem_type, "")
+    ends = _Ends((i.name for i in graph.input), (o.name for o in graph.output))
+    found = []
+    for node in graph.node:
+        inputs = tuple(kinds.get(name, "") for name in node.input)
+        is_integer = node.op_type.startswith("Q") and node.op_type != "QuantizeLinear"
+        if node.op_type in ("Cast", "DequantizeLinear"):
+            output = "float32"
+        elif node.op_type == "QuantizeLinear":
+            output = inputs[2]
+        elif is_integer:  # QLinearConv, QGemm and so on: as their last zero point
+            output = next(kind for kind in reversed(inputs) if kind in ("uint8", "int8"))
+        else:
+            output = inputs[0]
+        for name in node.output:
+            kinds[name] = output
+        boundary = ends.has(node.op_type, node.input, node.output)
+        # Scales are float in every integer operator; they are no data.
+        data = (output,) if is_integer else inputs[:1]
+        found.append(Operator(node.op_type, data, (output,), boundary))
+    return tuple(found)
+
+
+class _Ends:
+    """Finds the operators that only change the type between a graph's ends and its inside."""
+
+    def __init__(self, inputs: Iterable[Any], outputs: Iterable[Any]) -> None:
+        self._reached, self._outputs = set(inputs), set(outputs)
+
+    def has(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> bool:
+        """Whether this operator, the next in order of execution, is one of them."""
+        if name not in BOUNDARY_OPERATORS:
+            return False
+        if inputs[0] in self._reached:
+            self._reached.update(outputs)
+            return True
+        return outputs[0] in self._outputs
 
 
 def _constants(enumeration: Any) -> list[tuple[str, int]]:

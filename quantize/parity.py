@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from edgedf.quantize.progress import Progress, silent
 from edgedf.quantize.run import Outputs, Run
 from numpy.typing import NDArray
 
+from edgedf.progress import Progress, silent
 from edgedf.result import Threshold, sigmoid
 from edgedf.spec import Precision
 
@@ -84,7 +84,7 @@ class OutputParity:
         mean_abs: Mean absolute difference.
         mean_relative: ``mean_abs`` divided by the range of the original's values.
         correlation: Pearson's, None when one of the two does not vary.
-        dead: Whether it does not vary.
+        dead: Whether it does not vary, or is not a finite number.
         passed: Whether it is within the tolerance.
         limit: The tolerance, in words.
     """
@@ -159,7 +159,7 @@ def run_on(
     """
     results = []
     for index, image in enumerate(images):
-        results.append(run(image[np.newaxis]))
+        results.append(run(image))
         progress(step, index + 1, len(images))
     return results
 
@@ -214,7 +214,8 @@ def _measure(
 ) -> OutputParity:
     difference = np.abs(found - wanted)
     spread, wanted_spread = float(found.std()), float(wanted.std())
-    # Written so that a NaN anywhere counts as dead and as out of tolerance.
+    # Written so that a NaN anywhere counts as dead and as out of tolerance. Where the original
+    # does not vary there is nothing to prove: that fails as well.
     dead = not (spread > DEAD_BELOW * wanted_spread and spread > 0.0)
     correlation = None
     if not dead and wanted_spread > 0.0:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from edgedf.quantize.progress import Progress, silent
 from edgedf.quantize.run import Run, open_model
+from edgedf.runtime import models as shipped
 
 from edgedf.artifact import Artifact, ModelFormat, read_artifact
 from edgedf.errors import ArtifactUnreadable, CheckpointError, ConfigError
+from edgedf.progress import Progress, silent
 from edgedf.spec import ModelSpec
 
-__all__ = ["FORMATS", "SHIPPED_STEM", "Source", "load_source", "shipped_model"]
+__all__ = ["FORMATS", "SHIPPED_STEM", "Source", "load_source"]
 
 FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 SHIPPED_STEM = "student"
@@ -50,22 +50,6 @@ class Source:
         return "checkpoint (torch)" if self.from_checkpoint else f"{model_format} fp32"
 
 
-def shipped_model(model_format: ModelFormat) -> Path:
-    """Path of the shipped student's float export.
-
-    Raises:
-        ArtifactUnreadable: The installed package does not carry it.
-    """
-    path = Path(str(resources.files("edgedf.weights") / f"{SHIPPED_STEM}.{model_format}"))
-    if not path.is_file():
-        raise ArtifactUnreadable(
-            f"The installed edgedf carries no {path.name}.",
-            expected="the shipped student beside edgedf/weights/__init__.py",
-            next_step="install edgedf again, or name a checkpoint: edgedf convert my.safetensors",
-        )
-    return path
-
-
 def load_source(
     source: str | Path | None,
     formats: Sequence[ModelFormat] | None = None,
@@ -90,12 +74,12 @@ def load_source(
         MissingExtra: torch is not installed and a checkpoint is to be exported.
     """
     if source is None:
-        artifacts = [read_artifact(shipped_model(name)) for name in formats or FORMATS]
+        artifacts = [read_artifact(_shipped_model(name)) for name in formats or FORMATS]
         return _from_artifacts("the shipped student", SHIPPED_STEM, artifacts)
     path = Path(source)
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return _from_checkpoint(path, formats or FORMATS, progress)
-    if path.suffix not in (".tflite", ".onnx"):
+    if path.suffix.lower() not in (".tflite", ".onnx"):
         if not path.exists():
             raise CheckpointError(f"{path} does not exist.", expected=_SOURCES)
         raise ConfigError(
@@ -105,6 +89,17 @@ def load_source(
         )
     artifact = read_artifact(path)
     return _from_file(artifact, formats or (artifact.format,))
+
+
+def _shipped_model(model_format: ModelFormat) -> Path:
+    try:
+        return shipped.shipped_model(model_format)
+    except ArtifactUnreadable as error:
+        raise ArtifactUnreadable(
+            error.message,
+            expected=error.expected,
+            next_step="install edgedf again, or name a checkpoint: edgedf convert my.safetensors",
+        ) from error
 
 
 def _from_file(artifact: Artifact, formats: Sequence[ModelFormat]) -> Source:
@@ -131,7 +126,7 @@ def _from_artifacts(description: str, stem: str, artifacts: Sequence[Artifact]) 
         stem,
         {a.format: a.model for a in artifacts},
         {a.format: a.spec for a in artifacts},
-        {a.format: open_model(a.model, a.format) for a in artifacts},
+        {a.format: open_model(a.model, a.format, a.spec) for a in artifacts},
         tuple(a.path for a in artifacts),
     )
 

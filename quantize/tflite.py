@@ -13,15 +13,23 @@ from typing import Any
 
 import numpy as np
 from edgedf.quantize.describe import INPUT_NAME
-from edgedf.quantize.progress import Progress, silent
 from numpy.typing import NDArray
 
 from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable, MissingExtra
+from edgedf.progress import Progress, silent
 
 __all__ = ["output_quantization", "to_fp16", "to_int8"]
 
 FP16_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+# The quantizer draws a bar on standard error and prints a summary on standard output.
+_SILENT = {"enable_progress_bar": False, "enable_progress_report": False}
+
+# Operators with weights and a bias, and the axis of the weights that is the output channel.
+_CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+# A quantized bias may take this much of an accumulator's 31 bits; the rest is for the sum.
+_BIAS_LIMIT = 2.0**28
 
 
 def to_int8(
@@ -51,6 +59,7 @@ def to_int8(
     from ai_edge_quantizer.utils import qsv_utils
 
     model = strip_tflite(model)
+    signature = _flatbuffer(model).signatureDefs[0].signatureKey.decode()
     rules = recipe.static_wi8_ai8()
     rules.append({"regex": ".*", "operation": "OUTPUT", "algorithm_key": "no_quantize"})
     manager = recipe_manager.RecipeManager()
@@ -61,18 +70,17 @@ def to_int8(
         observer = calibrator.Calibrator(
             model, num_threads=2, qsv_update_func=qsv_utils.min_max_update
         )
-    signature = _flatbuffer(model).signatureDefs[0].signatureKey.decode()
-    for index, image in enumerate(images):
-        observer.calibrate({signature: [{INPUT_NAME: image[np.newaxis]}]}, manager)
-        progress("calibrate tflite", index + 1, len(images))
+        for index, image in enumerate(images):
+            observer.calibrate({signature: [{INPUT_NAME: image[np.newaxis]}]}, manager)
+            progress("calibrate tflite", index + 1, len(images))
     ranges = observer.get_model_qsvs()
     for name in _cast_inputs(model):
         ranges[name] = {
             "min": np.zeros_like(ranges[name]["min"]),
             "max": np.full_like(ranges[name]["max"], 255.0),
         }
-    quantizer = quantizer_module.Quantizer(model, rules)
-    return bytes(quantizer.quantize(ranges).quantized_model)
+    quantizer = quantizer_module.Quantizer(_with_room_for_biases(model, ranges), rules)
+    return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
 
 
 def to_fp16(model: bytes) -> bytes:
@@ -108,7 +116,7 @@ def to_fp16(model: bytes) -> bytes:
             config,
             quantizer_module.AlgorithmName.FLOAT_CASTING,
         )
-    return bytes(quantizer.quantize().quantized_model)
+    return bytes(quantizer.quantize(**_SILENT).quantized_model)
 
 
 def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
@@ -152,6 +160,46 @@ def _flatbuffer(model: bytes) -> Any:
             expected="a float .tflite written by edgedf",
             next_step="copy or download it again, or export it again",
         ) from error
+
+
+def _with_room_for_biases(model: bytes, ranges: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The model with weights just large enough that every bias fits into an int32 accumulator.
+
+    The step of a quantized bias is that of the input times that of the channel's weights. In a
+    channel with next to no weights, as trained networks have, it is so small that the bias
+    overflows: the quantizer turns it into -2**31, and the sum wraps round. Raising the largest
+    weight of such a channel gives it a wider step. What that adds to the output is below
+    127 * 255 / 2**28 of the bias, a thirtieth of a step of an int8 output.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    edited = bytearray(model)  # views below write into it
+    flatbuffer = schema.Model.GetRootAs(edited)
+    graph = flatbuffer.Subgraphs(0)
+
+    def values(index: int) -> NDArray[Any]:
+        buffer = flatbuffer.Buffers(graph.Tensors(index).Buffer())
+        return buffer.DataAsNumpy().view(np.float32)
+
+    names = {getattr(schema.BuiltinOperator, name): name for name in _CHANNEL_AXES}
+    for number in range(graph.OperatorsLength()):
+        op = graph.Operators(number)
+        code = flatbuffer.OperatorCodes(op.OpcodeIndex())
+        name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
+        if name is None or op.InputsLength() < 3 or op.Inputs(2) < 0:
+            continue
+        seen = ranges[graph.Tensors(op.Inputs(0)).Name().decode()]
+        step = (max(np.max(seen["max"]), 0.0) - min(np.min(seen["min"]), 0.0)) / 255
+        if not step > 0.0:
+            continue  # an input that is always zero: whatever its weights, nothing is added
+        shape = graph.Tensors(op.Inputs(1)).ShapeAsNumpy()
+        weights = np.moveaxis(values(op.Inputs(1)).reshape(shape), _CHANNEL_AXES[name], 0)
+        floors = np.abs(values(op.Inputs(2))) * 127 / (_BIAS_LIMIT * step)
+        for channel, floor in zip(weights, floors, strict=True):
+            largest = np.unravel_index(np.abs(channel).argmax(), channel.shape)
+            if abs(channel[largest]) < floor:
+                channel[largest] = np.copysign(floor, channel[largest])
+    return bytes(edited)
 
 
 def _cast_inputs(model: bytes) -> list[str]:

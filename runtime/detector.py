@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -27,7 +28,7 @@ from edgedf.runtime.backends import open_backend
 from edgedf.runtime.folder import Failure, Place, find_images
 from edgedf.spec import ModelSpec, check_tensors
 
-__all__ = ["Detector", "available_cores"]
+__all__ = ["Detector", "available_cores", "naming"]
 
 _MAX_THREADS = 256
 _MAX_DECODERS = 4
@@ -75,7 +76,7 @@ class Detector:
             check_tensors(artifact.spec, backend.inputs, backend.outputs)
             _check_steps(artifact.spec)
         except ArtifactError as error:
-            raise _naming(self.path, error) from error
+            raise naming(self.path, error) from error
         self.spec: ModelSpec = artifact.spec
         self.runtime = f"{backend.name} {backend.version}"
         self._model_id = f"{artifact.spec.model_id} {artifact.format}"
@@ -116,7 +117,8 @@ class Detector:
             One detection per source, in order.
 
         Raises:
-            EdgedfError: As :meth:`detect`, at the first source that cannot be used.
+            EdgedfError: As :meth:`detect`, at the first source that cannot be used; or
+                ``sources`` is a single path or file.
 
         Example:
             >>> import edgedf.sample
@@ -124,6 +126,12 @@ class Detector:
             >>> len(Detector(default_model()).detect_batch(edgedf.sample.images()[:3]))
             3
         """
+        if isinstance(sources, (str, bytes, os.PathLike)):
+            raise ConfigError(
+                "detect_batch got a single image.",
+                expected="several: a list of paths, bytes or arrays",
+                next_step="use detect for one image, detect_folder for a folder",
+            )
         detections = []
         with contextlib.closing(self._stream(iter(sources))) as results:
             for result in results:
@@ -187,7 +195,7 @@ class Detector:
         waiting: deque[Future[_Prepared | Failure]] = deque()
         try:
             while True:
-                while len(waiting) <= workers and (source := next(sources, None)) is not None:
+                for source in islice(sources, workers + 1 - len(waiting)):
                     waiting.append(pool.submit(self._prepare_or_failure, source))
                 if not waiting:
                     return
@@ -276,8 +284,8 @@ def _name_of(source: ImageSource) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
 
 
-def _naming(path: Path, error: ArtifactError) -> ArtifactError:
-    """The same error, with the file's name in the message."""
+def naming(path: Path, error: ArtifactError) -> ArtifactError:
+    """The same error, with the model file's path in the message."""
     if str(path) in error.message:
         return error
     return type(error)(

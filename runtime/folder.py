@@ -63,7 +63,8 @@ def find_images(
 
     Args:
         places: A file, a folder, a pattern, or several of them.
-        skip: A folder to leave out of the search, such as the one results are written to.
+        skip: A folder to leave out of the search and of what patterns match, such as the one
+            results are written to; searched all the same when it is one of ``places``.
 
     Yields:
         Paths; and a :class:`Failure` for a place with nothing in it or that cannot be searched.
@@ -75,7 +76,7 @@ def find_images(
     """
     if isinstance(places, (str, os.PathLike)):
         places = [places]
-    skipped = None if skip is None else os.path.abspath(skip)
+    skipped = None if skip is None else os.path.realpath(skip)
     seen: set[str] = set()
     for place in places:
         for found in _in_place(os.fspath(place), skipped):
@@ -113,16 +114,23 @@ def _or_else(found: Iterator[str | Failure], failure: Failure) -> Iterator[str |
 
 def _matching(pattern: str, skipped: str | None) -> Iterator[str | Failure]:
     for match in sorted(glob.iglob(pattern, recursive=True)):
+        if skipped is not None and _is_within(match, skipped):
+            continue
         if os.path.isdir(match):
             yield from _in_folder(match, skipped)
         else:
             yield match
 
 
+def _is_within(path: str, folder: str) -> bool:
+    """Whether the path is that folder, which is a real path, or lies below it."""
+    return f"{os.path.realpath(path)}{os.sep}".startswith(os.path.join(folder, ""))
+
+
 def _in_folder(folder: str, skipped: str | None) -> Iterator[str | Failure]:
     errors: list[OSError] = []
     for root, folders, files in os.walk(folder, onerror=errors.append):
-        if os.path.abspath(root) == skipped:
+        if skipped is not None and root != folder and os.path.realpath(root) == skipped:
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))

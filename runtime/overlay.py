@@ -124,10 +124,14 @@ def _draw_verdict(canvas: RGBImage, top: int, detection: Detection) -> None:
     left, right = box[1][0] + 32, _MARGIN + _PANEL + _MARGIN + _PANEL
     _write(canvas, f"score {detection.score:.3f}", (left, top + 37), 15, color, bold=True)
     blur = f"mean blur {detection.defocus_map.mean():.2f} px"
+    limits = detection.threshold
+    zones = f"real up to {limits.real_at:.3g}, fake from {limits.fake_at:.3g}"
     # The fonts of OpenCV 4 have ASCII alone.
     model = detection.model.encode("ascii", "replace").decode()
+    model = _shortened(model, right - left - _width(zones, _SMALL) - _MARGIN)
     for text, row in ((blur, 37), (model, 106)):
         _write(canvas, text, (right - _width(text, _SMALL), top + row), _SMALL, _GREY)
+    _write(canvas, zones, (left, top + 106), _SMALL, _GREY)
     _draw_axis(canvas, left, right, top + 58, detection)
 
 
@@ -147,8 +151,16 @@ def _draw_axis(canvas: RGBImage, left: int, right: int, top: int, detection: Det
     at = x_of(detection.score)
     color = _COLORS[detection.label]
     cv2.rectangle(canvas, (at - 3, top - 5), (at + 3, bottom + 5), color, cv2.FILLED)
-    zones = f"real up to {low:.3g}, fake from {high:.3g}"
-    _write(canvas, zones, (left, top + 48), _SMALL, _GREY)
+
+
+def _shortened(text: str, width: int) -> str:
+    """The text, or as much of its end as fits: a model's precision and format stand there."""
+    if _width(text, _SMALL) <= width:
+        return text
+    kept = text[-200:]
+    while kept and _width(f"...{kept}", _SMALL) > width:
+        kept = kept[1:]
+    return f"...{kept}"
 
 
 def _width(text: str, height: int, *, bold: bool = False) -> int:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgedf.distill.optics.edges import canny_edges, luminance
 from edgedf.distill.optics.matting import matting_laplacian, propagate
-from edgedf.distill.optics.reblur import MAX_SIGMA, reblur_ratio, sigma_from_ratio
+from edgedf.distill.optics.reblur import MAX_SIGMA, gradient_magnitude, sigma_from_ratio
 from edgedf.errors import ConfigError, DataError
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "ReferenceProfile",
     "defocus_map",
     "min_max_normalise",
+    "resolve_profile",
 ]
 
 Profile = Literal["physical", "reference"]
@@ -85,11 +86,11 @@ class PhysicalProfile:
     canny_high: float = 0.1
     s1: float = 1.5
     s2: float = 2.0
-    min_gradient: float = 0.0
+    min_gradient: float = 0.005
     border: int = 2
-    smoothing: float = 2.0
-    strength: float = 1e-2
-    matting_eps: float = 1e-4
+    smoothing: float = 3.0
+    strength: float = 1.0
+    matting_eps: float = 1e-2
     matting_scale: float = 0.5
 
 
@@ -122,14 +123,26 @@ def defocus_map(
             f"The image has {image.shape[1]} x {image.shape[0]} pixels.",
             expected=f"at least {MIN_SIDE} on each side",
         )
-    if profile == "physical":
-        profile = PhysicalProfile()
-    elif profile == "reference":
-        profile = ReferenceProfile()
+    profile = resolve_profile(profile)
     if isinstance(profile, PhysicalProfile):
         return _physical(image, profile)
-    if isinstance(profile, ReferenceProfile):
-        return _reference(image, profile)
+    return _reference(image, profile)
+
+
+def resolve_profile(
+    profile: Profile | ReferenceProfile | PhysicalProfile,
+) -> ReferenceProfile | PhysicalProfile:
+    """A profile by its name with the default values, or the profile that is given.
+
+    Raises:
+        ConfigError: No such profile.
+    """
+    if profile == "physical":
+        return PhysicalProfile()
+    if profile == "reference":
+        return ReferenceProfile()
+    if isinstance(profile, (PhysicalProfile, ReferenceProfile)):
+        return profile
     raise ConfigError(f"There is no profile {profile!r}.", expected=" or ".join(PROFILES))
 
 
@@ -149,7 +162,9 @@ def _physical(image: NDArray[np.uint8], profile: PhysicalProfile) -> NDArray[np.
     scaled = image.astype(np.float32) / 255
     gray = luminance(scaled)
     edges = canny_edges(gray, profile.canny_sigma, profile.canny_low, profile.canny_high)
-    ratio = reblur_ratio(gray, profile.s1, profile.s2)
+    first, second = (gradient_magnitude(gray, s) for s in (profile.s1, profile.s2))
+    edges &= first >= profile.min_gradient
+    ratio = first / np.maximum(second, 1e-8)
     # R <= 1 means the gradient grew with more blur: several edges mixed, no blur explains it.
     confidence = (edges & (ratio > 1.0)).astype(np.float32)
     inset = profile.border

@@ -9,10 +9,13 @@ symmetric positive definite and solved with scipy's conjugate gradients.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["matting_laplacian", "propagate"]
 
@@ -36,9 +39,7 @@ def matting_laplacian(image: NDArray[np.floating], eps: float = 1e-5) -> sp.csr_
     centred = colors - colors.mean(axis=1, keepdims=True)
     covariance = np.matmul(centred.transpose(0, 2, 1), centred) / 9
     covariance += np.eye(channels) * (eps / 9)
-    affinity = np.matmul(
-        np.matmul(centred, np.linalg.inv(covariance)), centred.transpose(0, 2, 1)
-    )
+    affinity = np.matmul(np.matmul(centred, np.linalg.inv(covariance)), centred.transpose(0, 2, 1))
     affinity += 1.0
     affinity /= 9.0
 
@@ -96,7 +97,15 @@ def propagate(
     system = sp.csr_array(laplacian + sp.diags_array(weight))
     start = np.full(target.size, np.average(target, weights=weight))
     jacobi = sp.diags_array(1.0 / system.diagonal())
-    solution, _ = sla.cg(
-        system, weight * target, x0=start, rtol=tolerance, maxiter=max_iterations, M=jacobi
-    )
+    # BLAS hands each of the short dot products to all threads, which costs more than it brings (on
+    # a busy machine, twenty times the whole solution) and lets the map depend on their number.
+    with _blas().limit(limits=1):
+        solution, _ = sla.cg(
+            system, weight * target, x0=start, rtol=tolerance, maxiter=max_iterations, M=jacobi
+        )
     return np.asarray(solution, np.float32).reshape(values.shape)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")

@@ -16,7 +16,21 @@ from numpy.typing import NDArray
 
 from edgedf.errors import ConfigError, DataError
 
-__all__ = ["Rendering", "ThinLens", "add_camera_noise", "disk_kernel", "random_depth", "render"]
+__all__ = [
+    "Rendering",
+    "ThinLens",
+    "add_camera_noise",
+    "disk_kernel",
+    "random_depth",
+    "random_lens",
+    "render",
+]
+
+
+_CODE = np.arange(256) / 255
+_SRGB_TO_LINEAR = np.where(
+    _CODE <= 0.04045, _CODE / 12.92, ((_CODE + 0.055) / 1.055) ** 2.4
+).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -134,32 +148,28 @@ def render(
     low, high = float(radius.min()), float(radius.max())
     steps = 1 if high - low < 1e-6 else layers
     step = (high - low) / steps
-    layer = np.zeros(radius.shape, np.int64)
+    layer = np.zeros(radius.shape, np.int32)
     if steps > 1:
-        layer = np.clip(((radius - low) / step).astype(np.int64), 0, steps - 1)
+        layer = np.clip(((radius - low) / step).astype(np.int32), 0, steps - 1)
+    disks = {int(k): disk_kernel(abs(low + (k + 0.5) * step)) for k in np.unique(layer)}
 
-    color = image.astype(np.float32)
-    out = np.zeros_like(color)
+    light = _SRGB_TO_LINEAR[image]
+    out = np.zeros_like(light)
     defocus = np.zeros(radius.shape, np.float32)
-    border = np.zeros(radius.shape, bool)
-    far_to_near = [int(k) for k in np.unique(layer)[::-1]]
-    for position, k in enumerate(far_to_near):
-        kernel, sigma = disk_kernel(abs(low + (k + 0.5) * step))
-        # A layer reaches behind everything nearer; what it hides there is filled from itself.
+    covered = np.zeros(radius.shape, np.float32)  # share of the lens that sees a nearer layer
+    for k, (kernel, sigma) in disks.items():
+        reach = kernel.shape[0] // 2
         visible = layer == k
-        covers = (layer <= k) if position else np.ones_like(visible)
-        filled = _fill(color, visible)
-        alpha = _blur(covers.astype(np.float32), kernel)[:, :, np.newaxis]
-        out = out * (1 - alpha) + _blur(filled * covers[:, :, np.newaxis], kernel)
-        defocus[alpha[:, :, 0] >= 0.5] = sigma
-        if position:
-            # Touching layers of a ramp differ by one step, which is no border.
-            nearer = layer <= k
-            jump = cv2.dilate(nearer.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-            jump &= layer > k + 1
-            reach = np.ones(kernel.shape, np.uint8)
-            border |= cv2.dilate(jump.astype(np.uint8), reach).astype(bool)
-    return Rendering(np.clip(out + 0.5, 0, 255).astype(np.uint8), defocus, border)
+        cover = visible | _hidden(layer, k)
+        box = _box(cover, reach)
+        within = _blur(cover[box].astype(np.float32), kernel)
+        share = np.maximum(within - covered[box], 0)
+        out[box] += share[:, :, np.newaxis] * _layer_light(light, visible, kernel, box, share)
+        shows = (covered[box] < 0.5) & (covered[box] + share >= 0.5)
+        defocus[box][shows] = sigma
+        covered[box] += share
+    picture = _linear_to_srgb(out)
+    return Rendering(picture, defocus, _near_border(layer, disks))
 
 
 def random_depth(
@@ -200,6 +210,34 @@ def random_depth(
     return np.asarray(1 / inverse, np.float32)
 
 
+def random_lens(
+    depth_m: NDArray[np.floating],
+    rng: np.random.Generator,
+    *,
+    min_sigma: float = 0.5,
+    max_sigma: float = 5.0,
+) -> ThinLens:
+    """A 50 mm lens on 36 mm of sensor, focused on a random point of a scene.
+
+    Args:
+        depth_m: The scene, (height, width), in metres, all beyond 50 mm.
+        rng: Source of randomness.
+        min_sigma: The aperture is such that the most blurred point gets a uniformly random sigma,
+            in pixels, from here ...
+        max_sigma: ... to here.
+
+    Returns:
+        The lens. In a scene of one depth, which is all in focus, its f-number is 1.
+    """
+    pitch_um = 36_000 / depth_m.shape[1]
+    focus = float(rng.choice(depth_m.ravel()))
+    sigma = rng.uniform(min_sigma, max_sigma)
+    wide_open = ThinLens(50.0, 1.0, focus, pitch_um)
+    widest = float(np.abs(wide_open.signed_coc_px(depth_m)).max()) / 4
+    # The circle of confusion goes with 1 / N; its sigma is a quarter of its diameter.
+    return ThinLens(50.0, widest / sigma if widest > 1e-9 else 1.0, focus, pitch_um)
+
+
 def add_camera_noise(
     image: NDArray[np.uint8],
     rng: np.random.Generator,
@@ -227,23 +265,90 @@ def add_camera_noise(
     return np.ascontiguousarray(image)
 
 
+def _linear_to_srgb(light: NDArray[np.float32]) -> NDArray[np.uint8]:
+    light = np.clip(light, 0, 1)
+    value = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.asarray(value * 255 + 0.5, np.uint8)
+
+
+def _hidden(layer: NDArray[np.int32], k: int) -> NDArray[np.bool_]:
+    """Where a layer goes on behind nearer ones: it is what shows next to them."""
+    nearer = layer < k
+    if not nearer.any():
+        return nearer
+    # Every nearer pixel learns which of the others is nearest to it.
+    _, label = cv2.distanceTransformWithLabels(
+        nearer.astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    behind = np.zeros(int(label.max()) + 1, np.int32)
+    behind[label[~nearer]] = layer[~nearer]
+    return np.asarray(nearer & (behind[label] == k))
+
+
+def _layer_light(
+    light: NDArray[np.float32],
+    visible: NDArray[np.bool_],
+    kernel: NDArray[np.float32],
+    box: tuple[slice, slice],
+    share: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """What the lens sees of a layer at every pixel of ``box``: mean of what shows of it there."""
+    weight = visible[box].astype(np.float32)
+    own = light[box] * weight[:, :, np.newaxis]
+    total = _blur(weight, kernel)
+    seen = total > 1e-3
+    mean = _blur(own, kernel) / np.where(seen, total, 1)[:, :, np.newaxis]
+    missing = ~seen & (share > 0)
+    if missing.any():
+        mean[missing] = _fill(own, weight, missing)[missing]
+    return np.asarray(mean, np.float32)
+
+
+def _near_border(
+    layer: NDArray[np.int32], disks: dict[int, tuple[NDArray[np.float32], float]]
+) -> NDArray[np.bool_]:
+    """Pixels within a disk's reach of a step in depth; touching layers of a slope make none."""
+    reach = np.zeros(int(layer.max()) + 1, np.int32)
+    for k, (kernel, _) in disks.items():
+        reach[k] = kernel.shape[0] // 2 + 1
+    around = np.ones((3, 3), np.uint8)
+    plane = layer.astype(np.int16)
+    jump = cv2.dilate(plane, around) - cv2.erode(plane, around) > 1
+    widest = cv2.dilate(reach[layer].astype(np.int16), around)
+    border = np.zeros(layer.shape, np.uint8)
+    for radius in np.unique(widest[jump]):
+        disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(radius) + 1,) * 2)
+        border |= cv2.dilate((jump & (widest == radius)).astype(np.uint8), disk)
+    return border.astype(bool)
+
+
+def _box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    """Rows and columns that hold the mask and a margin around it."""
+
+    def span(used: NDArray[np.bool_]) -> slice:
+        index = np.flatnonzero(used)
+        return slice(max(int(index[0]) - margin, 0), int(index[-1]) + 1 + margin)
+
+    return span(mask.any(axis=1)), span(mask.any(axis=0))
+
+
 def _blur(plane: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     if kernel.size == 1:
         return plane
     return np.asarray(cv2.filter2D(plane, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT))
 
 
-def _fill(color: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Colours outside ``known`` taken from near it: normalised Gaussians of growing width."""
-    weight = known.astype(np.float32)
-    filled, reached = color * weight[:, :, np.newaxis], known.copy()
+def _fill(
+    own: NDArray[np.float32], weight: NDArray[np.float32], missing: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Light at the ``missing`` pixels from near them: normalised Gaussians of growing width."""
+    filled, missing = np.zeros_like(own), missing.copy()
     sigma = 2.0
-    while not reached.all():
-        blurred = cv2.GaussianBlur(weight, (0, 0), sigma)
-        found = ~reached & (blurred > 1e-3)
+    while missing.any():
+        total = cv2.GaussianBlur(weight, (0, 0), sigma)
+        found = missing & (total > 1e-3)
         if found.any():
-            spread = cv2.GaussianBlur(color * weight[:, :, np.newaxis], (0, 0), sigma)
-            filled[found] = spread[found] / blurred[found][:, np.newaxis]
-            reached |= found
+            filled[found] = cv2.GaussianBlur(own, (0, 0), sigma)[found] / total[found, np.newaxis]
+            missing &= ~found
         sigma *= 2
     return filled

@@ -7,11 +7,13 @@ read); 2 a mistake in what was asked or given; 70 a bug in edgedf; 130 interrupt
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -37,7 +39,10 @@ VERBS = {
     "distill": Verb("edgedf.cli.distill", "Physics maps, training and evaluation."),
 }
 
-USER_MISTAKE, BUG, INTERRUPTED = 2, 70, 130
+READER_LEFT, USER_MISTAKE, BUG, INTERRUPTED = 1, 2, 70, 130
+
+# What writing to a full, broken or exhausted disk raises.
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,18 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments, debug = _take_debug(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # the caller has closed it (>&-)
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a pipe may not take every character
+    code = _run(arguments, debug)
     try:
-        code = _run(arguments, debug)
         sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # The reader (such as head) has what it wanted. Python flushes once more at exit.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OSError as error:
+        _drop_stdout()
+        if isinstance(error, BrokenPipeError):
+            return READER_LEFT
+        if code in (0, 1):  # else the reason has been given
+            return _report(error, debug)
+    return code
 
 
 def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
@@ -72,27 +80,50 @@ def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def _run(arguments: list[str], debug: bool) -> int:
-    from edgedf.errors import EdgedfError, ParityError
-
     try:
         return _dispatch(arguments)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        raise
-    except EdgedfError as error:
-        _show_traceback(error, debug)
-        from edgedf.cli._console import print_error
+    except BrokenPipeError:  # the reader (such as head) has what it wanted
+        _drop_stdout()
+        return READER_LEFT
+    except Exception as error:
+        return _report(error, debug)
 
+
+def _report(error: Exception, debug: bool) -> int:
+    """Say what went wrong and return the exit code for it."""
+    from edgedf.cli._console import print_error
+    from edgedf.errors import EdgedfError, OutputError, ParityError
+
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, EdgedfError):
         print_error(error)
         return 1 if isinstance(error, ParityError) else USER_MISTAKE
-    except Exception as error:
-        _show_traceback(error, debug)
-        from edgedf.cli._console import print_error
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        target = error.filename or "the results"
+        print_error(
+            OutputError(
+                f"Cannot write {target}: {error.strerror}.",
+                expected="a place with free space that takes what is written",
+                next_step="free some space or write somewhere else, then run it again",
+            )
+        )
+        return USER_MISTAKE
+    print_error(_unexpected(error, debug))
+    return USER_MISTAKE if isinstance(error, ModuleNotFoundError) else BUG
 
-        print_error(_unexpected(error, debug))
-        return USER_MISTAKE if isinstance(error, ModuleNotFoundError) else BUG
+
+def _drop_stdout() -> None:
+    """Send what is still buffered nowhere: Python flushes once more at exit, and would fail."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -135,13 +166,6 @@ def _overview() -> typer.Typer:
     for name, verb in VERBS.items():
         app.command(name, help=verb.help)(lambda: None)
     return app
-
-
-def _show_traceback(error: Exception, debug: bool) -> None:
-    if debug:
-        import traceback
-
-        traceback.print_exception(error)
 
 
 def _unexpected(error: Exception, debug: bool) -> EdgedfError:

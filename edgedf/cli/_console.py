@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ __all__ = [
 
 # Rich assumes 80 columns where there is no terminal, which folds tables in logs and pipes.
 _WIDTH_WITHOUT_TERMINAL = 120
+_STDERR = 2  # where native code writes, whatever sys.stderr is
 
 
 def new_console(*, stderr: bool = False) -> Console:
@@ -46,7 +48,13 @@ def new_console(*, stderr: bool = False) -> Console:
 
 def printable(text: str) -> str:
     """Text that a terminal can show: no control characters, no half-decoded file names."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+    def shown(char: str) -> str:
+        # Python counts no space but ASCII's as printable; the names of screenshots have others.
+        good = char.isprintable() or unicodedata.category(char) == "Zs"
+        return char if good else "\N{REPLACEMENT CHARACTER}"
+
+    return "".join(map(shown, text))
 
 
 def print_json(data: Any) -> None:
@@ -171,16 +179,16 @@ def quiet_natives() -> Iterator[None]:
     process is affected, so only the command line may do this.
     """
     try:
-        stderr = sys.stderr.fileno()
-    except (OSError, AttributeError, ValueError):
-        yield  # captured or closed: nothing to hold back
+        sys.stderr.flush()
+        saved = os.dup(_STDERR)
+    except (OSError, AttributeError):  # there is none, so nothing to hold back
+        yield
         return
-    sys.stderr.flush()
-    saved, nowhere = os.dup(stderr), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stderr)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STDERR)
     os.close(nowhere)
     try:
         yield
     finally:
-        os.dup2(saved, stderr)
+        os.dup2(saved, _STDERR)
         os.close(saved)

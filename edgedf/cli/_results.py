@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO, Union
 from rich.text import Text
 
 from edgedf.cli._console import StepProgress, error_text, printable
+from edgedf.errors import ImageError, OutputError
 from edgedf.runtime.folder import Failure
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CsvRows", "Failures", "JsonLines", "Overlays", "Result", "Sink", "Table", "Tally"]
 
 Result = Union["Detection", Failure]
+
+_LONGEST_STEM = 200  # bytes; file systems take names of 255, and more is added to this
 
 _STYLES = {"real": "green", "fake": "bold red", "unsure": "yellow"}
 _PLAIN = "default not bold"
@@ -53,7 +58,7 @@ class Tally:
         verdicts = ", ".join(f"{self.counts[label]} {label}" for label in _STYLES)
         failed = f", {self.counts['failed']} failed" if self.counts["failed"] else ""
         images = "1 image" if self.judged == 1 else f"{self.judged} images"
-        return f"{images}: {verdicts}{failed}; {self.judged / seconds:.1f} images/s"
+        return f"{images}: {verdicts}{failed}; {self.judged / max(seconds, 1e-6):.1f} images/s"
 
 
 class Table:
@@ -137,14 +142,15 @@ class CsvRows:
             row["error"] = _no_formula(" ".join(result.error.message.split()), " ")
         else:
             data = result.to_dict()
-            row |= {key: data[key] for key in ("label", "score", "fake_at", "real_at", "model")}
+            row |= {key: data[key] for key in ("label", "score", "fake_at", "real_at")}
+            row["model"] = _no_formula(data["model"], " ")
             row["mean_sigma_px"] = data["defocus_sigma_px"]["mean"]
             row |= {f"{stage}_ms": value for stage, value in data["timings_ms"].items()}
         self._writer.writerow(row)
 
 
 def _no_formula(text: str, prefix: str) -> str:
-    """Keep a spreadsheet from running a file's name as a formula."""
+    """Keep a spreadsheet from running a file's name, or a model's, as a formula."""
     return prefix + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
@@ -161,24 +167,41 @@ class Overlays:
 
     def __init__(self, folder: Path, inputs: Iterable[str]) -> None:
         self._folder = folder
+        try:  # now, not after the first image
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write pictures to {folder}: {error.strerror or error}.",
+                expected="a folder that exists or can be made, with write permission",
+                next_step="name another folder with --overlay",
+            ) from error
         # Some file systems take a.jpg and A.JPG for the same.
         self._taken = {str(Path(path).resolve()).casefold() for path in inputs}
 
-    def take(self, result: Result) -> None:
+    def drawn(self, result: Result) -> Result:
         """Write the picture of one detection.
 
+        Returns:
+            The result; a failure where the image went away since it was judged.
+
         Raises:
-            ImageError: The image went away since it was judged.
             OutputError: The picture cannot be written.
         """
         if isinstance(result, Failure):
-            return
+            return result
         from edgedf.files import write_bytes
         from edgedf.imaging import load_image
         from edgedf.runtime.overlay import encode_jpeg, render
 
-        picture = render(load_image(result.source), result)
-        write_bytes(self._free_path(Path(result.source).stem), encode_jpeg(picture))
+        try:
+            image = load_image(result.source)
+        except ImageError as error:
+            return Failure(result.source, error)
+        stem = os.fsencode(Path(result.source).stem)[:_LONGEST_STEM].decode(errors="ignore")
+        write_bytes(self._free_path(stem), encode_jpeg(render(image, result)))
+        return result
 
     def _free_path(self, stem: str) -> Path:
         number = 1

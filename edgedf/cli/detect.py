@@ -1,8 +1,10 @@
 """``edgedf detect``: a verdict on photographs."""
 
+# ruff: noqa: PTH110, PTH112, PTH113
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -21,12 +23,15 @@ app = typer.Typer(add_completion=False)
 
 SOME_FAILED, NOTHING_READ = 1, 2
 
-_EPILOG = (
-    "Examples: [bold]edgedf detect photo.jpg[/]; "
-    "[bold]edgedf detect photos/ --csv verdicts.csv --overlay pictures/[/]; "
-    "[bold]edgedf detect 'photos/**/*.jpg' --json | jq .score[/]. "
-    "Exit code: 0 all images were judged, 1 some could not be read, 2 none could."
-)
+_EPILOG = """Examples:
+
+[bold]edgedf detect photo.jpg[/]
+
+[bold]edgedf detect photos/ --csv verdicts.csv --overlay pictures/[/]
+
+[bold]edgedf detect 'photos/**/*.jpg' --json | jq .score[/]
+
+Exit code: 0 all images were judged, 1 some could not be read, 2 none could."""
 
 
 @app.command(epilog=_EPILOG)
@@ -76,12 +81,15 @@ def detect(
     from edgedf.errors import ConfigError
     from edgedf.runtime.folder import Failure, find_images
 
+    if csv == "/dev/stdout":
+        csv = "-"
     if as_json and csv == "-":
         raise ConfigError(
             "--json and --csv - would both write to standard output.",
             expected="one of the two there",
             next_step="name a file: --csv FILE",
         )
+    _check_outputs(paths, csv, overlay)
     with _opened(model, threads) as detector, contextlib.ExitStack() as stack:
         stream = None if csv is None else stack.enter_context(_csv_stream(csv))
         progress = stack.enter_context(StepProgress())
@@ -96,19 +104,40 @@ def detect(
             sinks.append(Table(progress))
         if stream is not None:
             sinks.append(CsvRows(stream))
-        if overlay is not None:
-            sinks.append(Overlays(overlay, images))
+        overlays = None if overlay is None else Overlays(overlay, images)
 
         for place in found:
             if isinstance(place, Failure):
                 _hand_out(place, sinks)
         start = time.perf_counter()
         for done, result in enumerate(detector.detect_folder(images), 1):
-            _hand_out(result, sinks)
+            _hand_out(result if overlays is None else overlays.drawn(result), sinks)
             progress("images", done, len(images))
         progress.note(tally.summary(time.perf_counter() - start))
     if tally.counts["failed"]:
         raise typer.Exit(SOME_FAILED if tally.judged else NOTHING_READ)
+
+
+def _check_outputs(paths: list[str], csv: str | None, overlay: Path | None) -> None:
+    """Refuse outputs that would destroy images or be judged themselves the next time."""
+    from edgedf.errors import ConfigError
+    from edgedf.imaging import IMAGE_SUFFIXES
+
+    # What a shell makes of `--csv photos/*.jpg`.
+    if csv is not None and Path(csv).suffix.lower() in IMAGE_SUFFIXES:
+        raise ConfigError(
+            f"--csv {csv} would write a table over an image.",
+            expected="the name of a table, such as verdicts.csv",
+            next_step="put it right behind --csv",
+        )
+    # os.path answers where pathlib raises, as for a name that is too long.
+    searched = {os.path.realpath(path) for path in paths if os.path.isdir(path)}
+    if overlay is not None and os.path.realpath(overlay) in searched:
+        raise ConfigError(
+            f"--overlay {overlay} would write its pictures among the images to judge.",
+            expected="another folder; it may lie inside the one with the images",
+            next_step=f"--overlay {overlay / 'overlays'}",
+        )
 
 
 def _hand_out(result: Result, sinks: list[Sink]) -> None:
@@ -137,8 +166,12 @@ def _csv_stream(target: str) -> Iterator[TextIO]:
         return
     from edgedf.files import atomic_path
 
-    with (  # surrogateescape: file names are bytes and need not be valid text
-        atomic_path(target) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
-    ):
-        yield stream
+    path = Path(os.path.realpath(target))  # the file behind a link, not the link
+    with contextlib.ExitStack() as stack:
+        if os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path):
+            path = stack.enter_context(atomic_path(path))
+        # Else a device or a pipe, which is written to, never replaced by a file.
+        # surrogateescape: file names are bytes and need not be valid text.
+        yield stack.enter_context(
+            path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        )

@@ -85,10 +85,16 @@ class ShippedModel:
     detail: str
 
 
-@app.command(
-    epilog="Examples: [bold]edgedf doctor[/]; [bold]edgedf doctor --json[/]. "
-    "Exit code: 0 edgedf detect works here, 1 it does not."
-)
+_EPILOG = """Examples:
+
+[bold]edgedf doctor[/]
+
+[bold]edgedf doctor --json | jq .models[/]
+
+Exit code: 0 edgedf detect works here, 1 it does not."""
+
+
+@app.command(epilog=_EPILOG)
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
@@ -185,21 +191,23 @@ def _version(package: str) -> str | None:
 
 def _try_model(model_format: ModelFormat) -> ShippedModel:
     """Judge a picture with the shipped student, in a process of its own: a crash is a finding."""
-    from edgedf.errors import ArtifactUnreadable
+    from edgedf.errors import EdgedfError
     from edgedf.runtime.models import runnable_formats, shipped_model
 
+    path = ""
     try:
         path = str(shipped_model(model_format))
-    except ArtifactUnreadable as error:
-        return ShippedModel(model_format, "", False, error.message)
-    if model_format not in runnable_formats():
-        return ShippedModel(model_format, path, False, _why_not_runnable(model_format))
-    from edgedf.sample import images
+        if model_format not in runnable_formats():
+            return ShippedModel(model_format, path, False, _why_not_runnable(model_format))
+        from edgedf.sample import images
 
+        picture = os.fspath(images()[0])
+    except EdgedfError as error:  # a part of edgedf is lost
+        return ShippedModel(model_format, path, False, error.message)
     command = [sys.executable, "-m", "edgedf.cli", "detect", "--json", "--model", path]
     try:
         run = subprocess.run(
-            [*command, str(images()[0].path)],
+            [*command, picture],
             capture_output=True,
             text=True,
             timeout=_LOAD_TIMEOUT_S,

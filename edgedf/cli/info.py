@@ -16,11 +16,13 @@ __all__ = ["app"]
 
 app = typer.Typer(add_completion=False)
 
-_EPILOG = (
-    "Examples: [bold]edgedf info build/student_int8.tflite[/]; "
-    "[bold]edgedf info model.onnx --json | jq .spec.threshold[/]; "
-    "[bold]edgedf info --schema > spec.schema.json[/]."
-)
+_EPILOG = """Examples:
+
+[bold]edgedf info build/student_int8.tflite[/]
+
+[bold]edgedf info build/student_int8.onnx --json | jq .spec.threshold[/]
+
+[bold]edgedf info --schema > spec.schema.json[/]"""
 
 
 @app.command(epilog=_EPILOG)
@@ -40,7 +42,7 @@ def info(
     tensors are compared with the spec.
     """
     from edgedf.cli._console import print_json
-    from edgedf.errors import ConfigError
+    from edgedf.errors import ArtifactError, ConfigError
 
     if schema:
         from edgedf.spec import spec_schema
@@ -54,8 +56,12 @@ def info(
             next_step="edgedf info build/student_int8.tflite",
         )
     from edgedf.artifact import read_artifact
+    from edgedf.runtime.detector import naming
 
-    artifact = read_artifact(file)
+    try:
+        artifact = read_artifact(file)
+    except ArtifactError as error:
+        raise naming(file, error) from error
     runtime = _runtime_that_loads(artifact)
     if as_json:
         print_json(_document(artifact, runtime))
@@ -64,20 +70,22 @@ def info(
 
 
 def _runtime_that_loads(artifact: Artifact) -> str | None:
-    """Package and version that loaded the model; None where none is installed.
+    """Package and version that loaded the model; None where none is installed, or a broken one.
 
     Raises:
         ArtifactUnreadable: The runtime refuses the model.
         SpecMismatch: Its tensors are not those of its spec.
     """
     from edgedf.cli._console import quiet_natives
-    from edgedf.errors import MissingExtra
+    from edgedf.errors import ArtifactError, EdgedfError
     from edgedf.runtime.detector import Detector
 
     try:
         with quiet_natives(), Detector(artifact.path, threads=1) as detector:
             return detector.runtime
-    except MissingExtra:
+    except ArtifactError:
+        raise
+    except EdgedfError:
         return None
 
 

@@ -64,8 +64,11 @@ class TFLiteBackend:
 
     def run(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         """See :meth:`edgedf.runtime.backends.base.Backend.run`."""
+        batch = image[np.newaxis]
         try:
-            outputs = self._runner(**{self.inputs[0].name: image[np.newaxis]})
+            if batch.shape != self.inputs[0].shape:  # else the interpreter resizes the model
+                raise ValueError(f"it takes {self.inputs[0].shape}, not {batch.shape}")
+            outputs = self._runner(**{self.inputs[0].name: batch})
         except _REFUSALS as error:
             raise failed_to_run(self.name, error) from error
         return unpack(outputs["fake_logit"], outputs["defocus_map"], self.name)

@@ -1,0 +1,283 @@
+"""How good a student is, with intervals: AUC, verdicts and the error of its defocus map."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from edgedf.distill.student import Student
+from edgedf.distill.targets import Records
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from edgedf.errors import DataError
+from edgedf.progress import Progress, silent
+from edgedf.result import Threshold, sigmoid
+from edgedf.spec import Accuracy
+
+__all__ = [
+    "Figure",
+    "Predictions",
+    "auc_with_interval",
+    "choose_threshold",
+    "evaluate_checkpoint",
+    "map_error_with_interval",
+    "measure",
+    "predict",
+]
+
+RESAMPLES = 2000
+# Of pictures called fake (or real) with confidence, at most this share may be of the other class
+# on the validation split; what lies between is "unsure".
+CONFIDENT_ERROR = 0.1
+SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a student says about records.
+
+    Args:
+        logits: float64, (n,).
+        maps: float32, (n, size / 4, size / 4), sigma in pixels.
+    """
+
+    logits: NDArray[np.float64]
+    maps: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value with its 95 % interval.
+
+    Args:
+        value: The value.
+        low: Lower end.
+        high: Upper end.
+        n: Number of pictures.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def predict(
+    student: Student,
+    images: NDArray[np.uint8],
+    *,
+    batch: int = 32,
+    step: str = "evaluate",
+    progress: Progress = silent,
+) -> Predictions:
+    """Run a student on prepared pictures.
+
+    Args:
+        student: The student; its mode is left as it was.
+        images: uint8 RGB, (n, size, size, 3).
+        batch: Pictures at a time.
+        step: Name of the step for ``progress``.
+        progress: Told about each batch.
+    """
+    was_training = student.training
+    student.eval()
+    logits, maps = [], []
+    with torch.inference_mode():
+        for at in range(0, len(images), batch):
+            pixels = torch.from_numpy(images[at : at + batch]).permute(0, 3, 1, 2).float()
+            output = student(pixels.contiguous(memory_format=torch.channels_last))
+            logits.append(output.fake_logit[:, 0].double().numpy())
+            maps.append(output.defocus_map[:, 0].float().numpy())
+            progress(step, min(at + batch, len(images)), len(images))
+    student.train(was_training)
+    return Predictions(np.concatenate(logits), np.concatenate(maps))
+
+
+def auc_with_interval(
+    labels: NDArray[np.floating], scores: NDArray[np.floating], groups: Sequence[str]
+) -> Figure:
+    """Area under the ROC curve with a percentile bootstrap interval.
+
+    Whole groups are drawn, since pictures of one group are not independent.
+
+    Args:
+        labels: (n,): 1 fake, 0 real.
+        scores: (n,): higher means fake.
+        groups: (n,): group of each picture.
+
+    Raises:
+        DataError: Only one class is there.
+    """
+    if len(set(labels.tolist())) < 2:
+        raise DataError("An AUC needs both classes.", expected="real and fake pictures")
+
+    def auc(index: NDArray[np.intp]) -> float:
+        if labels[index].min() == labels[index].max():
+            return float("nan")
+        return float(roc_auc_score(labels[index], scores[index]))
+
+    low, high = _bootstrap(auc, groups)
+    return Figure(float(roc_auc_score(labels, scores)), low, high, len(labels))
+
+
+def map_error_with_interval(
+    found: NDArray[np.floating], wanted: NDArray[np.floating], groups: Sequence[str]
+) -> Figure:
+    """Mean absolute error of defocus maps in pixels with a percentile bootstrap interval.
+
+    Args:
+        found: (n, H, W), sigma in pixels.
+        wanted: The same shape.
+        groups: (n,): group of each picture.
+    """
+    errors = np.abs(found.astype(np.float64) - wanted.astype(np.float64)).mean(axis=(1, 2))
+    low, high = _bootstrap(lambda index: float(errors[index].mean()), groups)
+    return Figure(float(errors.mean()), low, high, len(errors))
+
+
+def choose_threshold(
+    labels: NDArray[np.floating], logits: NDArray[np.floating], how: str
+) -> Threshold:
+    """Where a score turns into a verdict, chosen on validation pictures.
+
+    ``fake_at`` is the smallest score with a false positive rate of at most
+    :data:`CONFIDENT_ERROR`, ``real_at`` the largest with a false negative rate of at most that.
+    Where the two cross (a detector better than that), both move to the equal-error score.
+
+    Args:
+        labels: (n,): 1 fake, 0 real.
+        logits: (n,).
+        how: Description of the pictures for the spec.
+
+    Raises:
+        DataError: Only one class is there.
+    """
+    if len(set(labels.tolist())) < 2:
+        raise DataError("Thresholds need both classes.", expected="real and fake pictures")
+    false_positive, true_positive, cuts = roc_curve(labels, logits, drop_intermediate=False)
+    false_negative = 1 - true_positive
+    # roc_curve begins with a cut at infinity, at which nothing is fake.
+    cuts[0] = cuts[1] + 1.0
+    fake_at = float(cuts[np.flatnonzero(false_positive <= CONFIDENT_ERROR)[-1]])
+    real_at = float(cuts[np.flatnonzero(false_negative <= CONFIDENT_ERROR)[0]])
+    rule = f"at most {CONFIDENT_ERROR:.0%} of real pictures called fake, and of fakes called real"
+    if real_at >= fake_at:
+        equal = int(np.argmin(np.abs(false_positive - false_negative)))
+        fake_at = real_at = float(cuts[equal])
+        rule = "equal error rate"
+    ends = [round(sigmoid(cut), 4) for cut in (fake_at, real_at)]
+    return Threshold(ends[0], min(ends), f"{rule}; on {how} (n={len(labels)})")
+
+
+def measure(records: Records, predictions: Predictions, split: str) -> tuple[Accuracy, ...]:
+    """All figures of a split, by set, for the model's spec and card.
+
+    Args:
+        records: Records of whole pictures and self-blends.
+        predictions: What the student says of them.
+        split: Its name.
+
+    Returns:
+        AUC for each set with both classes, AUC of self-blended faces against the same set's real
+        ones, and the map's error against the physical map for each set.
+    """
+    kinds = np.array([job.kind for job in records.jobs])
+    sets = np.array([job.sample.set for job in records.jobs])
+    groups = np.array([job.sample.group for job in records.jobs])
+    figures: list[Accuracy] = []
+
+    def add(name: str, metric: str, figure: Figure) -> None:
+        figures.append(
+            Accuracy(f"{name} {split}", metric, *_rounded(figure), n=figure.n, model="fp32")
+        )
+
+    for name in sorted(set(sets)):
+        whole = np.flatnonzero((sets == name) & (kinds == "whole"))
+        labels = records.labels[whole]
+        if len(set(labels.tolist())) == 2:
+            add(name, "AUC", auc_with_interval(labels, predictions.logits[whole], groups[whole]))
+        swapped = np.flatnonzero((sets == name) & (kinds == "self_blend"))
+        if swapped.size:
+            both = np.concatenate([whole[labels == 0], swapped])
+            figure = auc_with_interval(records.labels[both], predictions.logits[both], groups[both])
+            add(f"{name} self-blended", "AUC", figure)
+    for name in sorted(set(sets)):
+        whole = np.flatnonzero((sets == name) & (kinds == "whole"))
+        if whole.size:
+            found, wanted = predictions.maps[whole], records.maps[whole]
+            figure = map_error_with_interval(found, wanted, groups[whole])
+            add(name, "map error against the physical map (mean absolute, px)", figure)
+    rendered = np.flatnonzero(kinds == "rendered")
+    if rendered.size:
+        found, wanted = predictions.maps[rendered], records.maps[rendered]
+        figure = map_error_with_interval(found, wanted, groups[rendered])
+        add("rendered depth of field", "map error against the exact map (px)", figure)
+    return tuple(figures)
+
+
+def _rounded(figure: Figure) -> tuple[float, float, float]:
+    return round(figure.value, 4), round(figure.low, 4), round(figure.high, 4)
+
+
+def _bootstrap(
+    statistic: Callable[[NDArray[np.intp]], float], groups: Sequence[str]
+) -> tuple[float, float]:
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    order = np.argsort(member, kind="stable")
+    ends = np.searchsorted(member[order], np.arange(len(names) + 1))
+    members = [order[ends[i] : ends[i + 1]] for i in range(len(names))]
+    rng = np.random.default_rng(SEED)
+    values = []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(0, len(names), len(names))
+        values.append(statistic(np.concatenate([members[i] for i in drawn])))
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path,
+    data: str | Path,
+    split: str = "test",
+    *,
+    cache: str | Path | None = None,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> tuple[Accuracy, ...]:
+    """Measure a checkpoint on a split of a data set, as training does at its end.
+
+    Args:
+        checkpoint: A ``.safetensors`` file of ours.
+        data: Folder with ``manifest.csv``.
+        split: ``train``, ``val`` or ``test``.
+        cache: Where computed maps are kept; None for a folder that goes afterwards.
+        workers: Processes that compute maps.
+        progress: Told about maps and batches.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used.
+        ConfigError: There is no such split.
+        DataError: The manifest or a picture cannot be used, or the split is empty.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"There is no split {split!r}.", expected=", ".join(SPLITS))
+    student, _ = load_checkpoint(checkpoint)
+    samples = read_manifest(data).select(split=split)
+    if not samples:
+        raise DataError(f"The {split} split of {data} is empty.", expected="pictures in it")
+    with contextlib.ExitStack() as stack:
+        folder = cache or stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedf-"))
+        records = compute(
+            evaluation_plan(samples),
+            folder,
+            TargetSettings(size=student.config.input_size),
+            workers=workers,
+            progress=progress,
+        )
+    return measure(records, predict(student, records.images, progress=progress), split)

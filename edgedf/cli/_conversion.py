@@ -1,0 +1,114 @@
+"""What ``edgedf convert`` says about a conversion, for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from edgedf.cli._console import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from edgedf.quantize.parity import Comparison
+    from edgedf.quantize.report import ConversionReport, ConvertedModel
+
+__all__ = ["sections"]
+
+_SHOWN_SKIPPED = 5
+
+
+def sections(report: ConversionReport) -> Iterator[tuple[str, RenderableType]]:
+    """The report as titles and what stands below them.
+
+    Args:
+        report: What a conversion gave.
+
+    Yields:
+        A title and its body.
+    """
+    yield f"{report.model} from {printable(report.source)} to {report.precision}", _images(report)
+    for comparison in report.comparisons:
+        images = f"{comparison.n} images {_SETS[comparison.images]}"
+        yield f"{comparison.model} against {comparison.reference} on {images}", _rows(comparison)
+    for model in report.models:
+        state = "" if model.written else " (not written)"
+        yield printable(str(model.path)) + state, Text("\n".join(_facts(model)))
+    stages = ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items() if name != "total")
+    yield f"{report.seconds['total']:.1f} seconds", Text(stages)
+
+
+_SETS = {"calibration": "used for calibration", "held out": "that calibration never saw"}
+
+
+def _images(report: ConversionReport) -> Text:
+    text = Text(printable(f"Images: {report.images}."))
+    for entry in report.skipped[:_SHOWN_SKIPPED]:
+        text.append(printable(f"\nSkipped {entry.path}: {entry.reason}"), style="yellow")
+    if len(report.skipped) > _SHOWN_SKIPPED:
+        more = len(report.skipped) - _SHOWN_SKIPPED
+        text.append(f"\nSkipped {more} more; --json lists them all.", style="yellow")
+    return text
+
+
+def _rows(comparison: Comparison) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("")
+    table.add_column("output", min_width=11)
+    for heading in ("max", "mean", "of range", "corr."):
+        table.add_column(heading, justify="right", min_width=7, no_wrap=True)
+    table.add_column("tolerance")
+    for output in comparison.outputs:
+        correlation = "-" if output.correlation is None else f"{output.correlation:.4f}"
+        dead = ", does not vary" if output.dead else ""
+        table.add_row(
+            _mark(output.passed),
+            output.output + dead,
+            f"{output.max_abs:.4f}",
+            f"{output.mean_abs:.4f}",
+            f"{100 * output.mean_relative:.2f} %",
+            correlation,
+            output.limit,
+        )
+    verdicts = comparison.verdicts
+    changes = f", {verdicts.changes} to or from unsure" if verdicts.changes else ""
+    flips = f"{verdicts.flips} flip{changes}"
+    table.add_row(
+        _mark(verdicts.passed), "verdicts", *[""] * 4, f"{flips}; allowed: {verdicts.allowed}"
+    )
+    return table
+
+
+def _mark(passed: bool) -> Text:
+    return Text("✓", style="green") if passed else Text("✗", style="bold red")
+
+
+def _facts(model: ConvertedModel) -> Iterator[str]:
+    share = model.bytes / model.source_bytes
+    yield (
+        f"{model.bytes / 1e6:.2f} MB, {share:.0%} of the float file ({model.source_bytes / 1e6:.2f} "
+        f"MB); made in {model.seconds:.1f} s"
+    )
+    counted = ", ".join(f"{count} {name}" for name, count in model.operators.items())
+    yield f"{sum(model.operators.values())} operators: {counted}"
+    if model.boundary_operators:
+        ends = ", ".join(_times(Counter(model.boundary_operators)))
+        if not model.float_operators:
+            yield f"All are int8 but those that change the type at input and outputs: {ends}"
+        else:
+            left = ", ".join(model.float_operators)
+            yield f"Computed in float: {left}; at input and outputs: {ends}"
+    if model.delegate_partitions is not None:
+        left = ", ".join(_times(Counter(model.undelegated_operators))) or "none"
+        pieces = (
+            "1 piece" if model.delegate_partitions == 1 else f"{model.delegate_partitions} pieces"
+        )
+        yield f"XNNPACK takes them over in {pieces}; left to the interpreter: {left}"
+
+
+def _times(counts: Counter[str]) -> list[str]:
+    return [f"{n} × {name}" if n > 1 else name for name, n in counts.items()]

@@ -1,0 +1,134 @@
+"""``edgedf convert``: a student to int8 TFLite and ONNX, with proof."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from edgedf.quantize.report import ConversionReport
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False)
+
+_EPILOG = """Examples:
+
+[bold]edgedf convert[/]
+
+[bold]edgedf convert --to tflite --calibration photos/ --samples 64 --out models/[/]
+
+[bold]edgedf convert student.safetensors --precision fp16[/]
+
+[bold]edgedf convert --json | jq .passed[/]
+
+Exit code: 0 the files agree with the original, 1 they do not, 2 something
+that was asked or given is wrong."""
+
+
+@app.command(epilog=_EPILOG)
+def convert(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CHECKPOINT]",
+            help="A .safetensors checkpoint (needs the export extra), or a float .tflite or .onnx "
+            "of ours. Default: the student that edgedf carries.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMATS",
+            help="tflite, onnx, or both with a comma. Default: all that CHECKPOINT can give.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="int8, fp16 (weights only) or fp32."),
+    ] = "int8",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Images to calibrate and to check with, best in subfolders 'real' and 'fake'. "
+            "Default: the sample that edgedf carries.",
+            show_default=False,
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(metavar="N", help="Images to calibrate with; the others check.")
+    ] = 32,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for NAME_PRECISION.FORMAT.")
+    ] = Path("build"),
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the choice of images.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    keep_failing: Annotated[
+        bool, typer.Option("--keep-failing", help="Write the files even if they do not agree.")
+    ] = False,
+) -> None:
+    """Convert a student to int8 TFLite and ONNX, and prove that the files agree with it.
+
+    Original and result run on the calibration images and on images that calibration never saw.
+    Files appear whole or not at all, and only when every figure is within its tolerance.
+    """
+    from edgedf.cli._console import StepProgress, print_json
+    from edgedf.quantize.convert import convert as run_conversion
+
+    with _quiet_but_for_progress(), StepProgress() as progress:
+        report = run_conversion(
+            checkpoint,
+            formats=None if to is None else to.replace(",", " ").split(),
+            precision=precision,
+            calibration=calibration,
+            samples=samples,
+            out=out,
+            seed=seed,
+            keep_failing=keep_failing,
+            progress=progress,
+        )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _print(report)
+    report.raise_if_failed()
+
+
+@contextlib.contextmanager
+def _quiet_but_for_progress() -> Iterator[None]:
+    """Drop what C++ libraries write to standard error, and keep what Python writes there."""
+    from edgedf.cli._console import quiet_natives
+
+    try:
+        is_plain = sys.stderr.fileno() == 2
+    except (OSError, AttributeError, ValueError):
+        is_plain = False
+    with contextlib.ExitStack() as stack:
+        if is_plain:
+            copy = os.fdopen(os.dup(2), "w", 1, sys.stderr.encoding, "backslashreplace")
+            stack.enter_context(copy)
+            stack.enter_context(contextlib.redirect_stderr(copy))
+        stack.enter_context(quiet_natives())
+        yield
+
+
+def _print(report: ConversionReport) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from edgedf.cli._conversion import sections
+    from edgedf.cli._console import new_console
+
+    console = new_console()
+    for title, body in sections(report):
+        console.print(Text(title, style="bold"))
+        console.print(Padding(body, (0, 0, 0, 2)))

@@ -1,0 +1,19 @@
+"""``edgedf distill``: physics maps, training and evaluation; a file a sub-command."""
+
+from __future__ import annotations
+
+import typer
+
+from edgedf.cli import distill_map
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def _overview() -> None:
+    """Physics maps, training and evaluation."""
+
+
+app.command("map", epilog=distill_map.EPILOG)(distill_map.write_maps)
