@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from edgedf.distill.augment import change
 from edgedf.distill.targets import Records
-from torch import Tensor
 
 __all__ = ["Batch", "Batches"]
 

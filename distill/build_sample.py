@@ -26,11 +26,11 @@ from typing import get_args
 
 import cv2
 import numpy as np
-from edgedf.distill.fakes import blob_mask, self_blend
-from edgedf.distill.optics.render import ThinLens, random_depth, render
 from numpy.typing import NDArray
 
 from edgedf import sample
+from edgedf.distill.fakes import blob_mask, self_blend
+from edgedf.distill.optics.render import ThinLens, random_depth, render
 from edgedf.errors import DataError, EdgedfError
 from edgedf.files import sha256_of, write_bytes, write_text
 from edgedf.imaging import RGBImage, load_image, resize_exact
@@ -230,14 +230,19 @@ def build(originals: Path, out: Path, recipe: Path | None = None) -> int:
             name = line.name if kind == "photo" else f"{line.name}-{kind.replace('_', '-')}"
             image = photo if kind == "photo" else make_fake(line, photo, kind)
             write_bytes(out / "images" / f"{name}.jpg", encode(image))
-            label, origin = (
-                ("real", line.origin)
-                if kind == "photo"
-                else ("fake", f"edgedf from {line.name}.jpg")
-            )
+            real = kind == "photo"
             writer.writerow(
-                (f"images/{name}.jpg", label, kind, line.name, line.split)
-                + (line.source_title, line.author, line.licence, origin)
+                (
+                    f"images/{name}.jpg",
+                    "real" if real else "fake",
+                    kind,
+                    line.name,
+                    line.split,
+                    line.source_title,
+                    line.author,
+                    line.licence,
+                    line.origin if real else f"edgedf from {line.name}.jpg",
+                )
             )
             count += 1
     write_text(out / "sample.csv", table.getvalue())
@@ -368,11 +373,12 @@ def _attribution(recipes: Sequence[Recipe]) -> str:
         "Every picture in `images/` is a photograph listed here, or a fake that",
         "`edgedf.distill.build_sample` made of one.",
         "",
-        "**Changes.** Each photograph was cropped, most were scaled down, and all were encoded",
-        "again as JPEG; `recipe.csv` has the exact crop and size. Files that end in `-self-blend`",
-        "or `-synthetic-blur` were changed further: part of the picture was replaced by a changed",
-        "copy of itself, or depth of field was added. The people and places shown have nothing to",
-        "do with these changes, and neither they nor the authors endorse edgedf.",
+        "**Changes.** The photographs were cropped, most were scaled down, and all were encoded",
+        "again as JPEG; `recipe.csv` has the exact crop and size. GCompris had cropped, scaled and",
+        "sharpened most of its pictures before. Files that end in `-self-blend` or",
+        "`-synthetic-blur` were changed further: part of the picture was replaced by a changed",
+        "copy of itself, or depth of field was added. Neither the authors nor the people shown",
+        "had a part in that, and none of them endorses edgedf.",
         "",
         "**Licences.** A photograph keeps the licence of its original, and a fake carries the",
         "licence of the photograph it was made of. The pictures are data beside the program; its",

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from edgedf.distill.student import Student
-from edgedf.distill.targets import Records
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from edgedf.errors import DataError
+from edgedf.distill.data import SPLITS, read_manifest
+from edgedf.distill.student import Student, load_checkpoint
+from edgedf.distill.targets import Records, TargetSettings, compute, evaluation_plan
+from edgedf.errors import ConfigError, DataError
 from edgedf.progress import Progress, silent
 from edgedf.result import Threshold, sigmoid
 from edgedf.spec import Accuracy

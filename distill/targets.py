@@ -20,6 +20,10 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from threadpoolctl import threadpool_limits
+
 from edgedf.distill.augment import random_square
 from edgedf.distill.data import Sample
 from edgedf.distill.fakes import (
@@ -35,9 +39,6 @@ from edgedf.distill.optics.render import (
     random_lens,
     render,
 )
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-
 from edgedf.errors import ConfigError, DataError, EdgedfError
 from edgedf.files import sha256_of, write_bytes
 from edgedf.imaging import RGBImage, load_image, prepare
@@ -297,7 +298,8 @@ def _read(path: Path, records: int, settings: TargetSettings) -> dict[str, NDArr
 
 def _compute_shard(jobs: Sequence[Job], path: Path, settings: TargetSettings) -> None:
     cv2.setNumThreads(1)  # one process a core already
-    pairs = [_record(job, settings) for job in jobs]
+    with threadpool_limits(1):
+        pairs = [_record(job, settings) for job in jobs]
     arrays = {
         "images": np.stack([image for image, _ in pairs]),
         "maps": np.stack([dense for _, dense in pairs]),

@@ -20,6 +20,10 @@ from typing import Any
 import numpy as np
 import safetensors
 import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from edgedf import typed_json
 from edgedf.distill.batches import Batches
 from edgedf.distill.data import Dataset, Sample, read_manifest
 from edgedf.distill.evaluate import auc_with_interval, choose_threshold, measure, predict
@@ -41,10 +45,6 @@ from edgedf.distill.targets import (
     evaluation_plan,
     plan,
 )
-from safetensors.torch import save
-from torch import Tensor
-
-from edgedf import typed_json
 from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.files import write_bytes, write_text
 from edgedf.progress import Progress, silent

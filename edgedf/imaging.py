@@ -247,19 +247,19 @@ def resize_exact(image: RGBImage, size: int) -> RGBImage:
     weights = _axis_weights(side, size)
     denominator = side if side >= size else 2 * size
 
-    # Floating point holds these integers exactly (float32 below 2**24: 255 * 65793), so the
-    # matrix products are exact in any order. Rows go band by band to keep memory low.
-    rows = np.empty((size, side * channels), np.float32)
-    for index in range(size):
-        used = np.flatnonzero(weights[index])
-        first, last = int(used[0]), int(used[-1]) + 1
-        band = image[first:last].reshape(last - first, side * channels).astype(np.float32)
-        rows[index] = weights[index, first:last].astype(np.float32) @ band
-    columns = rows.reshape(size, side, channels).transpose(0, 2, 1).astype(np.float64)
-    sums = (columns @ weights.T.astype(np.float64)).astype(np.int64)
+    # Floating point holds these integers exactly (float32 below 2**24: 255 * 65793), so the sums
+    # are exact in any order. Band by band keeps memory low. einsum and not a matrix product: a
+    # BLAS starts threads, which stalls for seconds on a busy machine.
+    rows = np.empty((size, side, channels), np.float32)
+    for index, (first, weight) in enumerate(weights):
+        band = image[first : first + len(weight)].astype(np.float32)
+        rows[index] = np.einsum("k,kxc->xc", weight.astype(np.float32), band)
+    sums = np.empty((size, size, channels), np.int64)
+    for index, (first, weight) in enumerate(weights):
+        band = rows[:, first : first + len(weight)].astype(np.float64)
+        sums[:, index] = np.einsum("k,ykc->yc", weight.astype(np.float64), band)
     area = denominator * denominator
-    result = (2 * sums + area) // (2 * area)
-    return np.ascontiguousarray(result.transpose(0, 2, 1).astype(np.uint8))
+    return np.asarray((2 * sums + area) // (2 * area), np.uint8)
 
 
 def prepare(image: RGBImage, size: int) -> RGBImage:
@@ -313,19 +313,21 @@ def _to_rgb(pixels: NDArray[np.generic]) -> RGBImage:
     return np.ascontiguousarray(color, dtype=np.uint8)
 
 
-def _axis_weights(side: int, size: int) -> NDArray[np.int64]:
-    """Integer weights of one axis, (size, side); see :func:`resize_exact`."""
-    out = np.arange(size, dtype=np.int64)[:, np.newaxis]
-    if side >= size:
-        source = np.arange(side, dtype=np.int64)[np.newaxis, :]
-        high = np.minimum((out + 1) * side, (source + 1) * size)
-        low = np.maximum(out * side, source * size)
-        return np.maximum(0, high - low)
-    position = (2 * out[:, 0] + 1) * side - size
-    first = position // (2 * size)
-    fraction = position - 2 * size * first
-    weights = np.zeros((size, side), np.int64)
-    index = out[:, 0]
-    np.add.at(weights, (index, np.clip(first, 0, side - 1)), 2 * size - fraction)
-    np.add.at(weights, (index, np.clip(first + 1, 0, side - 1)), fraction)
-    return weights
+def _axis_weights(side: int, size: int) -> list[tuple[int, NDArray[np.int64]]]:
+    """Per output index of one axis: first source index and the integer weights from there on."""
+    spans: list[tuple[int, NDArray[np.int64]]] = []
+    for out in range(size):
+        if side >= size:
+            first, last = out * side // size, ((out + 1) * side - 1) // size
+            source = np.arange(first, last + 1, dtype=np.int64)
+            high = np.minimum((out + 1) * side, (source + 1) * size)
+            spans.append((first, high - np.maximum(out * side, source * size)))
+            continue
+        position = (2 * out + 1) * side - size
+        first, fraction = divmod(position, 2 * size)
+        # Beyond the border the outermost pixel is repeated: both weights fall on it.
+        if first < 0 or first == side - 1:
+            spans.append((max(first, 0), np.array([2 * size], np.int64)))
+        else:
+            spans.append((first, np.array([2 * size - fraction, fraction], np.int64)))
+    return spans

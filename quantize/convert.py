@@ -11,6 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
+from edgedf.errors import ConfigError, OutputError
+from edgedf.files import atomic_path, sha256_of
+from edgedf.progress import Progress, silent
 from edgedf.quantize.calibration import (
     CalibrationSet,
     candidates_in_folder,
@@ -31,11 +35,6 @@ from edgedf.quantize.parity import TOLERANCES, Comparison, compare, run_on
 from edgedf.quantize.report import ConversionReport, ConvertedModel
 from edgedf.quantize.run import Outputs, nan_where_it_fails, open_model
 from edgedf.quantize.source import FORMATS, Source, load_source
-
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
-from edgedf.errors import ConfigError, OutputError
-from edgedf.files import atomic_path, sha256_of
-from edgedf.progress import Progress, silent
 from edgedf.spec import PRECISIONS, ModelSpec, Precision
 
 __all__ = ["DEFAULT_SAMPLES", "convert"]

@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
+from edgedf.errors import MissingExtra
+from edgedf.files import sha256_of
+from edgedf.progress import Progress, silent
 from edgedf.quantize.describe import (
     INPUT_NAME,
     OUTPUT_NAMES,
@@ -20,12 +26,6 @@ from edgedf.quantize.describe import (
 )
 from edgedf.quantize.run import Outputs, Run, as_outputs
 from edgedf.runtime.backends.base import unpack
-from numpy.typing import NDArray
-
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
-from edgedf.errors import MissingExtra
-from edgedf.files import sha256_of
-from edgedf.progress import Progress, silent
 from edgedf.spec import ModelSpec
 
 __all__ = ["ONNX_OPSET", "Exported", "export_checkpoint"]
@@ -75,6 +75,7 @@ def export_checkpoint(
     progress("load checkpoint", 0, 1)
     with _needs_export():
         import torch
+
         from edgedf.distill.student import load_checkpoint
     student, metadata = load_checkpoint(path)
     spec = describe_checkpoint(metadata, sha256_of(path))
@@ -126,8 +127,9 @@ def _to_tflite(network: Any, sample: Any) -> bytes:
 
 def _to_onnx(torch: Any, network: Any, sample: Any) -> bytes:
     import onnx
-    from edgedf.quantize.onnx import without_metadata
     from onnxscript import opset18
+
+    from edgedf.quantize.onnx import without_metadata
 
     def average(x: Any, output_size: Any) -> Any:
         return opset18.GlobalAveragePool(x)

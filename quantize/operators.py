@@ -196,9 +196,7 @@ def _of_onnx(model: bytes) -> tuple[Operator, ...]:
 
 def _typed_onnx(graph: Any) -> tuple[Operator, ...]:
     """Types by what each operator of an optimized graph does; it has no complete type table."""
-    kinds = {
-        tensor.name: _ONNX_TYPE_NAMES.get(tensor.data_type, "") for tensor in graph.initializer
-    }
+    kinds = {t.name: _ONNX_TYPE_NAMES.get(t.data_type, "") for t in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         kinds[value.name] = _ONNX_TYPE_NAMES.get(value.type.tensor_type.elem_type, "")
     ends = _Ends((i.name for i in graph.input), (o.name for o in graph.output))

@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from edgedf.quantize.run import Outputs, Run
 from numpy.typing import NDArray
 
 from edgedf.progress import Progress, silent
+from edgedf.quantize.run import Outputs, Run
 from edgedf.result import Threshold, sigmoid
 from edgedf.spec import Precision
 

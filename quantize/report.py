@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedf.quantize.calibration import Skipped
-from edgedf.quantize.parity import Comparison
-
 from edgedf import typed_json
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
+from edgedf.quantize.calibration import Skipped
+from edgedf.quantize.parity import Comparison
 from edgedf.spec import Calibration, Precision
 
 __all__ = ["ConversionReport", "ConvertedModel"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from edgedf.quantize.describe import OUTPUT_NAMES
-from edgedf.runtime.backends import open_backend
 from numpy.typing import NDArray
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable, MissingExtra
+from edgedf.quantize.describe import OUTPUT_NAMES
+from edgedf.runtime.backends import open_backend
 from edgedf.spec import ModelSpec, check_tensors
 
 __all__ = ["Outputs", "Run", "as_outputs", "nan_where_it_fails", "open_model"]
@@ -21,7 +21,7 @@ Run = Callable[[NDArray[np.uint8]], Outputs]
 
 
 def open_model(
-    model: bytes, model_format: ModelFormat, spec: ModelSpec, *, threads: int = 2
+    model: bytes, model_format: ModelFormat, spec: ModelSpec, *, threads: int = 1
 ) -> Run:
     """Load a model and give the function that runs it.
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedf.quantize.run import Run, open_model
-from edgedf.runtime import models as shipped
-
 from edgedf.artifact import Artifact, ModelFormat, read_artifact
 from edgedf.errors import ArtifactUnreadable, CheckpointError, ConfigError
 from edgedf.progress import Progress, silent
+from edgedf.quantize.run import Run, open_model
+from edgedf.runtime import models as shipped
 from edgedf.spec import ModelSpec
 
 __all__ = ["FORMATS", "SHIPPED_STEM", "Source", "load_source"]

@@ -7,23 +7,26 @@ beginning and a DEQUANTIZE per output are not int8.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from edgedf.quantize.describe import INPUT_NAME
 from numpy.typing import NDArray
 
 from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
+from edgedf.quantize.describe import INPUT_NAME
 
 __all__ = ["output_quantization", "to_fp16", "to_int8"]
 
 FP16_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
-# The quantizer draws a bar on standard error and prints a summary on standard output.
+# The quantizer prints a summary on standard output and draws bars on standard error, one of which
+# no option switches off.
 _SILENT = {"enable_progress_bar": False, "enable_progress_report": False}
 
 # Operators with weights and a bias, and the axis of the weights that is the output channel.
@@ -64,11 +67,9 @@ def to_int8(
     rules.append({"regex": ".*", "operation": "OUTPUT", "algorithm_key": "no_quantize"})
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(rules)
-    with warnings.catch_warnings():
-        # Calibration is exactly the debugging purpose that this warning allows.
-        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors.*")
+    with _quiet():
         observer = calibrator.Calibrator(
-            model, num_threads=2, qsv_update_func=qsv_utils.min_max_update
+            model, num_threads=1, qsv_update_func=qsv_utils.min_max_update
         )
         for index, image in enumerate(images):
             observer.calibrate({signature: [{INPUT_NAME: image[np.newaxis]}]}, manager)
@@ -80,7 +81,8 @@ def to_int8(
             "max": np.full_like(ranges[name]["max"], 255.0),
         }
     quantizer = quantizer_module.Quantizer(_with_room_for_biases(model, ranges), rules)
-    return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
+    with _quiet(), contextlib.redirect_stderr(io.StringIO()):
+        return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
 
 
 def to_fp16(model: bytes) -> bytes:
@@ -116,7 +118,8 @@ def to_fp16(model: bytes) -> bytes:
             config,
             quantizer_module.AlgorithmName.FLOAT_CASTING,
         )
-    return bytes(quantizer.quantize(**_SILENT).quantized_model)
+    with contextlib.redirect_stderr(io.StringIO()):
+        return bytes(quantizer.quantize(**_SILENT).quantized_model)
 
 
 def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
@@ -139,6 +142,14 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
             int(quantization.zeroPoint[0]),
         )
     return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Calibration is exactly the debugging purpose that this warning allows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors.*")
+        yield
 
 
 def _quantizer() -> Any:

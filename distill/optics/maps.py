@@ -106,7 +106,8 @@ def defocus_map(
 
     Returns:
         float32, sigma of the equivalent Gaussian in [0, 5] pixels of the image as measured:
-        (height, width) for ``physical``; (299, 299), in pixels of that size, for ``reference``.
+        (height, width) for ``physical``; (299, 299), in pixels of that size, for ``reference``,
+        whose guided filter overshoots that range a little.
         An image without a single usable edge gives a map of zeros.
 
     Raises:

@@ -19,6 +19,9 @@ from threadpoolctl import ThreadpoolController
 
 __all__ = ["matting_laplacian", "propagate"]
 
+# Rows of windows worked on at a time: 81 numbers a window are too many to keep for a photograph.
+_WINDOW_ROWS = 64
+
 
 def matting_laplacian(image: NDArray[np.floating], eps: float = 1e-5) -> sp.csr_array:
     """Matting Laplacian of an image.
@@ -31,41 +34,46 @@ def matting_laplacian(image: NDArray[np.floating], eps: float = 1e-5) -> sp.csr_
         Sparse symmetric positive semi-definite matrix, (height * width, height * width), float64;
         its rows sum to zero.
     """
-    height, width, channels = image.shape
+    height, width = image.shape[:2]
     pixels = height * width
-    index = np.arange(pixels, dtype=np.int32).reshape(height, width)
+    color = np.asarray(image, np.float64)
+    # Pixel pairs within a window differ by -2..2 rows and columns: 25 diagonals, of which the
+    # upper half is enough as the matrix is symmetric. Adding whole shifted planes is several
+    # times quicker than letting scipy sort 81 triplets a window.
+    # A diagonal is known by how far apart its pixels are in memory; in an image less than five
+    # pixels wide two of them share one, but no entry of it.
+    bands: dict[int, NDArray[np.float64]] = {}
+    for top in range(0, height - 2, _WINDOW_ROWS):
+        bottom = min(top + _WINDOW_ROWS, height - 2)
+        planes = _affinities(color[top : bottom + 2], eps)
+        for i in range(9):
+            row, column = divmod(i, 3)
+            for j in range(i, 9):
+                offset = (j // 3 - row) * width + j % 3 - column
+                band = bands.setdefault(offset, np.zeros((height, width)))
+                band[top + row : bottom + row, column : column + width - 2] += planes[:, :, i, j]
+    offsets = [offset for offset in bands if offset]
+    data = [bands[offset].ravel()[: pixels - offset] for offset in offsets]
+    above = sp.diags_array(data, offsets=offsets, shape=(pixels, pixels), format="csr")
+    weights = above + above.T
+    # Rows sum to zero by construction of the diagonal, which the windows' own terms would give.
+    degree = np.asarray(weights.sum(axis=1)).ravel()
+    return sp.csr_array(sp.diags_array(degree) - weights)
+
+
+def _affinities(color: NDArray[np.float64], eps: float) -> NDArray[np.float64]:
+    """(1 + ...) / 9 of every window: (rows - 2, columns - 2, 9, 9)."""
+    rows, columns, channels = color.shape
+    index = np.arange(rows * columns).reshape(rows, columns)
     windows = np.lib.stride_tricks.sliding_window_view(index, (3, 3)).reshape(-1, 9)
-    colors = image.reshape(pixels, channels).astype(np.float64)[windows]
+    colors = color.reshape(-1, channels)[windows]
     centred = colors - colors.mean(axis=1, keepdims=True)
     covariance = np.matmul(centred.transpose(0, 2, 1), centred) / 9
     covariance += np.eye(channels) * (eps / 9)
     affinity = np.matmul(np.matmul(centred, np.linalg.inv(covariance)), centred.transpose(0, 2, 1))
     affinity += 1.0
     affinity /= 9.0
-
-    # Pixel pairs within a window differ by -2..2 rows and columns: 25 diagonals, of which the
-    # upper half is enough as the matrix is symmetric. Adding whole shifted planes is several
-    # times quicker than letting scipy sort 81 triplets a window.
-    planes = affinity.reshape(height - 2, width - 2, 9, 9)
-    bands: dict[tuple[int, int], NDArray[np.float64]] = {}
-    for i in range(9):
-        row, column = divmod(i, 3)
-        for j in range(i, 9):
-            offset = (j // 3 - row, j % 3 - column)
-            band = bands.setdefault(offset, np.zeros((height, width)))
-            band[row : row + height - 2, column : column + width - 2] += planes[:, :, i, j]
-    upper = [
-        (down * width + right, band.ravel())
-        for (down, right), band in bands.items()
-        if (down, right) != (0, 0)
-    ]
-    data = [values[: pixels - offset] for offset, values in upper]
-    offsets = [offset for offset, _ in upper]
-    above = sp.diags_array(data, offsets=offsets, shape=(pixels, pixels), format="csr")
-    weights = above + above.T
-    # Rows sum to zero by construction of the diagonal, which the windows' own terms would give.
-    degree = np.asarray(weights.sum(axis=1)).ravel()
-    return sp.csr_array(sp.diags_array(degree) - weights)
+    return np.asarray(affinity.reshape(rows - 2, columns - 2, 9, 9))
 
 
 def propagate(

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
-__all__ = ["MAX_SIGMA", "gradient_magnitude", "reblur_ratio", "sigma_from_ratio"]
+__all__ = ["MAX_SIGMA", "gradient_magnitude", "sigma_from_ratio"]
 
 MAX_SIGMA = 5.0
 
@@ -30,13 +30,6 @@ def gradient_magnitude(gray: NDArray[np.floating], sigma: float) -> NDArray[np.f
     down = ndi.gaussian_filter(gray, sigma, order=(1, 0), mode="reflect", output=np.float32)
     across = ndi.gaussian_filter(gray, sigma, order=(0, 1), mode="reflect", output=np.float32)
     return np.asarray(np.hypot(down, across), np.float32)
-
-
-def reblur_ratio(gray: NDArray[np.floating], s1: float, s2: float) -> NDArray[np.float32]:
-    """R: gradient magnitude after re-blurring with s1 over that with s2, (height, width)."""
-    return np.asarray(
-        gradient_magnitude(gray, s1) / np.maximum(gradient_magnitude(gray, s2), 1e-8), np.float32
-    )
 
 
 def sigma_from_ratio(

@@ -1,9 +1,12 @@
 """Synthetic depth of field with an exact defocus map.
 
 A sharp photograph and a depth layout are rendered through a thin lens: every depth gets the
-circle of confusion the lens gives it, the picture is split into layers of equal signed circle of
-confusion, each layer is blurred by a uniform disk, and the layers are composited from far to
-near, so that a blurred foreground spills over a sharp background and never the other way round.
+circle of confusion the lens gives it, and the picture is split into layers of equal signed circle
+of confusion, each blurred by a uniform disk, in linear light. At every pixel, each layer adds the
+share of the lens that sees it: what the layers up to it cover (seen through its disk), less what
+the nearer ones cover already. So a blurred foreground spills over a sharp background and never
+the other way round, the shares add up to one, and a slope, which falls into many layers, is blurred
+with the colours that are there.
 """
 
 from __future__ import annotations
@@ -81,10 +84,10 @@ class Rendering:
     Args:
         image: uint8 RGB, (height, width, 3).
         defocus_map: float32, (height, width): standard deviation per axis, in pixels, of the disk
-            that blurred the layer which shows at the pixel (the nearest one with an opacity of at
-            least one half).
-        near_border: bool, (height, width): within the reach of a disk of a layer border, where
-            two blurs mix and no single value is true.
+            that blurred what shows at the pixel. Near a border that is the layer which, with those
+            in front of it, half of the lens sees.
+        near_border: bool, (height, width): within a disk's reach of a step in depth, where two
+            blurs mix and no single value is true.
     """
 
     image: NDArray[np.uint8]
@@ -129,7 +132,8 @@ def render(
         image: uint8 RGB, (height, width, 3), sharp everywhere.
         depth_m: Metres, (height, width), > 0.
         lens: The lens.
-        layers: Number of equal steps of signed circle of confusion between its extremes.
+        layers: Number of equal steps of signed circle of confusion between its extremes; the map
+            is exact for the picture, and within half a step of the scene.
         max_sigma: Blur is clipped here, in pixels.
 
     Returns:
@@ -168,8 +172,10 @@ def render(
         shows = (covered[box] < 0.5) & (covered[box] + share >= 0.5)
         defocus[box][shows] = sigma
         covered[box] += share
-    picture = _linear_to_srgb(out)
-    return Rendering(picture, defocus, _near_border(layer, disks))
+    border = _near_border(layer, disks)
+    own = np.zeros(int(layer.max()) + 1, np.float32)
+    own[list(disks)] = [sigma for _, sigma in disks.values()]
+    return Rendering(_linear_to_srgb(out), np.where(border, defocus, own[layer]), border)
 
 
 def random_depth(
@@ -345,6 +351,9 @@ def _fill(
     filled, missing = np.zeros_like(own), missing.copy()
     sigma = 2.0
     while missing.any():
+        if sigma > max(missing.shape) / 2:  # too little shows of the layer to reach farther
+            filled[missing] = own.sum(axis=(0, 1)) / weight.sum()
+            break
         total = cv2.GaussianBlur(weight, (0, 0), sigma)
         found = missing & (total > 1e-3)
         if found.any():

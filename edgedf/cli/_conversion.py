@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -76,10 +76,9 @@ def _rows(comparison: Comparison) -> Table:
         )
     verdicts = comparison.verdicts
     changes = f", {verdicts.changes} to or from unsure" if verdicts.changes else ""
-    flips = f"{verdicts.flips} flip{changes}"
-    table.add_row(
-        _mark(verdicts.passed), "verdicts", *[""] * 4, f"{flips}; allowed: {verdicts.allowed}"
-    )
+    flips = f"{verdicts.flips} flip{'s' * (verdicts.flips != 1)}{changes}"
+    limit = f"{flips}; allowed: {verdicts.allowed}"
+    table.add_row(_mark(verdicts.passed), "verdicts", *[""] * 4, limit)
     return table
 
 
@@ -88,27 +87,23 @@ def _mark(passed: bool) -> Text:
 
 
 def _facts(model: ConvertedModel) -> Iterator[str]:
-    share = model.bytes / model.source_bytes
-    yield (
-        f"{model.bytes / 1e6:.2f} MB, {share:.0%} of the float file ({model.source_bytes / 1e6:.2f} "
-        f"MB); made in {model.seconds:.1f} s"
-    )
+    share, source = model.bytes / model.source_bytes, model.source_bytes / 1e6
+    size = f"{model.bytes / 1e6:.2f} MB, {share:.0%} of the float file ({source:.2f} MB)"
+    yield f"{size}; made in {model.seconds:.1f} s"
     counted = ", ".join(f"{count} {name}" for name, count in model.operators.items())
     yield f"{sum(model.operators.values())} operators: {counted}"
     if model.boundary_operators:
-        ends = ", ".join(_times(Counter(model.boundary_operators)))
-        if not model.float_operators:
-            yield f"All are int8 but those that change the type at input and outputs: {ends}"
+        ends = _counted(model.boundary_operators)
+        if model.float_operators:
+            yield f"In float: {', '.join(model.float_operators)}; at input and outputs: {ends}"
         else:
-            left = ", ".join(model.float_operators)
-            yield f"Computed in float: {left}; at input and outputs: {ends}"
+            yield f"All int8 but those that change the type at input and outputs: {ends}"
     if model.delegate_partitions is not None:
-        left = ", ".join(_times(Counter(model.undelegated_operators))) or "none"
-        pieces = (
-            "1 piece" if model.delegate_partitions == 1 else f"{model.delegate_partitions} pieces"
-        )
+        pieces = f"{model.delegate_partitions} piece{'s' * (model.delegate_partitions != 1)}"
+        left = _counted(model.undelegated_operators) or "none"
         yield f"XNNPACK takes them over in {pieces}; left to the interpreter: {left}"
 
 
-def _times(counts: Counter[str]) -> list[str]:
-    return [f"{n} × {name}" if n > 1 else name for name, n in counts.items()]
+def _counted(names: Sequence[str]) -> str:
+    counts = Counter(names)
+    return ", ".join(f"{n} × {name}" if n > 1 else name for name, n in counts.items())

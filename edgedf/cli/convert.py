@@ -125,8 +125,8 @@ def _print(report: ConversionReport) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    from edgedf.cli._conversion import sections
     from edgedf.cli._console import new_console
+    from edgedf.cli._conversion import sections
 
     console = new_console()
     for title, body in sections(report):

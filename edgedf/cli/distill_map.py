@@ -29,6 +29,7 @@ EPILOG = (
 )
 
 SOME_FAILED, NOTHING_READ = 1, 2
+_SMALLEST = 32
 
 UNITS_PER_PX = 10_000
 """Grey levels of a 16-bit PNG for one pixel of blur; the largest map value, 5 px, is 50000."""
@@ -73,7 +74,7 @@ def write_maps(
             max=4096,
             metavar="N",
             help="Measure the centre square at N x N pixels, as a model sees it; 0 measures the "
-            "whole picture as it is, which takes about 1 s and 0.4 GB a megapixel.",
+            "whole picture as it is, which takes about 2 s and 0.3 GB a megapixel.",
         ),
     ] = 256,
     npy: Annotated[
@@ -100,9 +101,14 @@ def write_maps(
     read are reported, the rest is done.
     """
     from edgedf.cli._console import StepProgress
-    from edgedf.errors import EdgedfError
+    from edgedf.errors import ConfigError, EdgedfError
     from edgedf.runtime.folder import Failure, find_images
 
+    if 0 < size < _SMALLEST:
+        raise ConfigError(
+            f"Blur cannot be measured at {size} x {size} pixels.",
+            expected=f"a --size of at least {_SMALLEST}, or 0 for the whole picture",
+        )
     with StepProgress() as progress:
         report = _Report(progress, as_json)
         jobs: list[_Job] = []
@@ -193,7 +199,8 @@ def _encoded(defocus: NDArray[np.float32], suffix: str) -> bytes:
         stream = io.BytesIO()
         np.save(stream, defocus, allow_pickle=False)
         return stream.getvalue()
-    levels = np.rint(defocus * UNITS_PER_PX).astype(np.uint16)
+    # The guided filter of the reference profile goes a little below 0.
+    levels = np.clip(np.rint(defocus * UNITS_PER_PX), 0, 65535).astype(np.uint16)
     return bytes(cv2.imencode(".png", levels)[1])
 
 

@@ -15,7 +15,8 @@ from tests.runtime.pictures import noise, write
 from tests.runtime.tiny import write_tiny
 
 # Machines draw help and tables as wide as their terminals; tests do not depend on it.
-ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
+_DISPLAY = {"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
+ENVIRONMENT = {**os.environ, **_DISPLAY}
 COMMAND = (sys.executable, "-m", "edgedf.cli")
 
 
@@ -29,18 +30,13 @@ def run(
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         cwd=cwd,
-        env={**(environment or {}), **ENVIRONMENT, **_kept(environment)},
+        env={**(environment or os.environ), **_DISPLAY},
         stdout=subprocess.PIPE if stdout is None else stdout,
         stderr=subprocess.PIPE,
         text=True,
         timeout=120,
         check=False,
     )
-
-
-def _kept(environment: Mapping[str, str] | None) -> dict[str, str]:
-    names = ("PYTHONPATH", "HIDDEN_PACKAGES")
-    return {name: environment[name] for name in names if name in (environment or {})}  # type: ignore[index]
 
 
 def shell(line: str, *, cwd: Path) -> subprocess.CompletedProcess[str]:

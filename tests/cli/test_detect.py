@@ -330,6 +330,13 @@ def test_a_file_that_cannot_be_read(workshop: Path, capsys: Captured) -> None:
     assert "Expected: the path of a readable image" in err
 
 
+def test_a_file_too_large_to_be_a_photograph_is_not_read(workshop: Path, capsys: Captured) -> None:
+    with Path("large.jpg").open("wb") as stream:
+        stream.truncate(70_000_000)  # sparse: takes no room
+    assert detect("large.jpg", "photo.jpg") == 1
+    assert "Failed: large.jpg has 70 MB." in capsys.readouterr().err
+
+
 def test_a_pipe_named_like_an_image_does_not_block(workshop: Path, capsys: Captured) -> None:
     os.mkfifo("photos/stuck.jpg")
     assert detect("photos") == 1

@@ -1,6 +1,5 @@
 import json
 import platform
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -69,9 +68,7 @@ def test_without_any_runtime_it_says_so_and_what_to_install(tmp_path: Path) -> N
     extras = {extra["name"]: extra for extra in found["extras"]}
     assert extras["tflite"]["missing"] == ["ai-edge-litert"]
     assert extras["onnx"]["missing"] == ["onnxruntime"]
-    assert extras["export"]["missing"] == ["ai-edge-litert", "onnxruntime", "torch"] or set(
-        extras["export"]["missing"]
-    ) == {"ai-edge-litert", "onnxruntime", "torch"}
+    assert set(extras["export"]["missing"]) == {"ai-edge-litert", "onnxruntime", "torch"}
     assert "scipy" in extras["distill"]["missing"]
     assert extras[""]["missing"] == []
     assert [model["detail"] for model in found["models"]] == ["no runtime is installed"] * 2
@@ -107,13 +104,12 @@ def test_a_runtime_that_crashes_is_a_finding_and_no_crash(tmp_path: Path) -> Non
 
 
 def test_a_package_without_the_metadata_of_edgedf_is_told_apart(tmp_path: Path) -> None:
-    code, found = doctor(tmp_path, without(tmp_path / "site", "edgedf_"))
-    assert found["system"]["edgedf"] == edgedf.__version__
-    # `edgedf` hidden as a distribution alone: the modules stay importable.
-    site = tmp_path / "other"
-    environment = without(site, "nothing")
-    text = (site / "sitecustomize.py").read_text()
-    (site / "sitecustomize.py").write_text(text.replace("not in self.names:", "not in {'edgedf'}:"))
+    # Hidden as a distribution alone: its modules can be imported, as from a copied folder.
+    environment = without(tmp_path / "site")
+    helper = tmp_path / "site" / "sitecustomize.py"
+    text = helper.read_text()
+    assert text.count("not in self.names:") == 1
+    helper.write_text(text.replace("not in self.names:", "!= 'edgedf':"))
     code, found = doctor(tmp_path, environment)
     assert code == 0
     assert found["extras"] == []
@@ -132,4 +128,3 @@ def test_a_lost_sample_is_reported_and_no_crash(
     assert main(["doctor", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert [model["detail"] for model in found["models"]] == ["The sample is gone."] * 2
-    assert sys.version_info >= (3, 10)

@@ -31,7 +31,7 @@ def test_everything_in_the_spec_is_shown(
     out, err = capsys.readouterr()
     assert err == ""
     spec = tiny_spec()
-    shown = {}
+    shown: dict[str, str] = {}
     for line in out.splitlines():
         name, _, value = line.partition("  ")
         shown.setdefault(name, value.strip())

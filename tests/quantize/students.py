@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from edgedf.artifact import ModelFormat
+from edgedf.imaging import prepare
+from edgedf.quantize import onnx, tflite
+from edgedf.quantize.export import Exported, export_checkpoint
+
+SMALL = 64
 
 # Colour photographs that scikit-image bundles, larger than 256 on each side.
 _SOURCES = (
@@ -43,7 +54,9 @@ def crops(side: int = 256) -> Iterator[NDArray[np.uint8]]:
             height, width = picture.shape[:2]
             top = (height - side) * index // 2
             left = (width - side) * ((index * 2) % 3) // 2
-            yield np.ascontiguousarray(picture[top : top + side, left : left + side])
+            crop = np.ascontiguousarray(picture[top : top + side, left : left + side])
+            if crop.std() > 10:  # no empty sky
+                yield crop
 
 
 def write_student(
@@ -58,6 +71,7 @@ def write_student(
         seed: Of the random heads.
     """
     import torch
+
     from edgedf.distill.student import (
         Student,
         StudentConfig,
@@ -70,12 +84,10 @@ def write_student(
         student = Student(StudentConfig(input_size=size)).eval()
     load_imagenet_weights(student)
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
-    seen: dict[str, torch.Tensor] = {}
+    seen: dict[Any, torch.Tensor] = {}
     hooks = [
-        module.register_forward_pre_hook(
-            lambda _, inputs, name=name: seen.update({name: inputs[0]})
-        )
-        for name, module in (("fake", student.fake), ("blur", student.blur))
+        layer.register_forward_pre_hook(lambda layer, inputs: seen.update({layer: inputs[0]}))
+        for layer in (student.fake, student.blur)
     ]
     reducers = (student.decoder.reduce16, student.decoder.reduce8, student.decoder.reduce4)
     with torch.no_grad():
@@ -83,11 +95,11 @@ def write_student(
             layer.weight.mul_(0.05)  # else half of what they give is cut off at 0 or 6
         student(batch)
         # Along its principal direction a layer's input says most and rounding says least.
-        patches = torch.nn.functional.unfold(seen["blur"], 3, padding=1)
+        patches = torch.nn.functional.unfold(seen[student.blur], 3, padding=1)
         weight, bias = _principal(patches.transpose(1, 2).flatten(0, 1), 1.2, 2.0)
         student.blur.weight.copy_(weight.reshape(student.blur.weight.shape))
         student.blur.bias.fill_(bias)
-        weight, bias = _principal(seen["fake"], 2.5, 0.0)
+        weight, bias = _principal(seen[student.fake], 2.5, 0.0)
         student.fake.weight.copy_(weight.reshape(1, -1))
         student.fake.bias.fill_(bias)
     for hook in hooks:
@@ -104,3 +116,55 @@ def _principal(rows: Any, spread: float, middle: float) -> tuple[Any, float]:
     weight = directions[:, -1] * directions[:, -1].sum().sign()
     weight = weight * (spread / (centred @ weight).std())
     return weight, middle - float(rows.mean(dim=0) @ weight)
+
+
+@cache
+def scratch() -> Path:
+    """A folder that is removed when Python ends."""
+    folder = Path(tempfile.mkdtemp(prefix="edgedf-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
+def photograph_folder() -> Path:
+    """A folder with over 20 photographs, half of them below ``real``, half below ``fake``."""
+    folder = scratch() / "photographs"
+    for index, picture in enumerate(crops(128)):
+        path = folder / ("fake", "real")[index % 2] / f"{index:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), picture[..., ::-1])
+    return folder
+
+
+@cache
+def small_images() -> tuple[NDArray[np.uint8], ...]:
+    """The photographs as inputs of the small student."""
+    return tuple(prepare(picture, SMALL) for picture in crops(128))
+
+
+@cache
+def small_checkpoint() -> Path:
+    """Checkpoint of a student with an input of 64 x 64; do not change the file."""
+    return write_student(scratch() / "small.safetensors", small_images(), size=SMALL)
+
+
+@cache
+def small_exports() -> Exported:
+    """The small student through torch: float TFLite and ONNX, and torch itself."""
+    return export_checkpoint(small_checkpoint())
+
+
+@cache
+def small_model(model_format: ModelFormat) -> Path:
+    """A float export of the small student as a file; do not change it."""
+    path = scratch() / f"small.{model_format}"
+    path.write_bytes(small_exports().models[model_format])
+    return path
+
+
+@cache
+def small_int8(model_format: ModelFormat) -> bytes:
+    """The small student in int8, calibrated on the photographs, without a spec."""
+    stage: Any = tflite if model_format == "tflite" else onnx
+    return bytes(stage.to_int8(small_exports().models[model_format], small_images()))

@@ -153,5 +153,5 @@ def test_a_jpeg_of_the_picture_keeps_its_colors() -> None:
     canvas = render(photographs()[0], detection())
     data = encode_jpeg(canvas)
     assert data[:3] == b"\xff\xd8\xff"
-    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    back = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))[:, :, ::-1]
     assert np.abs(back.astype(int) - canvas).mean() < 2

@@ -1,0 +1,117 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgedf.distill.data import read_manifest
+from edgedf.distill.optics.maps import defocus_map
+from edgedf.distill.targets import Job, TargetSettings, compute, evaluation_plan, plan
+from edgedf.errors import ConfigError, DataError
+from edgedf.imaging import preprocess
+from tests.distill.pictures import write_dataset
+
+SETTINGS = TargetSettings(size=64)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, ...]:
+    folder = write_dataset(tmp_path_factory.mktemp("data"), groups=1)
+    samples = read_manifest(folder).select(split="train")
+    return plan(
+        samples,
+        crops=1,
+        renderings=2,
+        self_blends=1,
+        face_sets=("faces256",),
+        sharp_sets=("sharp",),
+    )
+
+
+def test_a_plan_blends_real_faces_and_renders_sharp_pictures(jobs: tuple[Job, ...]) -> None:
+    kinds = [(job.sample.set, job.sample.label, job.kind) for job in jobs]
+    assert kinds == [
+        ("faces256", "real", "whole"),
+        ("faces256", "real", "crop"),
+        ("faces256", "real", "self_blend"),
+        ("faces256", "fake", "whole"),
+        ("faces256", "fake", "crop"),
+        ("scenes", "real", "whole"),
+        ("scenes", "real", "crop"),
+        ("scenes", "fake", "whole"),
+        ("scenes", "fake", "crop"),
+        ("sharp", "real", "rendered"),
+        ("sharp", "real", "rendered"),
+    ]
+    labels = [job.label for job in jobs]
+    assert labels[:9] == [0, 0, 1, 1, 1, 0, 0, 1, 1]
+    assert np.isnan(labels[9:]).all()
+    evaluated = evaluation_plan([job.sample for job in jobs if job.kind in ("whole", "rendered")])
+    assert {job.kind for job in evaluated} == {"whole", "self_blend", "rendered"}
+    with pytest.raises(ConfigError):
+        plan([], crops=-1, renderings=0, self_blends=0, face_sets=(), sharp_sets=())
+
+
+def test_records_are_what_their_jobs_say(jobs: tuple[Job, ...], tmp_path: Path) -> None:
+    records = compute(jobs, tmp_path, SETTINGS)
+    assert records.images.shape == (11, 64, 64, 3)
+    assert records.maps.shape == (11, 16, 16)
+    whole = preprocess(jobs[0].sample.path, 64)
+    assert np.array_equal(records.images[0], whole)
+    expected = defocus_map(whole).reshape(16, 4, 16, 4).mean(axis=(1, 3))
+    assert np.allclose(records.maps[0], expected, atol=2e-3)
+    for changed in (1, 2):
+        assert not np.array_equal(records.images[changed], whole)
+    assert not np.array_equal(records.images[9], records.images[10])
+    assert records.maps[9:].max() > 0.3
+    assert np.array_equal(np.isnan(records.labels), [job.kind == "rendered" for job in jobs])
+
+
+def test_a_second_run_reads_what_the_first_one_wrote(
+    jobs: tuple[Job, ...], tmp_path: Path
+) -> None:
+    first = compute(jobs, tmp_path, SETTINGS)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert files
+    told: list[tuple[str, int, int]] = []
+    again = compute(jobs, tmp_path, SETTINGS, progress=lambda *step: told.append(step))
+    assert np.array_equal(first.images, again.images)
+    assert np.array_equal(first.maps, again.maps)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+    assert told[-1] == ("defocus maps", 11, 11)
+
+
+def test_a_damaged_shard_is_computed_again(jobs: tuple[Job, ...], tmp_path: Path) -> None:
+    first = compute(jobs, tmp_path, SETTINGS)
+    (shard,) = tmp_path.iterdir()
+    intact = shard.read_bytes()
+    shard.write_bytes(intact[: len(intact) // 2])
+    again = compute(jobs, tmp_path, SETTINGS)
+    assert shard.read_bytes() == intact
+    assert np.array_equal(first.images, again.images)
+
+
+def test_a_changed_picture_or_setting_makes_another_shard(
+    jobs: tuple[Job, ...], tmp_path: Path
+) -> None:
+    few = jobs[:1]
+    compute(few, tmp_path, SETTINGS)
+    compute(few, tmp_path, dataclasses.replace(SETTINGS, seed=1))
+    assert len(list(tmp_path.iterdir())) == 2
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(jobs[3].sample.path.read_bytes())
+    other = dataclasses.replace(few[0], sample=dataclasses.replace(few[0].sample, path=copy))
+    compute((other,), tmp_path, SETTINGS)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+
+
+def test_a_broken_picture_is_named_and_nothing_to_do_is_an_error(
+    jobs: tuple[Job, ...], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff")
+    job = dataclasses.replace(jobs[0], sample=dataclasses.replace(jobs[0].sample, path=broken))
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        compute((job,), tmp_path / "cache", SETTINGS)
+    with pytest.raises(DataError, match="no picture"):
+        compute((), tmp_path / "cache", SETTINGS)

@@ -1,0 +1,122 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from edgedf.errors import ArtifactUnreadable
+from edgedf.quantize import tflite
+from edgedf.quantize.operators import count_operators, list_operators
+from edgedf.runtime.backends import open_backend
+from tests.quantize.students import SMALL, small_exports, small_images, small_int8
+
+
+def tensors_of(model: bytes, operator: str) -> list[tuple[list[Any], list[Any]]]:
+    """Inputs and outputs of every operator of that name, in order of execution."""
+    flatbuffer = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(model)))
+    graph = flatbuffer.subgraphs[0]
+    code = getattr(schema.BuiltinOperator, operator)
+    return [
+        ([graph.tensors[i] for i in op.inputs], [graph.tensors[i] for i in op.outputs])
+        for op in graph.operators
+        if flatbuffer.operatorCodes[op.opcodeIndex].builtinCode == code
+    ]
+
+
+def float_outputs() -> tuple[np.ndarray, np.ndarray]:
+    backend = open_backend(small_exports().models["tflite"], "tflite")
+    found = [backend.run(image) for image in small_images()]
+    return np.array([logit for logit, _ in found]), np.stack([dense for _, dense in found])
+
+
+def test_the_ranges_are_the_smallest_and_largest_value_seen() -> None:
+    behind = tflite.output_quantization(small_int8("tflite"))
+    logits, maps = float_outputs()
+    for name, values in (("fake_logit", logits), ("defocus_map", maps)):
+        scale, zero_point = behind[name]
+        low, high = min(values.min(), 0.0), max(values.max(), 0.0)
+        assert scale * 255 == pytest.approx(high - low, rel=0.01)
+        assert scale * (-128 - zero_point) == pytest.approx(low, abs=1.5 * scale)
+
+
+def test_a_byte_of_the_input_is_one_step() -> None:
+    ((_, (quantized,)), *_) = tensors_of(small_int8("tflite"), "QUANTIZE")
+    assert quantized.quantization.scale.tolist() == [1.0]
+    assert quantized.quantization.zeroPoint.tolist() == [-128]
+
+
+def test_every_bias_leaves_room_in_its_accumulator() -> None:
+    """The ImageNet encoder has channels without weights, whose biases overflow an int32."""
+    model = small_int8("tflite")
+    buffers = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(model))).buffers
+    largest = []
+    for operator in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        for (_, _, bias), _ in tensors_of(model, operator):
+            assert bias.type == schema.TensorType.INT32
+            stored = buffers[bias.buffer]
+            # The quantizer puts larger buffers behind the flatbuffer.
+            inside = stored.data is not None
+            end = stored.offset + stored.size
+            data = bytes(stored.data) if inside else model[stored.offset : end]
+            values = np.frombuffer(data, np.int32).astype(np.int64)
+            largest.append(np.abs(values).max())
+    assert len(largest) == 49
+    # The lower limit: without the edit some would be at -2**31.
+    assert 2**27 < max(largest) <= 1.01 * 2**28
+
+
+def test_room_for_biases_is_made_without_changing_what_the_model_says() -> None:
+    model = small_exports().models["tflite"]
+    ranges = {
+        tensor.name.decode(): {"min": np.float32(0), "max": np.float32(6)}
+        for operator in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+        for inputs, _ in tensors_of(tflite.strip_tflite(model), operator)
+        for tensor in inputs
+    }
+    edited = tflite._with_room_for_biases(model, ranges)
+    changed = np.frombuffer(edited, np.uint8) != np.frombuffer(model, np.uint8)
+    assert 0 < changed.sum() < 1000
+    before, after = open_backend(model, "tflite"), open_backend(edited, "tflite")
+    for image in small_images()[:6]:
+        (logit, dense), (new_logit, new_dense) = before.run(image), after.run(image)
+        assert new_logit == pytest.approx(logit, abs=0.02)
+        np.testing.assert_allclose(new_dense, dense, atol=0.02)
+
+
+def test_fp16_halves_the_file_and_hardly_changes_the_outputs() -> None:
+    model = small_exports().models["tflite"]
+    halved = tflite.to_fp16(model)
+    assert len(halved) < 0.6 * len(model)
+    assert "CONV_2D" in count_operators(list_operators(halved, "tflite"))
+    full, half = open_backend(model, "tflite"), open_backend(halved, "tflite")
+    for image in small_images()[:6]:
+        assert half.run(image)[0] == pytest.approx(full.run(image)[0], abs=0.05)
+
+
+def test_nothing_is_printed_and_every_image_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    steps: list[tuple[str, int, int]] = []
+    tflite.to_int8(
+        small_exports().models["tflite"],
+        small_images()[:3],
+        progress=lambda *step: steps.append(step),
+    )
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "Transformations" not in err
+    assert steps == [("calibrate tflite", n, 3) for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("convert", [lambda m: tflite.to_int8(m, small_images()), tflite.to_fp16])
+def test_a_damaged_flatbuffer_is_refused(convert: Any) -> None:
+    good = tflite.strip_tflite(small_exports().models["tflite"])
+    for damaged in (good[:5000], b"\xff" * 16 + b"TFL3" + bytes(64), b""):
+        with pytest.raises(ArtifactUnreadable, match="damaged"):
+            convert(damaged)
+
+
+def test_the_signature_names_survive() -> None:
+    backend = open_backend(small_int8("tflite"), "tflite")
+    assert [(t.name, t.shape, t.dtype) for t in backend.inputs] == [
+        ("image", (1, SMALL, SMALL, 3), "uint8")
+    ]
+    assert {t.name for t in backend.outputs} == {"fake_logit", "defocus_map"}
