@@ -128,8 +128,8 @@ def accuracy(photographs: Sequence[RGBImage], renderings: int) -> Table:
         table.add_column(f"{name}\nerror / bias")
     for (profile, camera), rows in scores.items():
         bins = [
-            f"{average(rows, lambda s, k=k: s.bin_errors[k]):.2f} / "
-            f"{average(rows, lambda s, k=k: s.bin_biases[k]):+.2f}"
+            f"{average(rows, lambda s: s.bin_errors[k]):.2f} / "  # noqa: B023  (called at once)
+            f"{average(rows, lambda s: s.bin_biases[k]):+.2f}"  # noqa: B023
             for k in range(len(BINS))
         ]
         table.add_row(
@@ -158,11 +158,13 @@ def known_gaussians(photographs: Sequence[RGBImage]) -> Table:
             for sigma in GAUSSIANS:
                 pairs = []
                 for index, square in enumerate(squares):
-                    image = square if sigma == 0 else cv2.GaussianBlur(square, (0, 0), sigma)
+                    image = square
+                    if sigma > 0:
+                        image = np.asarray(cv2.GaussianBlur(square, (0, 0), sigma), np.uint8)
                     if camera != "none":
                         rng = np.random.default_rng(index)
                         image = add_camera_noise(image, rng, noise=NOISE, jpeg_quality=JPEG_QUALITY)
-                    found = at_side(np.asarray(image, np.uint8), profile)
+                    found = at_side(image, profile)
                     pairs.append((np.median(found), np.abs(found - sigma).mean()))
                 medians, errors = np.mean(pairs, axis=0)
                 cells.append(f"{medians:.2f} / {errors:.2f}")

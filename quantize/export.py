@@ -157,7 +157,8 @@ def _torch_run(torch: Any, network: Any) -> Run:
     def run(image: NDArray[np.uint8]) -> Outputs:
         with torch.no_grad():
             outputs = network(torch.from_numpy(image[np.newaxis]))
-        return as_outputs(*unpack(*(outputs[name].numpy() for name in OUTPUT_NAMES), "torch"))
+        logit, dense = (outputs[name].numpy() for name in OUTPUT_NAMES)
+        return as_outputs(*unpack(logit, dense, "torch"))
 
     return run
 

@@ -176,22 +176,24 @@ def _physical(image: NDArray[np.uint8], profile: PhysicalProfile) -> NDArray[np.
     if not confidence.any():
         return np.zeros((height, width), np.float32)
     if profile.smoothing > 0:
-        weight = cv2.GaussianBlur(confidence, (0, 0), profile.smoothing)
-        total = cv2.GaussianBlur(confidence * sigma, (0, 0), profile.smoothing)
-        sigma = total / np.maximum(weight, 1e-6)
+        weight, total = (
+            np.asarray(cv2.GaussianBlur(plane, (0, 0), profile.smoothing), np.float32)
+            for plane in (confidence, confidence * sigma)
+        )
+        sigma = total / np.maximum(weight, np.float32(1e-6))
     # Area averages of value times confidence and of confidence keep every edge at the lower
     # resolution; a cell's confidence is then the share of edge pixels in it.
     size = (
         max(3, round(width * profile.matting_scale)),
         max(3, round(height * profile.matting_scale)),
     )
-    known = cv2.resize(confidence, size, interpolation=cv2.INTER_AREA)
-    value = cv2.resize(confidence * sigma, size, interpolation=cv2.INTER_AREA)
-    value = value / np.maximum(known, 1e-6)
-    small = cv2.resize(scaled, size, interpolation=cv2.INTER_AREA)
+    known = _resized(confidence, size, cv2.INTER_AREA)
+    value = _resized(confidence * sigma, size, cv2.INTER_AREA)
+    value = value / np.maximum(known, np.float32(1e-6))
+    small = _resized(scaled, size, cv2.INTER_AREA)
     laplacian = matting_laplacian(small, profile.matting_eps)
     dense = propagate(laplacian, value, known, profile.strength)
-    dense = cv2.resize(dense, (width, height), interpolation=cv2.INTER_LINEAR)
+    dense = _resized(dense, (width, height), cv2.INTER_LINEAR)
     return np.asarray(np.clip(dense, 0, MAX_SIGMA), np.float32)
 
 
@@ -200,9 +202,9 @@ def _reference(image: NDArray[np.uint8], profile: ReferenceProfile) -> NDArray[n
     gray = luminance(signed)
     edges = canny_edges(np.clip(gray, 0, 1), profile.canny_sigma).astype(np.float32)
     size = (profile.size, profile.size)
-    gray = cv2.resize(gray, size, interpolation=cv2.INTER_LINEAR)
-    edges = cv2.resize(edges, size, interpolation=cv2.INTER_LINEAR)
-    guide = cv2.resize(signed, size, interpolation=cv2.INTER_LINEAR).mean(axis=2)
+    gray = _resized(gray, size, cv2.INTER_LINEAR)
+    edges = _resized(edges, size, cv2.INTER_LINEAR)
+    guide = _resized(signed, size, cv2.INTER_LINEAR).mean(axis=2)
 
     first, second = (_gradient(gray, s, profile.kernel) for s in (profile.s1, profile.s2))
     ratio = first / (second + 1e-8) * (edges / (edges.max() + 1e-8))
@@ -211,6 +213,11 @@ def _reference(image: NDArray[np.uint8], profile: ReferenceProfile) -> NDArray[n
     variance = (squared * profile.s1**2 - profile.s2**2) / (1 - squared + 1e-8)
     sparse = np.clip(np.sqrt(np.maximum(np.nan_to_num(variance), 0)), 0, MAX_SIGMA)
     return _guided_filter(guide, sparse.astype(np.float32), profile.radius, profile.eps)
+
+
+def _resized(plane: NDArray[np.float32], size: tuple[int, int], kernel: int) -> NDArray[np.float32]:
+    """Resized to (width, height), with or without channels."""
+    return np.asarray(cv2.resize(plane, size, interpolation=kernel), np.float32)
 
 
 def _gradient(gray: NDArray[np.float32], sigma: float, side: int) -> NDArray[np.float32]:

@@ -266,8 +266,9 @@ def add_camera_noise(
         noisy = image + rng.normal(0, noise, image.shape)
         image = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
     if jpeg_quality is not None:
-        encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
-        image = cv2.imdecode(encoded[1], cv2.IMREAD_COLOR)[:, :, ::-1]
+        quality = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
+        _, encoded = cv2.imencode(".jpg", image[:, :, ::-1], quality)
+        image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)[:, :, ::-1]
     return np.ascontiguousarray(image)
 
 
@@ -324,18 +325,20 @@ def _near_border(
     border = np.zeros(layer.shape, np.uint8)
     for radius in np.unique(widest[jump]):
         disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(radius) + 1,) * 2)
-        border |= cv2.dilate((jump & (widest == radius)).astype(np.uint8), disk)
+        border |= np.asarray(
+            cv2.dilate((jump & (widest == radius)).astype(np.uint8), disk), np.uint8
+        )
     return border.astype(bool)
 
 
 def _box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
     """Rows and columns that hold the mask and a margin around it."""
 
-    def span(used: NDArray[np.bool_]) -> slice:
-        index = np.flatnonzero(used)
+    def span(axis: int) -> slice:
+        index = np.flatnonzero(mask.any(axis=axis))
         return slice(max(int(index[0]) - margin, 0), int(index[-1]) + 1 + margin)
 
-    return span(mask.any(axis=1)), span(mask.any(axis=0))
+    return span(1), span(0)
 
 
 def _blur(plane: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -355,7 +358,8 @@ def _fill(
             filled[missing] = own.sum(axis=(0, 1)) / weight.sum()
             break
         total = cv2.GaussianBlur(weight, (0, 0), sigma)
-        found = missing & (total > 1e-3)
+        # Relative, as a single known pixel fades with the width and would never be enough.
+        found = missing & (total > 1e-3 * total.max())
         if found.any():
             filled[found] = cv2.GaussianBlur(own, (0, 0), sigma)[found] / total[found, np.newaxis]
             missing &= ~found

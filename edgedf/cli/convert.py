@@ -37,7 +37,7 @@ def convert(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CHECKPOINT]",
+            metavar="CHECKPOINT",
             help="A .safetensors checkpoint (needs the export extra), or a float .tflite or .onnx "
             "of ours. Default: the student that edgedf carries.",
             show_default=False,

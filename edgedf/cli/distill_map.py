@@ -113,10 +113,10 @@ def write_maps(
         report = _Report(progress, as_json)
         jobs: list[_Job] = []
         for place in find_images(paths, skip=out):
+            if isinstance(place, Failure):
+                report.failed(place)
+                continue
             try:
-                if isinstance(place, Failure):
-                    report.failed(place)
-                    continue
                 job = _plan(place, out, profile.value, size, ".npy" if npy else ".png")
             except EdgedfError as error:
                 report.failed(Failure(place, error))

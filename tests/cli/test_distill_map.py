@@ -1,6 +1,8 @@
 import json
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,7 +38,7 @@ def maps(folder: str = "maps", suffix: str = "png") -> list[Path]:
     return sorted(Path(folder).glob(f"*.{suffix}"))
 
 
-def rows(text: str) -> list[dict]:  # type: ignore[type-arg]
+def rows(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -61,7 +63,7 @@ def test_the_files_hold_the_maps_in_pixels(
             found = np.load(row["map"])
             assert found.dtype == np.float32
         else:
-            stored = cv2.imread(row["map"], cv2.IMREAD_UNCHANGED)
+            stored = np.asarray(cv2.imread(row["map"], cv2.IMREAD_UNCHANGED))
             assert stored.dtype == np.uint16
             found, expected = stored * row["unit_px"], np.maximum(expected, 0)
         np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -158,7 +160,7 @@ def test_the_whole_picture_is_measured_where_asked(photos: Path) -> None:
 def test_two_workers_write_what_one_writes(photos: Path) -> None:
     assert map_photos("--npy") == 0
     done = run(
-        *("distill", "map", "photos", "--size", SIZE, "--workers", "2"),
+        *("distill", "map", "photos", "--size", str(SIZE), "--workers", "2"),
         *("--npy", "--out", "others"),
         cwd=photos,
     )
@@ -181,6 +183,6 @@ def test_the_help_has_examples_and_loads_nothing_heavy(tmp_path: Path) -> None:
 def test_without_the_extra_the_command_to_install_it_is_printed(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "edgedf.distill.optics.batch", None)
+    monkeypatch.setitem(sys.modules, "edgedf.distill.optics.batch", None)
     assert map_photos() == 2
     assert "pip install 'edgedf[distill]'" in capsys.readouterr().err

@@ -48,7 +48,11 @@ def crops(side: int = 256) -> Iterator[NDArray[np.uint8]]:
     import skimage
 
     folder = Path(skimage.__file__).parent / "data"
-    pictures = [cv2.imread(str(folder / name), cv2.IMREAD_COLOR_RGB) for name in _SOURCES]
+    pictures = []
+    for name in _SOURCES:
+        picture = cv2.imread(str(folder / name), cv2.IMREAD_COLOR_RGB)
+        assert picture is not None, name
+        pictures.append(np.asarray(picture, np.uint8))
     for index in range(3):
         for picture in pictures:
             height, width = picture.shape[:2]

@@ -84,15 +84,10 @@ def test_the_figures_are_those_of_the_files_that_were_written() -> None:
     report, out = from_checkpoint()
     images = choose_images(candidates_in_folder(photograph_folder()), samples=12, size=SMALL)
     for model in report.models:
-        (comparison,) = (
-            c
-            for c in report.comparisons
-            if c.model.startswith(model.format)
-            and c.images == "held out"
-            and "torch" in c.reference
-        )
+        named = (f"{model.format} int8", "checkpoint (torch)", "held out")
+        (comparison,) = (c for c in report.comparisons if (c.model, c.reference, c.images) == named)
         errors = []
-        with edgedf.Detector(out / model.path.name) as detector:
+        with edgedf.Detector(out / model.path.name, threads=1) as detector:
             for image in images.held_out:
                 wanted = small_exports().torch_run(image)["defocus_map"]
                 errors.append(np.abs(detector.detect(image).defocus_map - wanted).mean())
@@ -363,11 +358,11 @@ def test_when_the_second_file_cannot_be_written_the_first_is_not_either(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     for name in FORMATS:
-        (tmp_path / f"student_int8.{name}").write_bytes(b"from yesterday")
+        (tmp_path / f"student_fp32.{name}").write_bytes(b"from yesterday")
     monkeypatch.setattr(os, "fsync", full_at_the_second)
-    with pytest.raises(OutputError, match=r"student_int8\.onnx: No space left"):
-        convert(None, out=tmp_path, samples=8)
-    assert files_in(tmp_path) == {f"student_int8.{name}": b"from yesterday" for name in FORMATS}
+    with pytest.raises(OutputError, match=r"student_fp32\.onnx: No space left"):
+        convert(None, out=tmp_path, precision="fp32", calibration=photograph_folder(), samples=12)
+    assert files_in(tmp_path) == {f"student_fp32.{name}": b"from yesterday" for name in FORMATS}
 
 
 _KILLED = """

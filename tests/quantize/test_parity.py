@@ -1,6 +1,5 @@
 import math
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -17,12 +16,12 @@ LOGITS = RNG.normal(0, 3, 40)
 MAPS = RNG.uniform(0, 5, (40, 16, 16)).astype(np.float32)
 
 
-def outputs(logits: Sequence[float], maps: np.ndarray) -> list[Outputs]:
+def outputs(logits: np.ndarray, maps: np.ndarray) -> list[Outputs]:
     return [as_outputs(float(logit), dense) for logit, dense in zip(logits, maps, strict=True)]
 
 
 def against_original(
-    logits: Sequence[float], maps: np.ndarray, tolerance: Tolerance = TOLERANCES["int8"]
+    logits: np.ndarray, maps: np.ndarray, tolerance: Tolerance = TOLERANCES["int8"]
 ) -> Comparison:
     return compare(
         "made",

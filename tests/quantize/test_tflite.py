@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable
 from edgedf.quantize import tflite
 from edgedf.quantize.operators import count_operators, list_operators
@@ -70,7 +71,7 @@ def test_room_for_biases_is_made_without_changing_what_the_model_says() -> None:
     ranges = {
         tensor.name.decode(): {"min": np.float32(0), "max": np.float32(6)}
         for operator in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-        for inputs, _ in tensors_of(tflite.strip_tflite(model), operator)
+        for inputs, _ in tensors_of(strip_tflite(model), operator)
         for tensor in inputs
     }
     edited = tflite._with_room_for_biases(model, ranges)
@@ -108,7 +109,7 @@ def test_nothing_is_printed_and_every_image_is_counted(capfd: pytest.CaptureFixt
 
 @pytest.mark.parametrize("convert", [lambda m: tflite.to_int8(m, small_images()), tflite.to_fp16])
 def test_a_damaged_flatbuffer_is_refused(convert: Any) -> None:
-    good = tflite.strip_tflite(small_exports().models["tflite"])
+    good = strip_tflite(small_exports().models["tflite"])
     for damaged in (good[:5000], b"\xff" * 16 + b"TFL3" + bytes(64), b""):
         with pytest.raises(ArtifactUnreadable, match="damaged"):
             convert(damaged)

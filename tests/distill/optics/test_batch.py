@@ -9,7 +9,7 @@ import pytest
 from edgedf.distill.optics.batch import defocus_maps
 from edgedf.distill.optics.maps import PhysicalProfile, defocus_map
 from edgedf.errors import ConfigError, ImageNotFound, ImageUnreadable
-from edgedf.imaging import RGBImage
+from edgedf.imaging import ImageSource, RGBImage
 from tests.distill.optics.photographs import photograph
 
 
@@ -37,7 +37,13 @@ def test_a_broken_image_is_an_error_in_its_place_and_the_rest_is_done(
     cv2.imwrite(str(good), photograph("rocket", 64))
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 no more")
-    sources = [good, broken, tmp_path / "missing.jpg", photograph("brick", 64), b"nonsense"]
+    sources: list[ImageSource] = [
+        good,
+        broken,
+        tmp_path / "missing.jpg",
+        photograph("brick", 64),
+        b"nonsense",
+    ]
     results = list(defocus_maps(sources, workers=workers))
     kinds = [type(result) for result in results]
     assert kinds == [np.ndarray, ImageUnreadable, ImageNotFound, np.ndarray, ImageUnreadable]

@@ -215,6 +215,16 @@ def test_the_map_follows_what_shows_and_the_border_is_marked() -> None:
     assert len(columns) == columns[-1] - columns[0] + 1
 
 
+def test_a_background_of_one_visible_pixel_is_continued_behind_all_that_hides_it() -> None:
+    # What shows of the background is a single pixel; the blurred foreground lets it through.
+    image = np.full((96, 96, 3), RED, np.uint8)
+    depth = np.full((96, 96), NEAR)
+    image[2, 2], depth[2, 2] = GREEN, FAR
+    rendering = render(image, depth, lens_with_radius(9.0, focus=FAR, at=NEAR))
+    assert rendering.image[60, 60] == pytest.approx(RED, abs=1)
+    assert rendering.image[2, 2, 0] > 150
+
+
 # --- slopes --------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,191 @@
+"""How much faster int8 is than float, in both runtimes, on this machine.
+
+Float and int8 take turns (A B A B …) on the same real images, so that whatever else the machine
+does slows both down alike. The ratio of the medians is given with a 95 % interval from a
+bootstrap over the turns. Without --model-dir the shipped student is converted first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgedf
+import edgedf.sample
+from edgedf.artifact import read_artifact
+from edgedf.cli._console import quiet_natives
+from edgedf.errors import EdgedfError
+from edgedf.imaging import preprocess
+from edgedf.quantize.source import FORMATS
+from edgedf.runtime.backends import Backend, open_backend
+from edgedf.runtime.models import shipped_model
+
+WARM_UP = 10
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Latency of one model in milliseconds."""
+
+    median_ms: float
+    p90_ms: float
+    minimum_ms: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """Float against int8 in one runtime.
+
+    ``ratio`` is the median of int8 divided by that of float; ``ratio_low`` and ``ratio_high`` are
+    its 95 % interval.
+    """
+
+    runtime: str
+    version: str
+    threads: int
+    rounds: int
+    fp32: Speed
+    int8: Speed
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--model-dir", type=Path, help="folder with student_int8.tflite and .onnx")
+    parser.add_argument("--rounds", type=int, default=300, help="turns per model (default: 300)")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)"
+    )
+    options = parser.parse_args(argv)
+    if options.rounds < 2 or min(options.threads) < 1:
+        parser.error("--rounds must be at least 2 and --threads at least 1")
+    try:
+        with quiet_natives(), _int8_models(options.model_dir) as folder:
+            results = [
+                _measure(folder, model_format, threads, options.rounds)
+                for threads in options.threads
+                for model_format in FORMATS
+            ]
+    except EdgedfError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    document = {"host": host(), "results": [asdict(result) for result in results]}
+    if options.json:
+        print(json.dumps(document, indent=1))
+    else:
+        _print(document)
+    return 0
+
+
+def host() -> dict[str, Any]:
+    """What the figures were measured on."""
+    try:
+        named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        named = None
+    return {
+        "cpu": named[1] if named else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "edgedf": edgedf.__version__,
+    }
+
+
+@contextlib.contextmanager
+def _int8_models(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="edgedf-benchmark-") as made:
+        # Latency does not depend on whether the figures are within their tolerances.
+        edgedf.convert(out=made, keep_failing=True)
+        yield Path(made)
+
+
+def _measure(folder: Path, model_format: Any, threads: int, rounds: int) -> Result:
+    artifacts = [
+        read_artifact(path)
+        for path in (shipped_model(model_format), folder / f"student_int8.{model_format}")
+    ]
+    pair = [open_backend(a.model, a.format, threads=threads) for a in artifacts]
+    side = artifacts[0].spec.input.height
+    images = [preprocess(image.path, side) for image in edgedf.sample.images()[:16]]
+    for index in range(WARM_UP):
+        for backend in pair:
+            backend.run(images[index % len(images)])
+    turns = np.array(
+        [
+            [_milliseconds(backend, images[index % len(images)]) for backend in pair]
+            for index in range(rounds)
+        ]
+    )
+    draws = np.random.default_rng(0).integers(0, rounds, (RESAMPLES, rounds))
+    medians = np.median(turns[draws], axis=1)
+    low, high = np.percentile(medians[:, 1] / medians[:, 0], [2.5, 97.5])
+    middle = np.median(turns, axis=0)
+    return Result(
+        runtime=pair[0].name,
+        version=pair[0].version,
+        threads=threads,
+        rounds=rounds,
+        fp32=_speed(turns[:, 0]),
+        int8=_speed(turns[:, 1]),
+        ratio=round(float(middle[1] / middle[0]), 4),
+        ratio_low=round(float(low), 4),
+        ratio_high=round(float(high), 4),
+    )
+
+
+def _milliseconds(backend: Backend, image: NDArray[np.uint8]) -> float:
+    start = time.perf_counter_ns()
+    backend.run(image)
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _speed(milliseconds: NDArray[np.float64]) -> Speed:
+    middle, ninety = np.percentile(milliseconds, [50, 90])
+    return Speed(
+        round(float(middle), 3), round(float(ninety), 3), round(float(milliseconds.min()), 3)
+    )
+
+
+def _print(document: dict[str, Any]) -> None:
+    for name, value in document["host"].items():
+        print(f"{name:>13}  {value}")
+    print(
+        "\nruntime                 threads  fp32 median  p90     int8 median  p90     ratio  95 %"
+    )
+    for result in document["results"]:
+        fp32, int8 = result["fp32"], result["int8"]
+        print(
+            f"{result['runtime']} {result['version']:<{22 - len(result['runtime'])}} "
+            f"{result['threads']:>7}  {fp32['median_ms']:8.2f} ms  {fp32['p90_ms']:6.2f}  "
+            f"{int8['median_ms']:8.2f} ms  {int8['p90_ms']:6.2f}  {result['ratio']:.3f}  "
+            f"{result['ratio_low']:.3f} to {result['ratio_high']:.3f}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

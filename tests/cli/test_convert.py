@@ -1,0 +1,333 @@
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgedf.sample
+from edgedf.artifact import ModelFormat, read_artifact
+from edgedf.cli import convert as convert_module
+from edgedf.cli import main
+from edgedf.runtime.models import shipped_model
+from tests.cli.runs import ENVIRONMENT, assert_clear, run
+from tests.quantize.conftest import one_torch_thread
+from tests.quantize.students import photograph_folder, scratch, small_checkpoint, small_model
+from tests.runtime.absent import without
+from tests.runtime.pictures import write_broken
+
+__all__ = ["one_torch_thread"]
+
+Captured = pytest.CaptureFixture[str]
+FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
+
+# Importing one of these raises.
+_WITHOUT_TORCH = """
+import sys
+
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "litert_torch", "litert_converter", "torchao",
+                                      "onnxscript", "jax", "tensorflow", "safetensors"):
+            raise ImportError(name + " must not be needed here")
+
+sys.meta_path.insert(0, Forbidden())
+from edgedf.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@cache
+def shipped(*arguments: str, hash_seed: int = 0) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """``edgedf convert`` of the shipped student in a process that cannot import torch."""
+    folder = scratch() / f"shipped{hash_seed}"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_TORCH, "convert", *arguments],
+        cwd=folder,
+        env={**ENVIRONMENT, "COLUMNS": "80", "PYTHONHASHSEED": str(hash_seed)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done, folder / "build"
+
+
+def plain() -> tuple[subprocess.CompletedProcess[str], Path]:
+    return shipped(hash_seed=1)
+
+
+def as_json() -> tuple[dict[str, Any], Path]:
+    done, folder = shipped("--json", hash_seed=2)
+    return json.loads(done.stdout), folder
+
+
+def convert_small(model_format: ModelFormat, *arguments: str | Path) -> int:
+    """Run it in this process on a small student and the photographs."""
+    given = (small_model(model_format), "--calibration", photograph_folder(), "--samples", 12)
+    return main(["convert", *map(str, (*given, *arguments))])
+
+
+# The shipped student
+
+
+def test_the_shipped_student_becomes_int8_in_both_formats_without_torch() -> None:
+    done, folder = plain()
+    assert done.returncode == 0, done.stderr
+    assert "Error" not in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "student_int8.onnx",
+        "student_int8.tflite",
+    ]
+    for path in folder.iterdir():
+        assert path.stat().st_size <= 1.6e6
+        spec = read_artifact(path).spec
+        assert spec.precision == "int8"
+        assert spec.calibration is not None
+
+
+def test_two_processes_write_the_same_bytes() -> None:
+    """Whatever the order of sets and dictionaries in either."""
+    for model_format in FORMATS:
+        name = f"student_int8.{model_format}"
+        assert (plain()[1] / name).read_bytes() == (as_json()[1] / name).read_bytes()
+
+
+def test_the_files_judge_the_sample_as_the_float_student_does() -> None:
+    folder = plain()[1]
+    for model_format in FORMATS:
+        flips = 0
+        with (
+            edgedf.Detector(folder / f"student_int8.{model_format}", threads=1) as small,
+            edgedf.Detector(shipped_model(model_format), threads=1) as full,
+        ):
+            for image in edgedf.sample.images()[::4]:
+                labels = {small.detect(image.path).label, full.detect(image.path).label}
+                flips += labels == {"real", "fake"}
+        assert flips <= 1
+
+
+def test_the_table_has_a_mark_for_every_output_and_fits_80_columns() -> None:
+    done, _ = plain()
+    lines = done.stdout.splitlines()
+    marked = [line.split()[:2] for line in lines if line.lstrip().startswith(("✓", "✗"))]
+    assert marked == [["✓", what] for what in ("fake_logit", "defocus_map", "verdicts")] * 5
+    assert max(map(len, lines)) <= 80
+    text = " ".join(done.stdout.split())
+    for part in (
+        "tflite int8 against tflite fp32 on",
+        "images that calibration never saw",
+        "build/student_int8.tflite",
+        "build/student_int8.onnx",
+        "of the float file",
+        "XNNPACK takes them over in 1 piece; left to the interpreter: CAST",
+        "CAST uint8 → float32, QUANTIZE float32 → int8, 2 × DEQUANTIZE int8 → float32",
+        "correlation ≥ 0.99",
+        "mean ≤ 0.02 of the range",
+        "allowed: 1",
+        "seconds",
+        "make tflite",
+    ):
+        assert part in text
+
+
+def test_json_is_one_document_with_everything_in_it() -> None:
+    data, folder = as_json()
+    assert data["passed"] is True
+    assert data["precision"] == "int8"
+    assert data["calibration"]["samples"] == 32
+    assert data["held_out"] >= 20
+    tflite, onnx = data["models"]
+    assert tflite["path"] == "build/student_int8.tflite"
+    assert tflite["bytes"] == (folder / "student_int8.tflite").stat().st_size <= 1.6e6
+    assert tflite["delegate_partitions"] == 1
+    assert tflite["float_operators"] == []
+    assert onnx["delegate_partitions"] is None
+    assert set(onnx["float_operators"]) <= {"Resize", "DequantizeLinear", "QuantizeLinear"}
+    assert len(data["comparisons"]) == 5
+    for comparison in data["comparisons"]:
+        logit, dense = comparison["outputs"]
+        assert logit["correlation"] >= 0.99
+        assert dense["mean_relative"] <= 0.02
+        assert comparison["verdicts"]["flips"] <= comparison["verdicts"]["allowed"]
+
+
+# The help
+
+
+def examples() -> list[str]:
+    return re.findall(r"\[bold\](.*?)\[/\]", convert_module._EPILOG)
+
+
+def test_the_help_names_every_option_and_the_exit_codes(capsys: Captured) -> None:
+    assert main(["convert", "--help"]) == 0
+    out = capsys.readouterr().out
+    for part in ("--to", "--precision", "--calibration", "--samples", "--out", "--json", "--seed"):
+        assert part in out
+    assert "Exit code: 0" in " ".join(out.split())
+    assert "[[" not in out
+
+
+def test_the_first_and_last_example_are_what_the_tests_above_ran() -> None:
+    assert examples()[0] == "edgedf convert"
+    assert examples()[-1] == "edgedf convert --json | jq .passed"
+
+
+@pytest.mark.parametrize("example", examples()[1:-1])
+def test_the_other_examples_run(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    shutil.copytree(photograph_folder(), tmp_path / "photos")
+    shutil.copy(small_checkpoint(), tmp_path / "student.safetensors")
+    monkeypatch.chdir(tmp_path)
+    command, *arguments = shlex.split(example)
+    assert command == "edgedf"
+    # A photograph or two may be unlike those that happen to calibrate; that is not the matter here.
+    assert main([*arguments, "--keep-failing"]) in (0, 1)
+    assert "✓" in capsys.readouterr().out
+    written = {path.name for folder in ("build", "models") for path in Path(folder).glob("*")}
+    assert written == (
+        {"student_fp16.tflite", "student_fp16.onnx"}
+        if "fp16" in example
+        else {"student_int8.tflite"}
+    )
+
+
+# What is asked for wrongly
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--to", "tflit"], "one of tflite, onnx"),
+        (["--to", "tflite;onnx"], "one of tflite, onnx"),
+        (["--to", ","], "one of tflite, onnx, or both"),
+        (["--precision", "INT8"], "one of fp32, fp16, int8"),
+        (["--samples", "2"], "at least 8"),
+        (["--calibration", "gone"], "does not exist"),
+        (["gone.safetensors"], "gone.safetensors does not exist"),
+        (["student.pt"], "save it as safetensors first"),
+    ],
+)
+def test_a_mistake_is_named_with_what_is_right(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "student.pt").write_bytes(b"\x80\x04.")
+    assert main(["convert", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert_clear(err)
+    assert said in err
+    assert not list(tmp_path.glob("build/*"))
+
+
+def test_a_mistyped_option_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", "--precison", "fp16"]) == 2
+    assert not (tmp_path / "build").exists()
+
+
+def test_formats_may_be_given_with_spaces_and_twice(tmp_path: Path, capsys: Captured) -> None:
+    arguments = ("--to", " onnx, onnx", "--out", tmp_path, "--precision", "fp32", "--json")
+    assert convert_small("onnx", *arguments) == 0
+    assert [m["format"] for m in json.loads(capsys.readouterr().out)["models"]] == ["onnx"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_proof_that_fails_ends_with_1_and_says_where(
+    columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    from tests.quantize.test_convert import sabotaged
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    old = tmp_path / "sabotaged_int8.onnx"
+    old.write_bytes(b"from yesterday")
+    options = ("--calibration", photograph_folder(), "--samples", 12, "--out", tmp_path)
+    assert main(["convert", *map(str, (sabotaged(), *options))]) == 1
+    out, err = capsys.readouterr()
+    assert "✗" in out
+    assert "(not written)" in out
+    assert max(map(len, out.splitlines())) <= max(columns, len(str(old)) + 20)
+    assert_clear(err)
+    assert "does not agree with its original" in err
+    assert old.read_bytes() == b"from yesterday"
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def test_a_proof_that_fails_is_in_the_json_too(tmp_path: Path, capsys: Captured) -> None:
+    from tests.quantize.test_convert import sabotaged
+
+    options = ("--calibration", photograph_folder(), "--samples", 12, "--out", tmp_path, "--json")
+    assert main(["convert", *map(str, (sabotaged(), *options))]) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert data["passed"] is False
+    assert data["models"][0]["written"] is False
+
+
+def test_broken_images_are_listed_and_the_rest_is_used(tmp_path: Path, capsys: Captured) -> None:
+    shutil.copytree(photograph_folder(), tmp_path / "images")
+    write_broken(tmp_path / "images" / "real")
+    options = ("--calibration", tmp_path / "images", "--samples", 12, "--out", tmp_path / "out")
+    assert main(["convert", *map(str, (small_model("onnx"), *options))]) == 0
+    out = capsys.readouterr().out
+    assert out.count("Skipped ") == 6
+    assert "Skipped 5 more" in out
+
+
+@pytest.mark.parametrize(
+    ("hidden", "source", "extra"),
+    [
+        ("ai_edge_quantizer", "shipped", "convert"),
+        ("ai_edge_litert", "shipped", "convert"),
+        ("onnx", "shipped", "convert"),
+        ("onnxruntime", "shipped", "convert"),
+        ("torch", "checkpoint", "export"),
+        ("litert_torch", "checkpoint", "export"),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_command_that_brings_it(
+    hidden: str, source: str, extra: str, tmp_path: Path
+) -> None:
+    arguments = [str(small_checkpoint())] if source == "checkpoint" else []
+    photographs = ["--calibration", str(photograph_folder()), "--samples", "12"]
+    environment = without(tmp_path / "site", hidden)
+    done = run("convert", *arguments, *photographs, cwd=tmp_path, environment=environment)
+    assert done.returncode == 2
+    assert_clear(done.stderr)
+    assert f"pip install 'edgedf[{extra}]'" in done.stderr
+    assert not list(tmp_path.glob("build/*"))
+
+
+def test_native_libraries_stay_silent_and_progress_does_not(tmp_path: Path) -> None:
+    """Lines of progress come every few seconds; here the clock is set to say each."""
+    script = (
+        "import sys, edgedf.cli._console as console\n"
+        "console.StepProgress.__init__.__kwdefaults__['every'] = 0.0\n"
+        "from edgedf.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    given = ("--calibration", photograph_folder(), "--samples", 12, "--out", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", script, "convert", *map(str, (small_model("tflite"), *given))],
+        env={**os.environ, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "XNNPACK delegate" not in done.stderr
+    assert "calibrate tflite: 6/12" in done.stderr
+    assert "Quantized model size" not in done.stdout

@@ -1,0 +1,77 @@
+"""The benchmarks run and say what they promise; how fast anything is, is not tested."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgedf.quantize.convert import convert
+from tests.quantize.students import photograph_folder
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def output_of(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert "Error" not in done.stderr
+    return done.stdout
+
+
+def check_host(host: dict[str, Any]) -> None:
+    assert host["cpu"]
+    assert host.keys() >= {"cores", "load_average", "system", "python", "edgedf"}
+
+
+def test_latency_gives_both_runtimes_and_every_number_of_threads(tmp_path: Path) -> None:
+    convert(out=tmp_path, calibration=photograph_folder(), samples=8, keep_failing=True)
+    given = ("--model-dir", str(tmp_path), "--rounds", "4")
+    document = json.loads(output_of("latency.py", "--json", *given))
+    check_host(document["host"])
+    found = [(result["runtime"], result["threads"]) for result in document["results"]]
+    assert found == [
+        ("ai-edge-litert", 1),
+        ("onnxruntime", 1),
+        ("ai-edge-litert", 2),
+        ("onnxruntime", 2),
+    ]
+    for result in document["results"]:
+        assert result["version"]
+        assert result["rounds"] == 4
+        assert 0 < result["ratio_low"] <= result["ratio"] <= result["ratio_high"]
+        for precision in ("fp32", "int8"):
+            speed = result[precision]
+            assert 0 < speed["minimum_ms"] <= speed["median_ms"] <= speed["p90_ms"]
+
+    table = output_of("latency.py", "--threads", "1", *given)
+    assert "onnxruntime" in table
+    assert "95 %" in table
+
+
+def test_latency_says_what_is_missing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "latency.py"), "--model-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "student_int8.tflite" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_conversion_gives_time_and_memory() -> None:
+    document = json.loads(output_of("conversion.py", "--json", "--source", "exports"))
+    check_host(document["host"])
+    (result,) = document["results"]
+    assert result["source"] == "exports"
+    assert result["seconds"] >= result["stages"]["total"] > 0
+    assert 50 < result["peak_mb"] < 4000
