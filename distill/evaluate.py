@@ -32,6 +32,8 @@ __all__ = [
     "predict",
 ]
 
+Groups = Sequence[str] | NDArray[np.object_]
+
 RESAMPLES = 2000
 # Of pictures called fake (or real) with confidence, at most this share may be of the other class
 # on the validation split; what lies between is "unsure".
@@ -101,7 +103,7 @@ def predict(
 
 
 def auc_with_interval(
-    labels: NDArray[np.floating], scores: NDArray[np.floating], groups: Sequence[str]
+    labels: NDArray[np.floating], scores: NDArray[np.floating], groups: Groups
 ) -> Figure:
     """Area under the ROC curve with a percentile bootstrap interval.
 
@@ -128,7 +130,7 @@ def auc_with_interval(
 
 
 def map_error_with_interval(
-    found: NDArray[np.floating], wanted: NDArray[np.floating], groups: Sequence[str]
+    found: NDArray[np.floating], wanted: NDArray[np.floating], groups: Groups
 ) -> Figure:
     """Mean absolute error of defocus maps in pixels with a percentile bootstrap interval.
 
@@ -190,7 +192,7 @@ def measure(records: Records, predictions: Predictions, split: str) -> tuple[Acc
     """
     kinds = np.array([job.kind for job in records.jobs])
     sets = np.array([job.sample.set for job in records.jobs])
-    groups = np.array([job.sample.group for job in records.jobs])
+    groups = np.array([job.sample.group for job in records.jobs], dtype=object)
     figures: list[Accuracy] = []
 
     def add(name: str, metric: str, figure: Figure) -> None:
@@ -227,9 +229,9 @@ def _rounded(figure: Figure) -> tuple[float, float, float]:
 
 
 def _bootstrap(
-    statistic: Callable[[NDArray[np.intp]], float], groups: Sequence[str]
+    statistic: Callable[[NDArray[np.intp]], float], groups: Groups
 ) -> tuple[float, float]:
-    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     order = np.argsort(member, kind="stable")
     ends = np.searchsorted(member[order], np.arange(len(names) + 1))
     members = [order[ends[i] : ends[i + 1]] for i in range(len(names))]

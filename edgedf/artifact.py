@@ -147,9 +147,9 @@ def _read(path: Path) -> bytes:
                 expected=f"at most {MAX_MODEL_BYTES / 1e6:.0f} MB",
             )
         data = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise ArtifactUnreadable(
-            f"Cannot read {path}: {error.strerror or error}.",
+            f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.",
             expected=_OURS,
             next_step=_CONVERT,
         ) from error

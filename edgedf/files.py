@@ -19,7 +19,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``target`` and rename it there on success.
 
     The folder is made when it is missing. When the block raises, the temporary file goes and
-    whatever stood at ``target`` before stays untouched.
+    whatever stood at ``target`` before stays untouched. A link stays a link: what it points to is
+    replaced.
 
     Args:
         target: Final path of the file.
@@ -30,9 +31,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     Raises:
         OutputError: The folder cannot be made or written, or the disk is full.
     """
-    target = Path(target)
+    named, target = target, Path(os.path.realpath(target))
     temporary: Path | None = None
     try:
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            raise OSError(22, "is a device or a pipe, not a file")
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise IsADirectoryError(21, "is a folder")
@@ -49,7 +52,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         temporary.replace(target)
     except OSError as error:
         raise OutputError(
-            f"Cannot write {target}: {error.strerror or error}.",
+            f"Cannot write {named}: {error.strerror or error}.",
             expected="a folder that exists or can be made, with write permission and free space",
             next_step="choose another output folder or free some space, then run it again",
         ) from error

@@ -65,8 +65,9 @@ def read_header(data: bytes) -> ImageHeader:
             return _webp(data)
     except (struct.error, IndexError):
         raise _cut_off() from None
+    name = _name_of(data)
     raise ImageUnreadable(
-        f"This is {_name_of(data)}, which is not decoded here.",
+        f"This is {name}, which is not decoded here." if name else "This is not an image.",
         expected=_SUPPORTED,
         next_step=_CONVERT,
     )
@@ -99,7 +100,7 @@ def _name_of(data: bytes) -> str:
         return "a HEIC, AVIF or video file"
     if data[:5] == b"%PDF-":
         return "a PDF"
-    return "no image that edgedf knows"
+    return ""
 
 
 def _jpeg(data: bytes) -> ImageHeader:

@@ -159,7 +159,7 @@ def _onnx() -> Any:
 
 def _load(model: bytes) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         proto = onnx.load_model_from_string(model)

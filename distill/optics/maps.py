@@ -160,7 +160,7 @@ def min_max_normalise(defocus: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def _physical(image: NDArray[np.uint8], profile: PhysicalProfile) -> NDArray[np.float32]:
     height, width = image.shape[:2]
-    scaled = image.astype(np.float32) / 255
+    scaled = np.asarray(image, np.float32) / np.float32(255)
     gray = luminance(scaled)
     edges = canny_edges(gray, profile.canny_sigma, profile.canny_low, profile.canny_high)
     first, second = (gradient_magnitude(gray, s) for s in (profile.s1, profile.s2))
@@ -180,7 +180,7 @@ def _physical(image: NDArray[np.uint8], profile: PhysicalProfile) -> NDArray[np.
             np.asarray(cv2.GaussianBlur(plane, (0, 0), profile.smoothing), np.float32)
             for plane in (confidence, confidence * sigma)
         )
-        sigma = total / np.maximum(weight, np.float32(1e-6))
+        sigma = np.asarray(total / np.maximum(weight, 1e-6), np.float32)
     # Area averages of value times confidence and of confidence keep every edge at the lower
     # resolution; a cell's confidence is then the share of edge pixels in it.
     size = (
@@ -188,8 +188,8 @@ def _physical(image: NDArray[np.uint8], profile: PhysicalProfile) -> NDArray[np.
         max(3, round(height * profile.matting_scale)),
     )
     known = _resized(confidence, size, cv2.INTER_AREA)
-    value = _resized(confidence * sigma, size, cv2.INTER_AREA)
-    value = value / np.maximum(known, np.float32(1e-6))
+    value = _resized(np.asarray(confidence * sigma, np.float32), size, cv2.INTER_AREA)
+    value = np.asarray(value / np.maximum(known, 1e-6), np.float32)
     small = _resized(scaled, size, cv2.INTER_AREA)
     laplacian = matting_laplacian(small, profile.matting_eps)
     dense = propagate(laplacian, value, known, profile.strength)

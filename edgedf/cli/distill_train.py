@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -71,7 +71,7 @@ def train(
         from edgedf.distill.train import train as run
     from edgedf.runtime.detector import available_cores
 
-    chosen = {"steps": steps, "batch": batch, "frozen_stages": frozen_stages}
+    chosen: dict[str, Any] = {"steps": steps, "batch": batch, "frozen_stages": frozen_stages}
     settings = TrainSettings(
         seed=seed,
         student=StudentConfig() if input_size is None else StudentConfig(input_size=input_size),

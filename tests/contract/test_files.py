@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,27 @@ def test_a_folder_at_the_final_name_is_a_clear_error(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_a_clear_error_and_the_old_file_stays(tmp_path: Path) -> None:
     target = write_bytes(tmp_path / "a.bin", b"old")
-    with pytest.raises(OutputError, match="No space left"), atomic_path(target):
-        with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
-            full.write(b"new")
+    with (
+        pytest.raises(OutputError, match="No space left"),
+        atomic_path(target),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"new")
     assert target.read_bytes() == b"old"
+
+
+def test_a_link_stays_a_link_and_a_device_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real.txt").write_text("old")
+    link = tmp_path / "link.txt"
+    link.symlink_to("real.txt")
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "new"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="not a file"):
+        write_text(pipe, "")
+    assert pipe.is_fifo()
 
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:

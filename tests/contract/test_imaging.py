@@ -288,7 +288,7 @@ def test_a_thumbnail_inside_does_not_hide_a_missing_end() -> None:
     ("data", "message"),
     [
         (b"", "empty"),
-        (b"hello, this is text", "no image that edgedf knows"),
+        (b"hello, this is text", "This is not an image"),
         (b"GIF89a" + bytes(100), "a GIF"),
         (b"II*\0" + bytes(100), "a TIFF"),
         (b"BM" + bytes(100), "a BMP"),

@@ -67,9 +67,7 @@ def test_records_are_what_their_jobs_say(jobs: tuple[Job, ...], tmp_path: Path) 
     assert np.array_equal(np.isnan(records.labels), [job.kind == "rendered" for job in jobs])
 
 
-def test_a_second_run_reads_what_the_first_one_wrote(
-    jobs: tuple[Job, ...], tmp_path: Path
-) -> None:
+def test_a_second_run_reads_what_the_first_one_wrote(jobs: tuple[Job, ...], tmp_path: Path) -> None:
     first = compute(jobs, tmp_path, SETTINGS)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert files

@@ -115,13 +115,13 @@ def test_a_damaged_state_is_named(run: Path, data: Path, cache: Path, tmp_path: 
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / STATE).write_bytes(b"\0" * 100)
-    with pytest.raises(CheckpointError, match="saved state .* cannot be used"):
+    with pytest.raises(CheckpointError, match=r"saved state .* cannot be used"):
         train(data, tmp_path, QUICK, cache=cache, workers=1)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(data: Path, cache: Path, tmp_path: Path) -> None:
     wild = dataclasses.replace(QUICK, head_rate=1e30, warmup=0)
-    with pytest.raises(CheckpointError, match="diverged|not finite"):
+    with pytest.raises(CheckpointError, match=r"diverged|not finite"):
         train(data, tmp_path, wild, cache=cache, workers=1)
 
 
@@ -129,7 +129,7 @@ def test_a_split_without_both_classes_is_refused(data: Path, tmp_path: Path) -> 
     picture = next(data.rglob("*real.png"))
     (tmp_path / "a.png").write_bytes(picture.read_bytes())
     write_manifest(tmp_path, [("a.png", "scenes", "real", "g", "train", "s")])
-    with pytest.raises(DataError, match="train split of .* holds real"):
+    with pytest.raises(DataError, match=r"train split of .* holds real"):
         train(tmp_path, tmp_path / "out", QUICK)
 
 
