@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,13 +120,9 @@ def auc_with_interval(
     if len(set(labels.tolist())) < 2:
         raise DataError("An AUC needs both classes.", expected="real and fake pictures")
 
-    def auc(index: NDArray[np.intp]) -> float:
-        if labels[index].min() == labels[index].max():
-            return float("nan")
-        return float(roc_auc_score(labels[index], scores[index]))
-
-    low, high = _bootstrap(auc, groups)
-    return Figure(float(roc_auc_score(labels, scores)), low, high, len(labels))
+    resampled = _weighted_auc(labels, scores, _bootstrap_weights(groups))
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return Figure(float(roc_auc_score(labels, scores)), float(low), float(high), len(labels))
 
 
 def map_error_with_interval(
@@ -140,8 +136,9 @@ def map_error_with_interval(
         groups: (n,): group of each picture.
     """
     errors = np.abs(found.astype(np.float64) - wanted.astype(np.float64)).mean(axis=(1, 2))
-    low, high = _bootstrap(lambda index: float(errors[index].mean()), groups)
-    return Figure(float(errors.mean()), low, high, len(errors))
+    weights = _bootstrap_weights(groups)
+    low, high = np.percentile(weights @ errors / weights.sum(axis=1), [2.5, 97.5])
+    return Figure(float(errors.mean()), float(low), float(high), len(errors))
 
 
 def choose_threshold(
@@ -228,20 +225,32 @@ def _rounded(figure: Figure) -> tuple[float, float, float]:
     return round(figure.value, 4), round(figure.low, 4), round(figure.high, 4)
 
 
-def _bootstrap(
-    statistic: Callable[[NDArray[np.intp]], float], groups: Groups
-) -> tuple[float, float]:
+def _bootstrap_weights(groups: Groups) -> NDArray[np.float64]:
+    """How often each picture is in each resample of whole groups, (RESAMPLES, n)."""
     names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    order = np.argsort(member, kind="stable")
-    ends = np.searchsorted(member[order], np.arange(len(names) + 1))
-    members = [order[ends[i] : ends[i + 1]] for i in range(len(names))]
     rng = np.random.default_rng(SEED)
-    values = []
-    for _ in range(RESAMPLES):
-        drawn = rng.integers(0, len(names), len(names))
-        values.append(statistic(np.concatenate([members[i] for i in drawn])))
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
+    return drawn[:, member].astype(np.float64)
+
+
+def _weighted_auc(
+    labels: NDArray[np.floating], scores: NDArray[np.floating], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Share of real-fake pairs in the right order, ties counting half, for each row of weights.
+
+    The same as computing the AUC of every resample, without sorting each; NaN where a resample
+    holds one class only.
+    """
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
+    is_fake = labels[order] == 1
+    ordered = weights[:, order]
+    fake = np.add.reduceat(ordered * is_fake, starts, axis=1)
+    real = np.add.reduceat(ordered * ~is_fake, starts, axis=1)
+    below = np.cumsum(real, axis=1) - real / 2
+    with np.errstate(invalid="ignore"):
+        pairs = fake.sum(axis=1) * real.sum(axis=1)
+        return np.asarray((fake * below).sum(axis=1) / pairs)
 
 
 def evaluate_checkpoint(

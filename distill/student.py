@@ -278,11 +278,13 @@ class Student(nn.Module):
         _, four, eight, _, sixteen = features
         decoded = self.decoder(four, eight, sixteen)
         statistics = [
-            # Pooling as an operator of its own: a mean over two axes stays float in ONNX Runtime.
-            F.adaptive_avg_pool2d(texture(x), 1).flatten(1)
+            F.adaptive_avg_pool2d(texture(x), 1)
             for texture, x in zip(self.textures, [*features, decoded], strict=True)
         ]
-        hidden = F.relu6(self.hidden(self.dropout(torch.cat(statistics, dim=1))))
+        # XNNPACK joins at most five tensors; without the reshape in between the TFLite converter
+        # makes one join of the two halves again, and a second delegate partition.
+        halves = [torch.cat(part, dim=1).flatten(1) for part in (statistics[:3], statistics[3:])]
+        hidden = F.relu6(self.hidden(self.dropout(torch.cat(halves, dim=1))))
         return StudentOutput(self.fake(hidden), self.blur(decoded))
 
     def deployable(self) -> Deployable:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from edgedf.distill.evaluate import (
     CONFIDENT_ERROR,
+    _weighted_auc,
     auc_with_interval,
     choose_threshold,
     evaluate_checkpoint,
@@ -50,6 +52,19 @@ def test_pictures_of_one_group_are_drawn_together() -> None:
     # Four copies of each picture tell nothing new; as one group they do not narrow the interval.
     assert grouped.high - grouped.low > 1.6 * (single.high - single.low)
     assert auc_with_interval(labels, scores, pairs).value == grouped.value
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 30))
+def test_weighted_aucs_are_the_aucs_of_repeated_pictures(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([[0.0, 1.0], rng.integers(0, 2, n)])
+    scores = rng.integers(0, 5, n + 2).astype(float)  # many ties
+    counts = rng.integers(1, 4, (3, n + 2))
+    found = _weighted_auc(labels, scores, counts.astype(float))
+    for row, count in zip(found, counts, strict=True):
+        expected = roc_auc_score(np.repeat(labels, count), np.repeat(scores, count))
+        assert row == pytest.approx(expected, abs=1e-12)
 
 
 def test_one_class_has_no_auc_and_no_threshold() -> None:
