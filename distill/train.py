@@ -2,7 +2,7 @@
 
 The run's folder holds ``settings.json``, ``metrics.csv``, ``state.safetensors`` (everything needed
 to go on after a kill), ``best.safetensors`` (the averaged weights with the best validation AUC so
-far), and at the end ``student.safetensors`` and ``report.json``.
+far), and at the end ``student.safetensors``, ``report.json`` and ``MODEL_CARD.md``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from edgedf.distill.batches import Batches
 from edgedf.distill.data import Dataset, Sample, read_manifest
 from edgedf.distill.evaluate import auc_with_interval, choose_threshold, measure, predict
 from edgedf.distill.losses import Losses, fake_loss, map_loss
+from edgedf.distill.model_card import model_card
 from edgedf.distill.student import (
     Student,
     StudentConfig,
@@ -54,6 +55,7 @@ __all__ = ["TrainReport", "TrainSettings", "train"]
 
 STATE, BEST, FINAL = "state.safetensors", "best.safetensors", "student.safetensors"
 SETTINGS, METRICS, REPORT = "settings.json", "metrics.csv", "report.json"
+CARD = "MODEL_CARD.md"
 
 RESEARCH_LICENCE = (
     "research use only: trained on image sets with research-only or unstated licences"
@@ -445,6 +447,7 @@ def _finish(
         "accuracy": [typed_json.encode(figure) for figure in figures],
     }
     checkpoint = save_checkpoint(folder / FINAL, student, metadata)
+    write_text(folder / CARD, model_card(metadata, student))
     report = TrainReport(
         checkpoint,
         so_far.best_step,

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from edgedf.distill.student import StudentConfig, load_checkpoint
-from edgedf.distill.train import BEST, FINAL, METRICS, STATE, TrainSettings, train
+from edgedf.distill.train import BEST, CARD, FINAL, METRICS, STATE, TrainSettings, train
 from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.quantize.describe import describe_checkpoint
 from tests.distill.pictures import write_dataset, write_manifest
@@ -60,6 +60,11 @@ def test_a_run_leaves_a_student_that_says_what_it_is(run: Path) -> None:
     assert "validation splits" in spec.threshold.how
     report = json.loads((run / "report.json").read_text("utf-8"))
     assert report["parameters"] == sum(weight.numel() for weight in student.parameters())
+    card = (run / CARD).read_text("utf-8")
+    for figure in spec.accuracy:
+        assert f"| {figure.dataset} | {figure.value:.3f} |" in card
+    assert "research use only" in card
+    assert "What it cannot do" in card
     rows = list(csv.DictReader((run / METRICS).open(encoding="utf-8")))
     assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     assert all(float(row["fake"]) > 0 and float(row["map"]) > 0 for row in rows)

@@ -1,0 +1,98 @@
+"""The card that goes with a student's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edgedf import typed_json
+from edgedf.distill.student import Student
+from edgedf.result import Threshold
+from edgedf.spec import Accuracy, Training
+
+__all__ = ["model_card"]
+
+_LIMITS = """\
+## What it cannot do
+
+- **It is weak on sources it has not seen.** The figures above are for pictures of the same sources
+  as the training pictures. On other generators and cameras expect less; how much less is not
+  known before it is measured there. Measure on your own pictures before you rely on it:
+  `edgedf distill evaluate`.
+- **A score is not a probability** that a picture is fake. It orders pictures; the thresholds were
+  chosen on validation pictures of the same sources, half of them fake. Where fakes are rare, most
+  of what it calls fake is real.
+- It sees the centre square at {size} x {size} pixels: a swapped face at the edge, or a small one in
+  a large picture, is not in what it looks at.
+- Face swaps are represented by self-blended faces alone, never by swaps from the wild.
+- Heavy recompression, screenshots of screenshots, and printed or filmed pictures were not tested.
+- Its defocus map learns a map computed from edges and from synthetic depth of field. There is no
+  measured ground truth for it, and it is not a depth map. Blur above about 2 px is underestimated.
+- Fairness across skin tones, ages and genders was not measured. Some of the training fakes are
+  mostly portraits of young women.
+
+Do not use it to accuse a person, nor as the only ground of any decision about one.
+"""
+
+
+def model_card(metadata: Mapping[str, Any], student: Student) -> str:
+    """A card in Markdown.
+
+    Args:
+        metadata: What the checkpoint says of itself, as training writes it.
+        student: The student.
+
+    Returns:
+        The text.
+    """
+    parameters = sum(weight.numel() for weight in student.parameters())
+    size = student.config.input_size
+    training = typed_json.decode(Training, metadata["training"])
+    threshold = typed_json.decode(Threshold, metadata["threshold"])
+    figures = [typed_json.decode(Accuracy, entry) for entry in metadata["accuracy"]]
+    aucs = [figure for figure in figures if figure.metric == "AUC"]
+    maps = [figure for figure in figures if figure.metric != "AUC"]
+    return "\n".join(
+        [
+            f"# {metadata['name']} {metadata['version']}",
+            "",
+            "A photograph goes in, a fake score and a defocus map come out. "
+            f"{parameters / 1e6:.2f} M parameters, input {size} x {size} RGB.",
+            "",
+            f"- Licence of the weights: {metadata['licence']}",
+            f"- Training data: {training.data}; {training.steps} steps",
+            f"- SHA-256 of the manifest: `{training.data_sha256}`",
+            f"- Thresholds: real up to {threshold.real_at:g}, fake from "
+            f"{threshold.fake_at:g}, unsure between. {_sentence(threshold.how)}",
+            "- Encoder started from the ImageNet weights of EfficientNet-Lite0 (Google, Apache-2.0)",
+            "",
+            "## How good it is",
+            "",
+            "Measured once, at the end, on the test split: pictures that neither training nor any "
+            "choice has seen, with no group (person, photograph, source picture) shared with the "
+            "other splits. Intervals are 95 % bootstrap intervals over groups, 2,000 resamples.",
+            "",
+            *_table("AUC", aucs),
+            "",
+            "Self-blended: real test faces against the same faces blended with a changed copy of "
+            "themselves.",
+            "",
+            "Mean absolute error of the defocus map, in pixels of the input, at stride 4:",
+            "",
+            *_table("error, px", maps),
+            "",
+            _LIMITS.format(size=size),
+        ]
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _table(heading: str, figures: Iterable[Accuracy]) -> list[str]:
+    lines = [f"| data | {heading} | 95 % interval | n |", "|---|---|---|---|"]
+    for figure in figures:
+        interval = f"{figure.low:.3f} to {figure.high:.3f}"
+        lines.append(f"| {figure.dataset} | {figure.value:.3f} | {interval} | {figure.n} |")
+    return lines
