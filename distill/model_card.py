@@ -64,7 +64,7 @@ def model_card(metadata: Mapping[str, Any], student: Student) -> str:
             f"- SHA-256 of the manifest: `{training.data_sha256}`",
             f"- Thresholds: real up to {threshold.real_at:g}, fake from "
             f"{threshold.fake_at:g}, unsure between. {_sentence(threshold.how)}",
-            "- Encoder started from the ImageNet weights of EfficientNet-Lite0 (Google, Apache-2.0)",
+            "- The encoder started from EfficientNet-Lite0 on ImageNet (Google, Apache-2.0)",
             "",
             "## How good it is",
             "",

@@ -9,11 +9,11 @@ import typer
 
 __all__ = ["EPILOG", "evaluate"]
 
-EPILOG = (
-    "Examples: [bold]edgedf distill evaluate runs/first/student.safetensors --data pictures/[/]; "
-    "[bold]edgedf distill evaluate runs/first/best.safetensors --data pictures/ --split val "
-    "--json[/]."
-)
+EPILOG = """Examples:
+
+[bold]edgedf distill evaluate runs/first/student.safetensors --data pictures/[/]
+
+[bold]edgedf distill evaluate runs/first/best.safetensors --data pictures/ --split val --json[/]"""
 
 
 def evaluate(

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "UNITS_PER_PX", "write_maps"]
 
-EPILOG = (
-    "Examples: [bold]edgedf distill map photo.jpg[/]; "
-    "[bold]edgedf distill map photos/ --out maps/ --workers 2[/]; "
-    "[bold]edgedf distill map photos/ --profile reference --npy --json | jq .sigma_px[/]. "
-    "Maps that are there already are left alone, so an interrupted run goes on where it was. "
-    "Exit code: 0 all maps are there, 1 some images could not be read, 2 none could."
-)
+EPILOG = """Examples:
+
+[bold]edgedf distill map photo.jpg[/]
+
+[bold]edgedf distill map photos/ --out maps/ --workers 2[/]
+
+[bold]edgedf distill map photos/ --profile reference --npy --json | jq .sigma_px[/]
+
+Maps that are there already are left alone, so an interrupted run goes on where it was.
+
+Exit code: 0 all maps are there, 1 some images could not be read, 2 none could."""
 
 SOME_FAILED, NOTHING_READ = 1, 2
 _SMALLEST = 32

@@ -9,11 +9,13 @@ import typer
 
 __all__ = ["EPILOG", "train"]
 
-EPILOG = (
-    "Examples: [bold]edgedf distill train --data pictures/ --out runs/first[/]; "
-    "[bold]edgedf distill train --data pictures/ --out runs/quick --steps 300 --json[/]. "
-    "Started again with the same options, a run that was cut off goes on where it was."
-)
+EPILOG = """Examples:
+
+[bold]edgedf distill train --data pictures/ --out runs/first[/]
+
+[bold]edgedf distill train --data pictures/ --out runs/quick --steps 300 --json[/]
+
+Started again with the same options, a run that was cut off goes on where it was."""
 
 
 def train(

@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from edgedf.cli import main
+from tests.cli.runs import assert_clear, run
+from tests.distill.pictures import write_dataset
+from tests.runtime.absent import without
+
+QUICK = ("--input-size", "32", "--batch", "6", "--workers", "1")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``pictures/``, a trained ``runs/first`` and the maps in ``cache/``."""
+    folder = tmp_path_factory.mktemp("work")
+    write_dataset(folder / "pictures", groups=3)
+    trained = run(
+        *("distill", "train", "--data", "pictures", "--out", "runs/first"),
+        *("--steps", "3", "--cache", "cache", *QUICK),
+        cwd=folder,
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "faces256 self-blended test" in trained.stdout
+    assert "edgedf convert runs/first/student.safetensors" in trained.stdout
+    return folder
+
+
+def test_training_again_changes_nothing_and_gives_json(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    weights = Path("runs/first/student.safetensors").read_bytes()
+    options = ["--data", "pictures", "--out", "runs/first", "--steps", "3", "--cache", "cache"]
+    assert main(["distill", "train", *options, *QUICK, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["checkpoint"] == "runs/first/student.safetensors"
+    assert {figure["metric"] for figure in report["test"]} > {"AUC"}
+    assert Path("runs/first/student.safetensors").read_bytes() == weights
+
+
+def test_evaluating_gives_the_figures_of_the_run(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    call = ["distill", "evaluate", "runs/first/student.safetensors", "--data", "pictures"]
+    assert main([*call, "--cache", "cache", "--workers", "1", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    report = json.loads(Path("runs/first/report.json").read_text("utf-8"))
+    assert figures == [f for f in report["test"] if not f["dataset"].startswith("all sets")]
+    assert main([*call, "--cache", "cache", "--workers", "1", "--split", "val"]) == 0
+    assert "scenes val" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--data", "nowhere", "--out", "a"), "Cannot read nowhere/manifest.csv"),
+        (
+            ("train", "--data", "pictures", "--out", "runs/first", "--steps", "4", *QUICK),
+            "holds a run with other settings",
+        ),
+        (("train", "--data", "pictures", "--out", "a", "--input-size", "33"), "No student can be"),
+        (("evaluate", "none.safetensors", "--data", "pictures"), "Cannot read the checkpoint"),
+        (
+            ("evaluate", "runs/first/student.safetensors", "--data", "pictures", "--split", "dev"),
+            "There is no split 'dev'",
+        ),
+        (("train", "--data", "pictures", "--out", "runs/first/report.json/x"), "Cannot write"),
+    ],
+)
+def test_a_mistake_gives_one_clear_error(
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(workplace)
+    assert main(["distill", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert_clear(said)
+    assert message in said
+
+
+@pytest.mark.parametrize("package", ["torch", "sklearn", "scipy"])
+def test_without_the_extra_the_command_that_brings_it_is_named(
+    workplace: Path, tmp_path: Path, package: str
+) -> None:
+    hidden = without(tmp_path / "site", package)
+    arguments = ("distill", "train", "--data", "pictures", "--out", "other")
+    ended = run(*arguments, cwd=workplace, environment=hidden)
+    assert ended.returncode == 2
+    assert_clear(ended.stderr)
+    assert "pip install 'edgedf[distill]'" in ended.stderr
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+def test_help_shows_examples(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["distill", verb, "--help"]) == 0
+    assert f"edgedf distill {verb} " in capsys.readouterr().out
