@@ -25,6 +25,10 @@ QUICK = TrainSettings(
 )
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text("utf-8").splitlines()))
+
+
 class Killed(Exception):
     """Stands for a power cut."""
 
@@ -65,7 +69,7 @@ def test_a_run_leaves_a_student_that_says_what_it_is(run: Path) -> None:
         assert f"| {figure.dataset} | {figure.value:.3f} |" in card
     assert "research use only" in card
     assert "What it cannot do" in card
-    rows = list(csv.DictReader((run / METRICS).open(encoding="utf-8")))
+    rows = read_rows(run / METRICS)
     assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     assert all(float(row["fake"]) > 0 and float(row["map"]) > 0 for row in rows)
     assert [bool(row["mean AUC"]) for row in rows] == [False, False, True] * 2
@@ -102,8 +106,7 @@ def test_a_killed_run_goes_on_with_the_same_next_step(
             assert torch.allclose(value, other[key], atol=1e-6), (name, key)
     assert (run / METRICS).read_text("utf-8").count("\n") == 7
     losses = [
-        [float(row["fake"]) for row in csv.DictReader((folder / METRICS).open(encoding="utf-8"))]
-        for folder in (run, tmp_path)
+        [float(row["fake"]) for row in read_rows(folder / METRICS)] for folder in (run, tmp_path)
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
