@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from edgedf import typed_json
 from edgedf.distill.data import SPLITS, read_manifest
 from edgedf.distill.student import Student, load_checkpoint
 from edgedf.distill.targets import Records, TargetSettings, compute, evaluation_plan
-from edgedf.errors import ConfigError, DataError
+from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.progress import Progress, silent
 from edgedf.result import Threshold, sigmoid
 from edgedf.spec import Accuracy
@@ -136,9 +138,7 @@ def map_error_with_interval(
         groups: (n,): group of each picture.
     """
     errors = np.abs(found.astype(np.float64) - wanted.astype(np.float64)).mean(axis=(1, 2))
-    weights = _bootstrap_weights(groups)
-    low, high = np.percentile(weights @ errors / weights.sum(axis=1), [2.5, 97.5])
-    return Figure(float(errors.mean()), float(low), float(high), len(errors))
+    return _mean_with_interval(errors, groups)
 
 
 def choose_threshold(
@@ -175,17 +175,24 @@ def choose_threshold(
     return Threshold(ends[0], min(ends), f"{rule}; on {how} (n={len(labels)})")
 
 
-def measure(records: Records, predictions: Predictions, split: str) -> tuple[Accuracy, ...]:
+def measure(
+    records: Records,
+    predictions: Predictions,
+    split: str,
+    threshold: Threshold | None = None,
+) -> tuple[Accuracy, ...]:
     """All figures of a split, by set, for the model's spec and card.
 
     Args:
         records: Records of whole pictures and self-blends.
         predictions: What the student says of them.
         split: Its name.
+        threshold: Turns scores into verdicts; None leaves the shares of verdicts out.
 
     Returns:
-        AUC for each set with both classes, AUC of self-blended faces against the same set's real
-        ones, and the map's error against the physical map for each set.
+        AUC for each set with both classes and of self-blended faces against the same set's real
+        ones; the share of real pictures called fake, and of fake ones; the map's error against the
+        physical map for each set, and against the exact one for renderings.
     """
     kinds = np.array([job.kind for job in records.jobs])
     sets = np.array([job.sample.set for job in records.jobs])
@@ -207,6 +214,15 @@ def measure(records: Records, predictions: Predictions, split: str) -> tuple[Acc
             both = np.concatenate([whole[labels == 0], swapped])
             figure = auc_with_interval(records.labels[both], predictions.logits[both], groups[both])
             add(f"{name} self-blended", "AUC", figure)
+    if threshold is not None:
+        called = np.array([threshold.label(sigmoid(x)) == "fake" for x in predictions.logits])
+        for label, title in ((0, "real pictures called fake"), (1, "fakes called fake")):
+            for name in sorted(set(sets)):
+                whole = np.flatnonzero(
+                    (sets == name) & (kinds == "whole") & (records.labels == label)
+                )
+                if whole.size:
+                    add(name, title, _mean_with_interval(called[whole], groups[whole]))
     for name in sorted(set(sets)):
         whole = np.flatnonzero((sets == name) & (kinds == "whole"))
         if whole.size:
@@ -223,6 +239,26 @@ def measure(records: Records, predictions: Predictions, split: str) -> tuple[Acc
 
 def _rounded(figure: Figure) -> tuple[float, float, float]:
     return round(figure.value, 4), round(figure.low, 4), round(figure.high, 4)
+
+
+def _threshold_of(metadata: Mapping[str, Any], checkpoint: str | Path) -> Threshold | None:
+    """The checkpoint's own thresholds; one saved in the middle of a run has none."""
+    if "threshold" not in metadata:
+        return None
+    try:
+        return typed_json.decode(Threshold, metadata["threshold"])
+    except (ValueError, ConfigError) as error:
+        raise CheckpointError(
+            f"The thresholds in {checkpoint} cannot be used: {error}.",
+            expected="fake_at, real_at and how",
+            next_step="train again, or take the file from where it was made",
+        ) from error
+
+
+def _mean_with_interval(values: NDArray[np.generic], groups: Groups) -> Figure:
+    numbers, weights = values.astype(np.float64), _bootstrap_weights(groups)
+    low, high = np.percentile(weights @ numbers / weights.sum(axis=1), [2.5, 97.5])
+    return Figure(float(numbers.mean()), float(low), float(high), len(numbers))
 
 
 def _bootstrap_weights(groups: Groups) -> NDArray[np.float64]:
@@ -279,7 +315,8 @@ def evaluate_checkpoint(
     """
     if split not in SPLITS:
         raise ConfigError(f"There is no split {split!r}.", expected=", ".join(SPLITS))
-    student, _ = load_checkpoint(checkpoint)
+    student, metadata = load_checkpoint(checkpoint)
+    threshold = _threshold_of(metadata, checkpoint)
     samples = read_manifest(data).select(split=split)
     if not samples:
         raise DataError(f"The {split} split of {data} is empty.", expected="pictures in it")
@@ -292,4 +329,5 @@ def evaluate_checkpoint(
             workers=workers,
             progress=progress,
         )
-    return measure(records, predict(student, records.images, progress=progress), split)
+    predictions = predict(student, records.images, progress=progress)
+    return measure(records, predictions, split, threshold)

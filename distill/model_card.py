@@ -51,7 +51,8 @@ def model_card(metadata: Mapping[str, Any], student: Student) -> str:
     threshold = typed_json.decode(Threshold, metadata["threshold"])
     figures = [typed_json.decode(Accuracy, entry) for entry in metadata["accuracy"]]
     aucs = [figure for figure in figures if figure.metric == "AUC"]
-    maps = [figure for figure in figures if figure.metric != "AUC"]
+    maps = [figure for figure in figures if figure.metric.startswith("map error")]
+    verdicts = [figure for figure in figures if figure not in (*aucs, *maps)]
     return "\n".join(
         [
             f"# {metadata['name']} {metadata['version']}",
@@ -77,6 +78,10 @@ def model_card(metadata: Mapping[str, Any], student: Student) -> str:
             "Self-blended: real test faces against the same faces blended with a changed copy of "
             "themselves.",
             "",
+            "At the thresholds above, the share called fake (the rest is real or unsure):",
+            "",
+            *_table("share", verdicts, with_metric=True),
+            "",
             "Mean absolute error of the defocus map, in pixels of the input, at stride 4:",
             "",
             *_table("error, px", maps),
@@ -90,9 +95,10 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def _table(heading: str, figures: Iterable[Accuracy]) -> list[str]:
+def _table(heading: str, figures: Iterable[Accuracy], *, with_metric: bool = False) -> list[str]:
     lines = [f"| data | {heading} | 95 % interval | n |", "|---|---|---|---|"]
     for figure in figures:
+        data = f"{figure.dataset}: {figure.metric}" if with_metric else figure.dataset
         interval = f"{figure.low:.3f} to {figure.high:.3f}"
-        lines.append(f"| {figure.dataset} | {figure.value:.3f} | {interval} | {figure.n} |")
+        lines.append(f"| {data} | {figure.value:.3f} | {interval} | {figure.n} |")
     return lines

@@ -424,7 +424,7 @@ def _finish(
         f"the validation splits of {', '.join(dataset.sets)} and self-blended faces",
     )
     on_test = predict(student, test.images, step="test", progress=progress)
-    figures = measure(test, on_test, "test")
+    figures = measure(test, on_test, "test", threshold)
     whole = np.array([job.kind == "whole" for job in test.jobs])
     groups = [job.sample.group for job in test.jobs]
     pooled = auc_with_interval(
@@ -453,7 +453,7 @@ def _finish(
         so_far.best_step,
         sum(weight.numel() for weight in student.parameters()),
         round(so_far.seconds, 1),
-        measure(validation, on_validation, "val"),
+        measure(validation, on_validation, "val", threshold),
         figures,
     )
     plain = typed_json.encode(replace(report, checkpoint=str(checkpoint)))  # type: ignore[arg-type]

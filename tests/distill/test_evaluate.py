@@ -118,9 +118,14 @@ def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode_alone() -> No
 def test_a_checkpoint_is_measured_by_set_and_a_wrong_split_is_named(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", groups=3)
     checkpoint = tmp_path / "student.safetensors"
-    save_checkpoint(checkpoint, Student(StudentConfig(input_size=64)), {})
+    threshold = {"fake_at": 0.0, "real_at": 0.0, "how": "everything is fake"}
+    student = Student(StudentConfig(input_size=64))
+    save_checkpoint(checkpoint, student, {"threshold": threshold})
     figures = evaluate_checkpoint(checkpoint, data, "val", cache=tmp_path / "cache")
-    found = {(figure.dataset, figure.metric.split()[0]): figure.n for figure in figures}
+    shares = [figure for figure in figures if "called fake" in figure.metric]
+    assert [figure.value for figure in shares] == [1.0] * 4
+    rest = [figure for figure in figures if figure not in shares]
+    found = {(figure.dataset, figure.metric.split()[0]): figure.n for figure in rest}
     assert found == {
         ("faces256 val", "AUC"): 6,
         ("faces256 self-blended val", "AUC"): 6,

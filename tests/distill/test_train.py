@@ -66,7 +66,7 @@ def test_a_run_leaves_a_student_that_says_what_it_is(run: Path) -> None:
     assert report["parameters"] == sum(weight.numel() for weight in student.parameters())
     card = (run / CARD).read_text("utf-8")
     for figure in spec.accuracy:
-        assert f"| {figure.dataset} | {figure.value:.3f} |" in card
+        assert f" {figure.value:.3f} | {figure.low:.3f} to {figure.high:.3f} | {figure.n} |" in card
     assert "research use only" in card
     assert "What it cannot do" in card
     rows = read_rows(run / METRICS)
