@@ -28,6 +28,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MANIFEST = "manifest.csv"
 MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 
+_REPAIR = "correct the manifest"
 _LAYOUT = f"a folder with {MANIFEST}, a line a picture, columns {', '.join(COLUMNS)}"
 
 
@@ -108,7 +109,7 @@ def read_manifest(folder: str | Path) -> Dataset:
     resolved = root.resolve()
     samples = tuple(_sample(root, resolved, path, number, row) for number, row in rows)
     if not samples:
-        raise DataError(f"{path} lists no picture.", expected=_LAYOUT)
+        raise DataError(f"{path} lists no picture.", expected=_LAYOUT, next_step=_REPAIR)
     missing = [sample.path for sample in samples if not sample.path.is_file()]
     if missing:
         raise DataError(
@@ -126,6 +127,7 @@ def read_manifest(folder: str | Path) -> Dataset:
             f"{len(torn)} groups are in more than one split, such as {torn[0]!r} in "
             f"{', '.join(sorted(splits[torn[0]]))}.",
             expected="each group in one split: a test on pictures seen in training says nothing",
+            next_step="give all lines of a group the same split",
         )
     return Dataset(root, samples, sha256_of(path))
 
@@ -136,19 +138,30 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
             raise DataError(
                 f"{path} has {path.stat().st_size / 1e6:.0f} MB.",
                 expected=f"at most {MAX_MANIFEST_BYTES / 1e6:.0f} MB",
+                next_step="divide it into several folders",
             )
         with path.open(encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(stream, restval="")
             absent = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if absent:
-                raise DataError(f"{path} has no column {', '.join(absent)}.", expected=_LAYOUT)
+                raise DataError(
+                    f"{path} has no column {', '.join(absent)}.",
+                    expected=_LAYOUT,
+                    next_step=_REPAIR,
+                )
             return [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise DataError(
-            f"Cannot read {path}: {error.strerror or error}.", expected=_LAYOUT
+            f"Cannot read {path}: {error.strerror or error}.",
+            expected=_LAYOUT,
+            next_step="check the path of the folder",
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no CSV file in UTF-8: {error}.", expected=_LAYOUT) from error
+        raise DataError(
+            f"{path} is no CSV file in UTF-8: {error}.",
+            expected=_LAYOUT,
+            next_step="save it again as CSV in UTF-8",
+        ) from error
 
 
 def _sample(root: Path, resolved: Path, path: Path, number: int, row: dict[str, str]) -> Sample:
@@ -157,12 +170,14 @@ def _sample(root: Path, resolved: Path, path: Path, number: int, row: dict[str, 
             raise DataError(
                 f"Line {number} of {path} has the {column} {row[column]!r}.",
                 expected=" or ".join(known),
+                next_step=_REPAIR,
             )
     file = root / row["file"]
     if "\0" in row["file"] or not file.resolve().is_relative_to(resolved):
         raise DataError(
             f"Line {number} of {path} names {row['file']!r}, which is outside the folder.",
             expected="paths below the manifest's folder",
+            next_step="copy the picture into the folder, or take the line out",
         )
     return Sample(
         file,

@@ -82,6 +82,7 @@ def self_blend(
         raise DataError(
             f"A mask of shape {mask.shape} does not fit an image of shape {image.shape}.",
             expected="(height, width) and (height, width, 3)",
+            next_step="make the mask with blob_mask(*image.shape[:2], rng)",
         )
     changed = _change_colour(image.astype(np.float32), rng)
     changed = _change_sharpness(changed, rng)

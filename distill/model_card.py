@@ -27,9 +27,8 @@ _LIMITS = """\
 - Face swaps are represented by self-blended faces alone, never by swaps from the wild.
 - Heavy recompression, screenshots of screenshots, and printed or filmed pictures were not tested.
 - Its defocus map learns a map computed from edges and from synthetic depth of field. There is no
-  measured ground truth for it, and it is not a depth map. Blur above about 2 px is underestimated.
-- Fairness across skin tones, ages and genders was not measured. Some of the training fakes are
-  mostly portraits of young women.
+  measured ground truth for it, and it is not a depth map. Blur above about 1 px is underestimated.
+- Fairness across skin tones, ages and genders was not measured.
 
 Do not use it to accuse a person, nor as the only ground of any decision about one.
 """

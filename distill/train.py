@@ -418,10 +418,11 @@ def _finish(
     """Choose thresholds on the validation split, measure on the test split, write the student."""
     on_validation = predict(student, validation.images, progress=progress)
     labelled = np.flatnonzero(~np.isnan(validation.labels))
+    judged = sorted({validation.jobs[index].sample.set for index in labelled})
     threshold = choose_threshold(
         validation.labels[labelled],
         on_validation.logits[labelled],
-        f"the validation splits of {', '.join(dataset.sets)} and self-blended faces",
+        f"the validation splits of {', '.join(judged)} and self-blended faces",
     )
     on_test = predict(student, test.images, step="test", progress=progress)
     figures = measure(test, on_test, "test", threshold)

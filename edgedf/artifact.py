@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -43,6 +45,16 @@ _CONVERT = "make one with: edgedf convert"
 _CUT_OFF = "copy or download it again, or convert again"
 # Zip entries carry a date; a fixed one makes equal models equal files.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+# Ours is stored; other tools may have packed it again.
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -140,11 +152,16 @@ def _read(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise ArtifactUnreadable(f"{path} is a folder.", expected=_OURS, next_step=_CONVERT)
+        if path.exists() and not path.is_file():  # reading one may never end
+            raise ArtifactUnreadable(
+                f"{path} is a device or a pipe, not a file.", expected=_OURS, next_step=_CONVERT
+            )
         size = path.stat().st_size
         if size > MAX_MODEL_BYTES:
             raise ArtifactUnreadable(
                 f"{path} has {size / 1e6:.0f} MB.",
                 expected=f"at most {MAX_MODEL_BYTES / 1e6:.0f} MB",
+                next_step=_CONVERT,
             )
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
@@ -179,9 +196,12 @@ def _tflite_spec(data: bytes, path: Path) -> bytes:
                 raise SpecUnsupported(
                     f"The spec in {path} claims {entry.file_size / 1e6:.0f} MB.",
                     expected=f"at most {MAX_SPEC_BYTES / 1e6:.0f} MB",
+                    next_step=_CONVERT,
                 )
+            if entry.compress_type not in _ZIP_METHODS:
+                raise NotImplementedError(f"{SPEC_FILE} is compressed by an uncommon method")
             return archive.read(entry)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    except _ZIP_ERRORS as error:
         raise ArtifactUnreadable(
             f"The metadata of {path} are damaged ({error}).", expected=_OURS, next_step=_CUT_OFF
         ) from error
@@ -211,10 +231,9 @@ def _onnx_properties(data: bytes) -> dict[str, str]:
     return properties
 
 
-def _protobuf_fields(data: bytes | memoryview) -> list[tuple[int, memoryview | None]]:
-    """(field number, bytes of a length-delimited field or None) of one message."""
+def _protobuf_fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview | None]]:
+    """(field number, bytes of a length-delimited field or None) of one message, one by one."""
     view, at = memoryview(data), 0
-    fields: list[tuple[int, memoryview | None]] = []
     while at < len(view):
         tag, at = _varint(view, at)
         number, wire = tag >> 3, tag & 7
@@ -233,8 +252,7 @@ def _protobuf_fields(data: bytes | memoryview) -> list[tuple[int, memoryview | N
             raise ValueError(f"wire type {wire}")
         if at > len(view):
             raise ValueError("cut off")
-        fields.append((number, payload))
-    return fields
+        yield number, payload
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:

@@ -50,6 +50,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         yield temporary
         temporary.replace(target)
+    except BrokenPipeError:  # somebody else's stream: a file on a disk has no reader to lose
+        raise
     except OSError as error:
         raise OutputError(
             f"Cannot write {named}: {error.strerror or error}.",

@@ -55,7 +55,11 @@ def read_header(data: bytes) -> ImageHeader:
             off before its end.
     """
     if not data:
-        raise ImageUnreadable("The image is empty (0 bytes).", expected=_SUPPORTED)
+        raise ImageUnreadable(
+            "The image is empty (0 bytes).",
+            expected=_SUPPORTED,
+            next_step="copy or download it again",
+        )
     try:
         if data[:3] == b"\xff\xd8\xff":
             return _jpeg(data)
@@ -119,7 +123,7 @@ def _jpeg(data: bytes) -> ImageHeader:
         (length,) = struct.unpack_from(">H", data, at)
         if length < 2 or at + length > len(data):
             raise _cut_off()
-        if marker in _JPEG_FRAMES:
+        if marker in _JPEG_FRAMES and size == (0, 0):
             height, width = struct.unpack_from(">HH", data, at + 3)
             size = (width, height)
         elif marker == 0xE1 and data[at + 2 : at + 8] == b"Exif\0\0":
@@ -138,7 +142,7 @@ def _png(data: bytes) -> ImageHeader:
         body = at + 8
         if body + length + 4 > len(data):
             raise _cut_off()
-        if kind == b"IHDR":
+        if kind == b"IHDR" and size == (0, 0):
             size = struct.unpack_from(">II", data, body)
         elif kind == b"acTL":
             raise _animated()
@@ -159,7 +163,8 @@ def _webp(data: bytes) -> ImageHeader:
         body = at + 8
         if body + length > len(data):
             raise _cut_off()
-        if kind == b"VP8X":
+        # Decoders go by the first of these, so a later one must not change what is checked.
+        if kind == b"VP8X" and size == (0, 0):
             if data[body] & 0x02:
                 raise _animated()
             size = (

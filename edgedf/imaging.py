@@ -95,7 +95,9 @@ def read_image_bytes(source: str | os.PathLike[str]) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         reason = getattr(error, "strerror", None) or error
         raise ImageNotFound(
-            f"Cannot read {path}: {reason}.", expected="the path of a readable image"
+            f"Cannot read {path}: {reason}.",
+            expected="the path of a readable image",
+            next_step="check the path and its permissions",
         ) from error
 
 
@@ -182,7 +184,11 @@ def orient(image: RGBImage, orientation: int) -> RGBImage:
         ConfigError: Orientation outside 1 to 8.
     """
     if not 1 <= orientation <= 8:
-        raise ConfigError(f"EXIF orientation {orientation} does not exist.", expected="1 to 8")
+        raise ConfigError(
+            f"EXIF orientation {orientation} does not exist.",
+            expected="1 to 8",
+            next_step="pass 1 for a picture that is upright already",
+        )
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     # What remains after the transposition: which axes run backwards.
@@ -240,7 +246,11 @@ def resize_exact(image: RGBImage, size: int) -> RGBImage:
             next_step="crop it first (center_square_crop)",
         )
     if size < 1:
-        raise ConfigError(f"Cannot resize to {size}.", expected="a size of at least 1")
+        raise ConfigError(
+            f"Cannot resize to {size}.",
+            expected="a size of at least 1",
+            next_step="pass the side of the model's input",
+        )
     side, channels = image.shape[0], image.shape[2]
     if side == size:
         return np.ascontiguousarray(image)
@@ -289,6 +299,7 @@ def _check_side(height: int, width: int) -> None:
         raise ImageUnreadable(
             f"The image has {width} x {height} pixels, too few to judge.",
             expected=f"at least {MIN_SIDE} pixels on each side",
+            next_step="use the original, not a thumbnail of it",
         )
 
 
@@ -298,7 +309,9 @@ def _to_rgb(pixels: NDArray[np.generic]) -> RGBImage:
         pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     elif pixels.dtype != np.uint8:
         raise ImageUnreadable(
-            f"The image has samples of type {pixels.dtype}.", expected="8 or 16 bits a sample"
+            f"The image has samples of type {pixels.dtype}.",
+            expected="8 or 16 bits a sample",
+            next_step="save it as 8-bit JPEG or PNG",
         )
     if pixels.ndim == 2:
         pixels = pixels[:, :, np.newaxis]

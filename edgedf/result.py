@@ -55,6 +55,7 @@ class Threshold:
             raise ConfigError(
                 f"Thresholds real_at={self.real_at} and fake_at={self.fake_at} are not usable.",
                 expected="0 <= real_at <= fake_at <= 1",
+                next_step="swap them, or bring them into that range",
             )
 
     def label(self, score: float) -> Label:

@@ -35,6 +35,8 @@ SCHEMA_VERSION = 1
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
+_CONVERT_AGAIN = "convert the model again"
+
 StepName = Literal["exif_orientation", "center_square_crop", "resize_exact", "uint8"]
 
 
@@ -175,7 +177,7 @@ class ModelSpec:
         created_by: Program and version that wrote the file.
         licence: Licence of the weights.
         precision: Of weights and activations.
-        parent_sha256: SHA-256 of the checkpoint's weights this was exported from.
+        parent_sha256: SHA-256 of the checkpoint file this was exported from.
         input: The input tensor.
         preprocessing: Steps from a file to the input tensor, in order.
         outputs: The two outputs.
@@ -210,13 +212,16 @@ class ModelSpec:
         names = sorted(output.name for output in self.outputs)
         if names != ["defocus_map", "fake_logit"]:
             raise SpecUnsupported(
-                f"The spec lists the outputs {names}.", expected="fake_logit and defocus_map"
+                f"The spec lists the outputs {names}.",
+                expected="fake_logit and defocus_map",
+                next_step=_CONVERT_AGAIN,
             )
         logit, dense = self.output("fake_logit"), self.output("defocus_map")
         if logit.shape != (1, 1) or len(dense.shape) != 4:
             raise SpecUnsupported(
                 f"The spec gives the shapes {logit.shape} and {dense.shape}.",
                 expected="fake_logit (1, 1) and defocus_map (1, height, width, 1)",
+                next_step=_CONVERT_AGAIN,
             )
         resize = [step.size for step in self.preprocessing if step.step == "resize_exact"]
         if resize != [self.input.height] or self.input.height != self.input.width:
@@ -224,6 +229,7 @@ class ModelSpec:
                 f"The spec resizes to {resize} for an input of {self.input.height} x "
                 f"{self.input.width}.",
                 expected="one resize_exact step to the square input's side",
+                next_step=_CONVERT_AGAIN,
             )
 
     def output(self, name: str) -> OutputSpec:
@@ -235,7 +241,11 @@ class ModelSpec:
         for output in self.outputs:
             if output.name == name:
                 return output
-        raise SpecUnsupported(f"The spec has no output {name!r}.")
+        raise SpecUnsupported(
+            f"The spec has no output {name!r}.",
+            expected="fake_logit or defocus_map",
+            next_step=_CONVERT_AGAIN,
+        )
 
     @property
     def model_id(self) -> str:
@@ -263,7 +273,7 @@ class ModelSpec:
             raise SpecUnsupported(
                 f"The model's spec is not valid JSON ({error}).",
                 expected="a model that edgedf convert wrote",
-                next_step="convert the model again",
+                next_step=_CONVERT_AGAIN,
             ) from error
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
@@ -271,7 +281,7 @@ class ModelSpec:
             raise SpecUnsupported(
                 f"The model's spec has schema version {version}.",
                 expected=f"version {SCHEMA_VERSION}",
-                next_step="upgrade edgedf" if newer else "convert the model again",
+                next_step="upgrade edgedf" if newer else _CONVERT_AGAIN,
             )
         try:
             return typed_json.decode(cls, data)
@@ -279,7 +289,7 @@ class ModelSpec:
             raise SpecUnsupported(
                 f"The model's spec breaks its schema: {error}.",
                 expected=f"schema version {SCHEMA_VERSION}",
-                next_step="convert the model again",
+                next_step=_CONVERT_AGAIN,
             ) from error
 
 

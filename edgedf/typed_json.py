@@ -123,7 +123,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 def _scalar(hint: type, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ValueError(f"{where} is too large for a number") from None
     # bool is a subclass of int in Python, not in JSON.
     if type(value) is not hint:
         raise ValueError(f"{where} is {_kind(value)}, not {_PLAIN[hint]}")
@@ -146,9 +149,7 @@ def _schema(hint: Any) -> dict[str, Any]:
     if origin is Literal:
         return {"type": "string", "enum": list(args)}
     if origin in (Union, types.UnionType):
-        return {
-            "anyOf": [_schema(arg) for arg in args if arg is not type(None)] + [{"type": "null"}]
-        }
+        return {"anyOf": [_schema(arg) for arg in args if arg is not type(None)] + [_NULL]}
     if origin is tuple:
         if args[-1] is Ellipsis:
             return {"type": "array", "items": _schema(args[0])}

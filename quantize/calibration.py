@@ -9,7 +9,9 @@ among those that prove the result, not even under another name: equal files coun
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -120,23 +122,15 @@ def candidates_in_folder(folder: str | Path) -> tuple[Candidate, ...]:
         The candidates, ordered by path.
 
     Raises:
-        CalibrationError: No such folder, not a folder, or without images.
+        CalibrationError: No such folder, not a folder, one that may not be read (or a folder in
+            it), or without images.
     """
     root = Path(folder)
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise CalibrationError(
-            f"The calibration folder {root} {what}.", expected=_LAYOUT, next_step=_NEXT
-        )
     try:
-        paths = sorted(
-            path
-            for path in root.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-        )
-    except OSError as error:
+        paths = sorted(_images_below(root))
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise CalibrationError(
-            f"The calibration folder {root} cannot be read: {error.strerror or error}.",
+            f"The calibration folder {root} {_reason(error, root)}.",
             expected=_LAYOUT,
             next_step=_NEXT,
         ) from error
@@ -147,6 +141,30 @@ def candidates_in_folder(folder: str | Path) -> tuple[Candidate, ...]:
             next_step=_NEXT,
         )
     return tuple(Candidate(path, _label(path.relative_to(root))) for path in paths)
+
+
+def _images_below(root: Path) -> Iterator[Path]:
+    if not stat.S_ISDIR(root.stat().st_mode):
+        raise NotADirectoryError
+    # Not rglob, which passes over folders that may not be read: a class would go unnoticed.
+    for folder, _, names in os.walk(root, onerror=_raise):
+        for path in (Path(folder, name) for name in names):
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                yield path
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _reason(error: Exception, root: Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, NotADirectoryError):
+        return "is not a folder"
+    where = getattr(error, "filename", None)
+    inside = f" {where}" if where and Path(where) != root else ""
+    return f"cannot be read:{inside} {getattr(error, 'strerror', None) or error}"
 
 
 def sample_candidates() -> tuple[Candidate, ...]:

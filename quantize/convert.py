@@ -140,13 +140,21 @@ def _formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
         return None
     chosen = {_one_of("format", name, FORMATS) for name in formats}
     if not chosen:
-        raise ConfigError("No format was named.", expected=f"one of {', '.join(FORMATS)}, or both")
+        raise ConfigError(
+            "No format was named.",
+            expected=f"one of {', '.join(FORMATS)}, or both",
+            next_step="leave the formats out for all that the source can give",
+        )
     return tuple(name for name in FORMATS if name in chosen)
 
 
 def _one_of(what: str, value: str, known: Sequence[str]) -> str:
     if value not in known:
-        raise ConfigError(f"There is no {what} {value!r}.", expected=f"one of {', '.join(known)}")
+        raise ConfigError(
+            f"There is no {what} {value!r}.",
+            expected=f"one of {', '.join(known)}",
+            next_step="edgedf convert --help",
+        )
     return value
 
 

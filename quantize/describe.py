@@ -9,7 +9,7 @@ from typing import Any
 
 import edgedf
 from edgedf import typed_json
-from edgedf.errors import CheckpointError, ConfigError
+from edgedf.errors import CheckpointError, ConfigError, SpecUnsupported
 from edgedf.result import Threshold
 from edgedf.spec import (
     Accuracy,
@@ -61,7 +61,7 @@ def describe_checkpoint(metadata: Mapping[str, Any], parent_sha256: str) -> Mode
         std = tuple(float(value) for value in metadata["input"]["std"])
         if len(mean) != 3 or len(std) != 3:
             raise ValueError("mean and std have one value a channel, three in all")
-        return ModelSpec(
+        spec = ModelSpec(
             name=metadata["name"],
             version=metadata["version"],
             created_by=_created_by(),
@@ -83,10 +83,12 @@ def describe_checkpoint(metadata: Mapping[str, Any], parent_sha256: str) -> Mode
                 for index, entry in enumerate(metadata["accuracy"])
             ),
         )
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
-        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        # As a reader will see it, so that a file is never written which no reader accepts.
+        return ModelSpec.from_json(spec.to_json())
+    except (KeyError, TypeError, ValueError, ConfigError, SpecUnsupported) as error:
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error.args[0]
         raise CheckpointError(
-            f"The checkpoint does not say what it is: {reason}.",
+            f"The checkpoint does not say what it is: {str(reason).rstrip('.')}.",
             expected="name, version, licence, input, threshold, training and accuracy",
             next_step="save it again with edgedf's training, which writes all of these",
         ) from error

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgedf.artifact import Artifact, ModelFormat, read_artifact
-from edgedf.errors import ArtifactUnreadable, CheckpointError, ConfigError
+from edgedf.errors import ArtifactError, ArtifactUnreadable, CheckpointError, ConfigError
 from edgedf.progress import Progress, silent
 from edgedf.quantize.run import Run, open_model
 from edgedf.runtime import models as shipped
+from edgedf.runtime.detector import naming
 from edgedf.spec import ModelSpec
 
 __all__ = ["FORMATS", "SHIPPED_STEM", "Source", "load_source"]
@@ -19,6 +21,8 @@ FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 SHIPPED_STEM = "student"
 
 _SOURCES = "a checkpoint (.safetensors), or a float .tflite or .onnx written by edgedf"
+_NEXT = "check the path, or leave it out to convert the student that edgedf carries"
+_NO_FILE = "is not a file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +83,30 @@ def load_source(
     if path.suffix.lower() == ".safetensors":
         return _from_checkpoint(path, formats or FORMATS, progress)
     if path.suffix.lower() not in (".tflite", ".onnx"):
-        if not path.exists():
-            raise CheckpointError(f"{path} does not exist.", expected=_SOURCES)
+        problem = _problem(path)
+        if problem not in (None, _NO_FILE):
+            raise CheckpointError(f"{path} {problem}.", expected=_SOURCES, next_step=_NEXT)
         raise ConfigError(
             f"{path.name} is nothing that can be converted.",
             expected=_SOURCES,
             next_step="for a pickled checkpoint (.pt, .pth, .ckpt): save it as safetensors first",
         )
-    artifact = read_artifact(path)
-    return _from_file(artifact, formats or (artifact.format,))
+    try:
+        artifact = read_artifact(path)
+        return _from_file(artifact, formats or (artifact.format,))
+    except ArtifactError as error:
+        raise naming(path, error) from error
+
+
+def _problem(path: Path) -> str | None:
+    """Why no file can be read there, in words; None where there is one."""
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return "does not exist"
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    return None if is_file else _NO_FILE
 
 
 def _shipped_model(model_format: ModelFormat) -> Path:
@@ -131,9 +150,11 @@ def _from_artifacts(description: str, stem: str, artifacts: Sequence[Artifact]) 
 
 
 def _from_checkpoint(path: Path, formats: Sequence[ModelFormat], progress: Progress) -> Source:
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise CheckpointError(f"The checkpoint {path} {what}.", expected=_SOURCES)
+    problem = _problem(path)
+    if problem is not None:
+        raise CheckpointError(
+            f"The checkpoint {path} {problem}.", expected=_SOURCES, next_step=_NEXT
+        )
     from edgedf.quantize.export import export_checkpoint
 
     exported = export_checkpoint(path, formats, progress=progress)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from edgedf.artifact import read_artifact
+from edgedf.cores import available_cores
 from edgedf.errors import (
     ArtifactError,
     ConfigError,
@@ -28,7 +29,7 @@ from edgedf.runtime.backends import open_backend
 from edgedf.runtime.folder import Failure, Place, find_images
 from edgedf.spec import ModelSpec, check_tensors
 
-__all__ = ["Detector", "available_cores", "naming"]
+__all__ = ["Detector", "naming"]
 
 _MAX_THREADS = 256
 _MAX_DECODERS = 4
@@ -256,17 +257,12 @@ class _Prepared(NamedTuple):
     preprocess_s: float
 
 
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _check_threads(threads: int) -> None:
     if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
         raise ConfigError(
-            f"Cannot run with {threads!r} threads.", expected=f"a number from 1 to {_MAX_THREADS}"
+            f"Cannot run with {threads!r} threads.",
+            expected=f"a number from 1 to {_MAX_THREADS}",
+            next_step="leave it out for one a core, at most four",
         )
 
 

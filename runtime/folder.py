@@ -94,7 +94,9 @@ def _in_place(place: str, skipped: str | None) -> Iterator[str | Failure]:
         yield Failure(
             place,
             ImageNotFound(
-                f"{place!r} is not a path.", expected="the path of an image or of a folder"
+                f"{place!r} is not a path.",
+                expected="the path of an image or of a folder",
+                next_step="check how the list of paths was made",
             ),
         )
     elif os.path.isdir(place):
@@ -143,6 +145,7 @@ def _in_folder(folder: str, skipped: str | None) -> Iterator[str | Failure]:
             ImageNotFound(
                 f"Cannot search {error.filename}: {error.strerror}.",
                 expected="a folder that may be read",
+                next_step="check its permissions",
             ),
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from edgedf.cores import available_cores
 from edgedf.distill.optics.maps import (
     PhysicalProfile,
     Profile,
@@ -73,10 +73,18 @@ def defocus_maps(
     """
     profile = resolve_profile(profile)
     if size is not None and size < 1:
-        raise ConfigError(f"A size of {size} pixels is impossible.", expected="at least 1")
+        raise ConfigError(
+            f"A size of {size} pixels is impossible.",
+            expected="at least 1",
+            next_step="leave it out to measure the whole picture",
+        )
     if workers is not None and workers < 1:
-        raise ConfigError(f"{workers} workers cannot do anything.", expected="at least 1")
-    count = min(workers or _usable_cores(), len(sources))
+        raise ConfigError(
+            f"{workers} workers cannot do anything.",
+            expected="at least 1",
+            next_step="leave it out for one a core",
+        )
+    count = min(workers or available_cores(), len(sources))
     return _run(sources, profile, size, count, progress)
 
 
@@ -150,9 +158,3 @@ def _measure(
             "There is not enough memory for the defocus map of this image.",
             next_step="scale it down first, or use fewer workers",
         )
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

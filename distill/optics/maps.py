@@ -118,11 +118,13 @@ def defocus_map(
         raise DataError(
             f"The image is {image.dtype} of shape {image.shape}.",
             expected="uint8 RGB of shape (height, width, 3)",
+            next_step="load it with edgedf.load_image",
         )
     if min(image.shape[:2]) < MIN_SIDE:
         raise DataError(
             f"The image has {image.shape[1]} x {image.shape[0]} pixels.",
             expected=f"at least {MIN_SIDE} on each side",
+            next_step="use a larger picture; scaling this one up adds no blur to measure",
         )
     profile = resolve_profile(profile)
     if isinstance(profile, PhysicalProfile):
@@ -144,7 +146,11 @@ def resolve_profile(
         return ReferenceProfile()
     if isinstance(profile, (PhysicalProfile, ReferenceProfile)):
         return profile
-    raise ConfigError(f"There is no profile {profile!r}.", expected=" or ".join(PROFILES))
+    raise ConfigError(
+        f"There is no profile {profile!r}.",
+        expected=" or ".join(PROFILES),
+        next_step="choose one of the two, or pass a profile with values of your own",
+    )
 
 
 def min_max_normalise(defocus: NDArray[np.floating]) -> NDArray[np.float32]:

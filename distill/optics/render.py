@@ -61,6 +61,7 @@ class ThinLens:
             raise ConfigError(
                 f"No such lens: {self}.",
                 expected="positive values and a focus distance beyond the focal length",
+                next_step="check the units: mm, metres for the focus, micrometres for the pixels",
             )
 
     def signed_coc_px(self, depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -146,6 +147,7 @@ def render(
         raise DataError(
             f"Depth {depth_m.shape} does not fit the image {image.shape}.",
             expected="positive metres for every pixel",
+            next_step="give a depth of the image's height and width",
         )
     # Signed radius: layers in front of the focal plane must not merge with those behind it.
     radius = np.clip(lens.signed_coc_px(depth_m) / 2, -2 * max_sigma, 2 * max_sigma)

@@ -43,6 +43,8 @@ READER_LEFT, USER_MISTAKE, BUG, INTERRUPTED = 1, 2, 70, 130
 
 # What writing to a full, broken or exhausted disk raises.
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+# What even a look at a path raises where somebody else's folder or no file system allows it.
+_CANNOT_USE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,6 +113,15 @@ def _report(error: Exception, debug: bool) -> int:
                 f"Cannot write {target}: {error.strerror}.",
                 expected="a place with free space that takes what is written",
                 next_step="free some space or write somewhere else, then run it again",
+            )
+        )
+        return USER_MISTAKE
+    if isinstance(error, OSError) and error.errno in _CANNOT_USE and error.filename:
+        print_error(
+            EdgedfError(
+                f"Cannot use {error.filename}: {error.strerror}.",
+                expected="a path that may be read, and written where results go",
+                next_step="check its permissions, or name another path",
             )
         )
         return USER_MISTAKE

@@ -1,4 +1,4 @@
-"""What the verbs that measure accuracy share."""
+"""What the verbs that show accuracy share."""
 
 from __future__ import annotations
 

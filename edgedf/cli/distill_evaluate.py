@@ -37,7 +37,7 @@ def evaluate(
     with needs_distill("Evaluating a checkpoint"):
         from edgedf.distill.evaluate import evaluate_checkpoint
     from edgedf import typed_json
-    from edgedf.runtime.detector import available_cores
+    from edgedf.cores import available_cores
 
     with StepProgress() as progress:
         figures = evaluate_checkpoint(

@@ -1,9 +1,11 @@
 """``edgedf distill map``: the defocus maps that the student learns from, as files."""
 
+# ruff: noqa: PTH113
 from __future__ import annotations
 
 import enum
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +114,7 @@ def write_maps(
         raise ConfigError(
             f"Blur cannot be measured at {size} x {size} pixels.",
             expected=f"a --size of at least {_SMALLEST}, or 0 for the whole picture",
+            next_step="leave --size out for 256, what the student sees",
         )
     with StepProgress() as progress:
         report = _Report(progress, as_json)
@@ -125,7 +128,8 @@ def write_maps(
             except EdgedfError as error:
                 report.failed(Failure(place, error))
                 continue
-            if not force and job.map.exists() and job.preview.exists():
+            # os.path answers where pathlib raises, as for a folder that may not be searched.
+            if not force and os.path.isfile(job.map) and os.path.isfile(job.preview):
                 report.done(job, None)
             else:
                 jobs.append(job)

@@ -71,7 +71,7 @@ def train(
         from edgedf.distill.student import StudentConfig
         from edgedf.distill.train import REPORT, TrainSettings
         from edgedf.distill.train import train as run
-    from edgedf.runtime.detector import available_cores
+    from edgedf.cores import available_cores
 
     chosen: dict[str, Any] = {"steps": steps, "batch": batch, "frozen_stages": frozen_stages}
     settings = TrainSettings(

@@ -121,7 +121,7 @@ def doctor(
 
 def _system() -> dict[str, Any]:
     from edgedf import __version__
-    from edgedf.runtime.detector import available_cores
+    from edgedf.cores import available_cores
 
     unknown = "" if _version("edgedf") else " (not installed, so what it needs is not known)"
     return {

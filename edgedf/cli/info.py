@@ -109,6 +109,7 @@ def _print_tables(artifact: Artifact, runtime: str | None) -> None:
     from rich.text import Text
 
     from edgedf.cli._console import new_console, printable
+    from edgedf.cli._figures import figures_table
 
     console = new_console()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -119,14 +120,7 @@ def _print_tables(artifact: Artifact, runtime: str | None) -> None:
     console.print(table)
     if not artifact.spec.accuracy:
         return
-    figures = Table(title="Accuracy as measured", title_justify="left", title_style="bold")
-    for heading in ("data", "metric", "value", "95 % interval", "n", "model"):
-        figures.add_column(heading)
-    for entry in artifact.spec.accuracy:
-        interval = f"{entry.low:.3f} to {entry.high:.3f}"
-        cells = (entry.dataset, entry.metric, f"{entry.value:.3f}", interval, str(entry.n))
-        figures.add_row(*(Text(printable(cell)) for cell in (*cells, entry.model)))
-    console.print(figures)
+    console.print(figures_table(artifact.spec.accuracy, "Accuracy as measured"))
 
 
 def _about_file(artifact: Artifact, runtime: str | None) -> Iterator[tuple[str, str]]:

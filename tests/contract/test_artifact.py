@@ -1,5 +1,6 @@
 import contextlib
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -142,3 +143,30 @@ def test_a_future_spec_is_refused(tmp_path: Path) -> None:
     (tmp_path / "future.tflite").write_bytes(stream.getvalue())
     with pytest.raises(SpecUnsupported, match="upgrade edgedf"):
         read_artifact(tmp_path / "future.tflite")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_compressed_spec_is_refused(tmp_path: Path, method: int) -> None:
+    stream = io.BytesIO(FLATBUFFER)
+    with zipfile.ZipFile(stream, "a", method) as archive:
+        archive.writestr(SPEC_FILE, make_spec().to_json())
+    damaged = bytearray(stream.getvalue())
+    for at in range(len(FLATBUFFER) + 60, len(FLATBUFFER) + 200):
+        damaged[at] ^= 0x5A
+    (tmp_path / "model.tflite").write_bytes(damaged)
+    with pytest.raises(ArtifactUnreadable, match="damaged"):
+        read_artifact(tmp_path / "model.tflite")
+
+
+def test_a_spec_that_another_tool_has_compressed_is_read(tmp_path: Path) -> None:
+    stream = io.BytesIO(FLATBUFFER)
+    with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(SPEC_FILE, make_spec().to_json())
+    (tmp_path / "model.tflite").write_bytes(stream.getvalue())
+    assert read_artifact(tmp_path / "model.tflite").spec == make_spec()
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tflite")
+    with pytest.raises(ArtifactUnreadable, match="not a file"):
+        read_artifact(tmp_path / "pipe.tflite")

@@ -69,6 +69,12 @@ def test_a_link_stays_a_link_and_a_device_is_never_replaced(tmp_path: Path) -> N
     assert pipe.is_fifo()
 
 
+def test_a_reader_that_left_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), atomic_path(tmp_path / "a.csv"):
+        raise BrokenPipeError
+    assert not list(tmp_path.iterdir())
+
+
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     reference = tmp_path / "plain"
     reference.write_text("")

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from edgedf import golden, imaging
 from edgedf.errors import ConfigError, ImageNotFound, ImageTooLarge, ImageUnreadable
+from edgedf.image_header import read_header
 from edgedf.imaging import (
     center_square_crop,
     decode_image,
@@ -263,6 +264,14 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(
     monkeypatch.setattr(cv2, "imdecode", lambda *a: pytest.fail("it was decoded"))
     with pytest.raises(ImageTooLarge, match="60000 x 60000"):
         decode_image(bomb)
+
+
+def test_a_second_header_does_not_hide_the_size_of_the_first() -> None:
+    good = cv2.imencode(".webp", np.zeros((64, 96, 3), np.uint8))[1].tobytes()
+    small = b"VP8X" + struct.pack("<I", 10) + bytes(4) + bytes([39, 0, 0, 39, 0, 0])
+    body = good[8:] + small
+    header = read_header(b"RIFF" + struct.pack("<I", len(body)) + body)
+    assert (header.width, header.height) == (96, 64)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

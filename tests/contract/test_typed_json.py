@@ -98,3 +98,8 @@ def test_messages_name_the_field(change: dict[str, Any], message: str) -> None:
 
 def test_an_integer_is_a_number() -> None:
     assert decode(Inner, {"kind": "a", "ratio": 2}) == Inner("a", 2.0)
+
+
+def test_an_integer_beyond_every_float_is_refused() -> None:
+    with pytest.raises(ValueError, match="ratio is too large"):
+        decode(Inner, {"kind": "a", "ratio": 10**400})

@@ -1,4 +1,5 @@
 import io
+import json
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -76,6 +77,13 @@ def without_a_licence() -> bytes:
     return bytes(safetensors.numpy.save(data, {"edgedf": described}))
 
 
+def with_a_number_for_a_name() -> bytes:
+    metadata = metadata_of(small_checkpoint())
+    data = safetensors.numpy.load(small_checkpoint().read_bytes())
+    described = {**json.loads(metadata["edgedf"]), "name": 5}
+    return bytes(safetensors.numpy.save(data, {"edgedf": json.dumps(described)}))
+
+
 def metadata_of(path: Path) -> dict[str, str]:
     with safetensors.safe_open(str(path), framework="numpy") as file:
         return dict(file.metadata())
@@ -91,6 +99,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[], bytes], str]] = {
     "wrong keys": (with_wrong_keys, "missing blur.weight; unknown blur.wait"),
     "other weights": (without_its_metadata, "not of an edgedf student"),
     "no licence": (without_a_licence, "licence is missing"),
+    "a number for a name": (with_a_number_for_a_name, "name is int, not string"),
     "not a number": (with_nan, "not finite"),
     "pickle": (lambda: pickle.dumps({"weights": [1.0]}), "pickle"),
     "torch.save": (saved_by_torch, "pickle"),
