@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score
 
 from edgedf import typed_json
 from edgedf.distill.data import SPLITS, read_manifest
@@ -37,9 +37,10 @@ __all__ = [
 Groups = Sequence[str] | NDArray[np.object_]
 
 RESAMPLES = 2000
-# Of pictures called fake (or real) with confidence, at most this share may be of the other class
-# on the validation split; what lies between is "unsure".
+# On the validation split at most this share of the real pictures may be called fake, and at most
+# this share of the fakes real; what lies between is "unsure".
 CONFIDENT_ERROR = 0.1
+STEPS = 10_000  # of a threshold between 0 and 1
 SEED = 0
 
 
@@ -120,7 +121,11 @@ def auc_with_interval(
         DataError: Only one class is there.
     """
     if len(set(labels.tolist())) < 2:
-        raise DataError("An AUC needs both classes.", expected="real and fake pictures")
+        raise DataError(
+            "An AUC needs both classes.",
+            expected="real and fake pictures",
+            next_step="add pictures of the other class",
+        )
 
     resampled = _weighted_auc(labels, scores, _bootstrap_weights(groups))
     low, high = np.nanpercentile(resampled, [2.5, 97.5])
@@ -146,9 +151,10 @@ def choose_threshold(
 ) -> Threshold:
     """Where a score turns into a verdict, chosen on validation pictures.
 
-    ``fake_at`` is the smallest score with a false positive rate of at most
-    :data:`CONFIDENT_ERROR`, ``real_at`` the largest with a false negative rate of at most that.
-    Where the two cross (a detector better than that), both move to the equal-error score.
+    ``fake_at`` is the smallest score, in steps of 0.0001, at which at most :data:`CONFIDENT_ERROR`
+    of the real pictures are called fake; ``real_at`` the largest at which at most that share of the
+    fakes is called real. Where the two cross (a detector better than that), both move to the score
+    where the two shares are most alike.
 
     Args:
         labels: (n,): 1 fake, 0 real.
@@ -159,20 +165,26 @@ def choose_threshold(
         DataError: Only one class is there.
     """
     if len(set(labels.tolist())) < 2:
-        raise DataError("Thresholds need both classes.", expected="real and fake pictures")
-    false_positive, true_positive, cuts = roc_curve(labels, logits, drop_intermediate=False)
-    false_negative = 1 - true_positive
-    # roc_curve begins with a cut at infinity, at which nothing is fake.
-    cuts[0] = cuts[1] + 1.0
-    fake_at = float(cuts[np.flatnonzero(false_positive <= CONFIDENT_ERROR)[-1]])
-    real_at = float(cuts[np.flatnonzero(false_negative <= CONFIDENT_ERROR)[0]])
+        raise DataError(
+            "Thresholds need both classes.",
+            expected="real and fake pictures",
+            next_step="add pictures of the other class to the validation split",
+        )
+    scores = np.array([sigmoid(logit) for logit in logits])
+    real, fake = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
+    # The first picture that must not be on the wrong side, and the next step beyond it.
+    last_real = real[len(real) - 1 - int(CONFIDENT_ERROR * len(real))]
+    first_fake = fake[int(CONFIDENT_ERROR * len(fake))]
+    fake_at = min(1.0, (np.floor(last_real * STEPS) + 1) / STEPS)
+    real_at = max(0.0, (np.ceil(first_fake * STEPS) - 1) / STEPS)
     rule = f"at most {CONFIDENT_ERROR:.0%} of real pictures called fake, and of fakes called real"
     if real_at >= fake_at:
-        equal = int(np.argmin(np.abs(false_positive - false_negative)))
-        fake_at = real_at = float(cuts[equal])
+        cuts = np.unique(np.rint(scores * STEPS) / STEPS)
+        false_positive = 1 - np.searchsorted(real, cuts) / len(real)
+        false_negative = np.searchsorted(fake, cuts) / len(fake)
+        fake_at = real_at = cuts[np.argmin(np.abs(false_positive - false_negative))]
         rule = "equal error rate"
-    ends = [round(sigmoid(cut), 4) for cut in (fake_at, real_at)]
-    return Threshold(ends[0], min(ends), f"{rule}; on {how} (n={len(labels)})")
+    return Threshold(float(fake_at), float(real_at), f"{rule}; on {how} (n={len(labels)})")
 
 
 def measure(
@@ -298,7 +310,7 @@ def evaluate_checkpoint(
     workers: int = 1,
     progress: Progress = silent,
 ) -> tuple[Accuracy, ...]:
-    """Measure a checkpoint on a split of a data set, as training does at its end.
+    """Measure a checkpoint on a split of a data set, as training with default settings does.
 
     Args:
         checkpoint: A ``.safetensors`` file of ours.
@@ -314,12 +326,18 @@ def evaluate_checkpoint(
         DataError: The manifest or a picture cannot be used, or the split is empty.
     """
     if split not in SPLITS:
-        raise ConfigError(f"There is no split {split!r}.", expected=", ".join(SPLITS))
+        raise ConfigError(
+            f"There is no split {split!r}.", expected=", ".join(SPLITS), next_step="--split test"
+        )
     student, metadata = load_checkpoint(checkpoint)
     threshold = _threshold_of(metadata, checkpoint)
     samples = read_manifest(data).select(split=split)
     if not samples:
-        raise DataError(f"The {split} split of {data} is empty.", expected="pictures in it")
+        raise DataError(
+            f"The {split} split of {data} is empty.",
+            expected="pictures in it",
+            next_step="choose another split",
+        )
     with contextlib.ExitStack() as stack:
         folder = cache or stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedf-"))
         records = compute(

@@ -13,6 +13,7 @@ import json
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,6 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from threadpoolctl import threadpool_limits
 
 from edgedf.distill.augment import random_square
 from edgedf.distill.data import Sample
@@ -32,6 +32,7 @@ from edgedf.distill.fakes import (
     blob_mask,
     self_blend,
 )
+from edgedf.distill.optics.batch import start_worker
 from edgedf.distill.optics.maps import PhysicalProfile, defocus_map
 from edgedf.distill.optics.render import (
     add_camera_noise,
@@ -152,7 +153,9 @@ def plan(
         ConfigError: A negative number.
     """
     if min(crops, renderings, self_blends) < 0:
-        raise ConfigError("A number of records is negative.", expected="0 or more")
+        raise ConfigError(
+            "A number of records is negative.", expected="0 or more", next_step="0 leaves them out"
+        )
     jobs: list[Job] = []
     for sample in samples:
         if sample.set in sharp_sets:
@@ -213,7 +216,11 @@ def compute(
         OutputError: The folder cannot be written.
     """
     if not jobs:
-        raise DataError("There is no picture to work on.", expected="at least one")
+        raise DataError(
+            "There is no picture to work on.",
+            expected="at least one",
+            next_step="check the manifest's split and set columns",
+        )
     settings = settings or TargetSettings()
     hashes = _content_hashes(jobs)
     shards = [tuple(jobs[at : at + SHARD]) for at in range(0, len(jobs), SHARD)]
@@ -241,7 +248,9 @@ def compute(
             take(index, arrays)
     if waiting:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max(1, workers), mp_context=context) as pool:
+        with ProcessPoolExecutor(
+            max(1, workers), mp_context=context, initializer=start_worker
+        ) as pool:
             tasks = {
                 pool.submit(_compute_shard, shards[index], paths[index], settings): index
                 for index in waiting
@@ -257,6 +266,12 @@ def compute(
                             next_step="check the disk, then run it again",
                         )
                     take(index, fresh)
+            except BrokenProcessPool as error:
+                raise DataError(
+                    "A worker that computes defocus maps died.",
+                    expected="enough memory for every worker",
+                    next_step="run it again, with fewer workers; what is done is kept",
+                ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -275,7 +290,9 @@ def _content_hashes(jobs: Sequence[Job]) -> dict[Path, str]:
 
 
 def _shard_name(shard: Sequence[Job], hashes: dict[Path, str], settings: TargetSettings) -> str:
-    content = [[hashes[job.sample.path], job.kind, job.variant] for job in shard]
+    content = [
+        [hashes[job.sample.path], job.sample.path.name, job.kind, job.variant] for job in shard
+    ]
     text = json.dumps([_VERSION, asdict(settings), content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -297,9 +314,7 @@ def _read(path: Path, records: int, settings: TargetSettings) -> dict[str, NDArr
 
 
 def _compute_shard(jobs: Sequence[Job], path: Path, settings: TargetSettings) -> None:
-    cv2.setNumThreads(1)  # one process a core already
-    with threadpool_limits(1):
-        pairs = [_record(job, settings) for job in jobs]
+    pairs = [_record(job, settings) for job in jobs]
     arrays: dict[str, NDArray[Any]] = {
         "images": np.stack([image for image, _ in pairs]),
         "maps": np.stack([dense for _, dense in pairs]),

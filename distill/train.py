@@ -95,7 +95,7 @@ class TrainSettings:
         ConfigError: A value out of range.
     """
 
-    steps: int = 2200
+    steps: int = 1800
     batch: int = 32
     head_rate: float = 2e-3
     encoder_rate: float = 2e-4
@@ -131,6 +131,7 @@ class TrainSettings:
                 f"No run is possible with {self}.",
                 expected="at least one step, one record a batch, rates and weights from 0, an "
                 "average below 1 and a smoothing below 0.5",
+                next_step="change the value that is outside",
             )
 
 
@@ -215,11 +216,11 @@ def train(
         )
     )
     validation = records(evaluation_plan(_of_split(dataset, "val"), **sets))
+    # Before the steps: a picture that cannot be read should be known now, not hours later.
+    test = records(evaluation_plan(_of_split(dataset, "test"), **sets))
     run = _Run(folder, settings, training, validation)
     run.go(progress)
-
     student, _ = load_checkpoint(folder / BEST)
-    test = records(evaluation_plan(_of_split(dataset, "test"), **sets))
     return _finish(folder, settings, dataset, student, run.so_far, validation, test, progress)
 
 
@@ -230,6 +231,7 @@ def _of_split(dataset: Dataset, split: str) -> tuple[Sample, ...]:
         raise DataError(
             f"The {split} split of {dataset.folder} holds {', '.join(labels) or 'nothing'}.",
             expected="real and fake pictures in each of train, val and test",
+            next_step="move some groups between the splits",
         )
     return chosen
 
@@ -365,7 +367,14 @@ class _Run:
                     _, index, kind = name.split(".")
                     moments.setdefault(int(index), {})[kind] = value
             self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
-        except (OSError, safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        except (
+            OSError,
+            safetensors.SafetensorError,
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:
             raise CheckpointError(
                 f"The saved state {path} cannot be used: {error}.",
                 expected="a state written by this version of edgedf",

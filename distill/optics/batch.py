@@ -26,7 +26,7 @@ from edgedf.errors import ConfigError, DataError, EdgedfError
 from edgedf.imaging import ImageSource, load_image, prepare
 from edgedf.progress import Progress, silent
 
-__all__ = ["MapResult", "defocus_maps"]
+__all__ = ["MapResult", "defocus_maps", "start_worker"]
 
 MapResult = NDArray[np.float32] | EdgedfError
 
@@ -119,7 +119,7 @@ def _pooled(
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload([__name__])  # imports happen once, not once a worker
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
     flying: deque[Future[MapResult]] = deque()
     try:
         for source in sources:
@@ -138,7 +138,8 @@ def _pooled(
         executor.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """Make a process a worker: one thread, as there is one worker a core, deaf to interrupts."""
     cv2.setNumThreads(1)
     threadpool_limits(1)
     # An interrupt reaches the whole group of processes; the parent's answer to it is enough.

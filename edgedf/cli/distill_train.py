@@ -30,7 +30,7 @@ def train(
         Path, typer.Option(metavar="DIR", help="Folder of the run: state, metrics, student.")
     ],
     steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Optimiser steps. Default: 2200.")
+        int | None, typer.Option(min=1, metavar="N", help="Optimiser steps. Default: 1800.")
     ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Pictures a step. Default: 32.")

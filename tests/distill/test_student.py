@@ -1,6 +1,7 @@
 import json
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,33 @@ def test_the_deployable_network_computes_the_same_from_raw_grey_levels() -> None
     assert torch.allclose(dense[..., 0, :], wanted.defocus_map[..., 0, :], atol=1e-4)
 
 
+def test_deployed_weights_lie_on_the_grid_that_int8_stores() -> None:
+    student = Student(StudentConfig(input_size=64))
+    load_imagenet_weights(student)
+    deployed = dict(student.deployable().named_parameters())
+    checked = 0
+    for name, weight in deployed.items():
+        if weight.dim() == 4:
+            scale = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-20) / 127
+            steps = weight / scale
+            assert torch.allclose(steps, steps.round(), atol=2e-3), name
+            checked += 1
+    assert checked == 47
+    loose = Student(StudentConfig(input_size=64, int8_weights=False))
+    load_imagenet_weights(loose)
+    stem = loose.deployable().get_parameter("student.encoder.stem.weight")
+    steps = stem / (stem.abs().amax(dim=(1, 2, 3), keepdim=True) / 127)
+    assert not torch.allclose(steps, steps.round(), atol=2e-3)
+
+
+def test_rounded_weights_still_learn() -> None:
+    student = Student(TINY)
+    student(picture()).fake_logit.sum().backward()
+    gradient = student.encoder.stages[4][2].project.weight.grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
+
+
 def test_deploying_leaves_the_student_alone() -> None:
     student = Student(TINY)
     before = {name: value.clone() for name, value in student.state_dict().items()}
@@ -94,7 +122,7 @@ def test_imagenet_weights_give_the_features_of_the_original_definition() -> None
     depthwise = weights["_blocks.0._depthwise_conv.weight"]
     y = norm(conv(x, depthwise, padding=1, groups=32), "_blocks.0._bn1").clamp(0, 6)
     expected = norm(conv(y, weights["_blocks.0._project_conv.weight"]), "_blocks.0._bn2")
-    student = Student(TINY).eval()
+    student = Student(replace(TINY, int8_weights=False)).eval()
     load_imagenet_weights(student)
     with torch.no_grad():
         found = student.encoder((image - 127) / 128)[0]
