@@ -30,10 +30,8 @@ from edgedf.files import write_bytes
 __all__ = [
     "FORMAT_VERSION",
     "MAX_CHECKPOINT_BYTES",
-    "MAX_SIGMA",
     "MEAN",
     "STD",
-    "STRIDE",
     "Deployable",
     "Student",
     "StudentConfig",
@@ -49,9 +47,6 @@ MAX_CHECKPOINT_BYTES = 64 * 1024 * 1024
 # What EfficientNet-Lite's ImageNet weights were trained with, in grey levels.
 MEAN = 127.0
 STD = 128.0
-
-STRIDE = 4
-MAX_SIGMA = 6.0
 
 _METADATA_KEY = "edgedf"
 _BATCH_NORM_EPS = 1e-3

@@ -44,10 +44,10 @@ from edgedf.errors import ConfigError, DataError, EdgedfError
 from edgedf.files import sha256_of, write_bytes
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.progress import Progress, silent
+from edgedf.spec import MAP_STRIDE
 
 __all__ = [
     "FACE_SETS",
-    "KINDS",
     "SHARP_SETS",
     "Job",
     "Records",
@@ -58,7 +58,6 @@ __all__ = [
 ]
 
 Kind = Literal["whole", "crop", "self_blend", "rendered"]
-KINDS: tuple[Kind, ...] = ("whole", "crop", "self_blend", "rendered")
 
 # Sets that the manifests known so far use for aligned faces and for all-in-focus photographs.
 FACE_SETS = ("faces256",)
@@ -81,7 +80,7 @@ class TargetSettings:
     """
 
     size: int = 256
-    stride: int = 4
+    stride: int = MAP_STRIDE
     profile: PhysicalProfile = field(default_factory=PhysicalProfile)
     seed: int = 0
 

@@ -15,6 +15,8 @@ from edgedf.errors import ConfigError, SpecMismatch, SpecUnsupported
 from edgedf.result import Threshold
 
 __all__ = [
+    "MAP_MAXIMUM",
+    "MAP_STRIDE",
     "PRECISIONS",
     "SCHEMA_VERSION",
     "Accuracy",
@@ -31,6 +33,12 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+
+MAP_STRIDE = 4
+"""Input pixels per pixel of the defocus map."""
+
+MAP_MAXIMUM = 6.0
+"""Largest blur that a defocus map can show, in pixels of the input: where relu6 ends."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")

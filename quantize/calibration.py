@@ -149,7 +149,8 @@ def _images_below(root: Path) -> Iterator[Path]:
     # Not rglob, which passes over folders that may not be read: a class would go unnoticed.
     for folder, _, names in os.walk(root, onerror=_raise):
         for path in (Path(folder, name) for name in names):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+            if is_image and path.is_file():
                 yield path
 
 

@@ -23,6 +23,7 @@ from edgedf.quantize.calibration import (
     sample_candidates,
 )
 from edgedf.quantize.describe import describe_converted
+from edgedf.quantize.lint import check_int8_friendly
 from edgedf.quantize.operators import (
     boundary_operators,
     count_operators,
@@ -201,6 +202,7 @@ def _make(
     step = f"quantize {name}"
     progress(step, 0, 1)
     if precision == "int8":
+        check_int8_friendly(model, name)
         model = stage.to_int8(model, images.calibration, progress=progress)
         behind = stage.output_quantization(model)
     elif precision == "fp16":

@@ -12,6 +12,8 @@ from edgedf import typed_json
 from edgedf.errors import CheckpointError, ConfigError, SpecUnsupported
 from edgedf.result import Threshold
 from edgedf.spec import (
+    MAP_MAXIMUM,
+    MAP_STRIDE,
     Accuracy,
     Calibration,
     InputSpec,
@@ -24,8 +26,7 @@ from edgedf.spec import (
 
 __all__ = [
     "INPUT_NAME",
-    "MAP_MAXIMUM",
-    "MAP_STRIDE",
+    "LOGIT_BOUND",
     "OUTPUT_NAMES",
     "describe_checkpoint",
     "describe_converted",
@@ -33,8 +34,12 @@ __all__ = [
 
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("fake_logit", "defocus_map")
-MAP_STRIDE = 4
-MAP_MAXIMUM = 6.0
+LOGIT_BOUND = 8.0
+"""An int8 model's logit ends here on either side, where the score is within 0.0004 of 0 or 1.
+
+The range found on calibration images would end at the most extreme of them: a model calibrated on
+weak fakes could never reach the threshold for ``fake``.
+"""
 
 # The packages that shape a file's bytes, by how it was made.
 EXPORT_TOOLS = {"tflite": ("torch", "litert-torch"), "onnx": ("torch", "onnxscript", "onnx")}
@@ -125,6 +130,13 @@ def describe_converted(
         )
         for output in parent.outputs
     )
+    if precision == "int8":
+        outputs = tuple(
+            replace(output, minimum=-LOGIT_BOUND, maximum=LOGIT_BOUND)
+            if output.name == "fake_logit"
+            else output
+            for output in outputs
+        )
     tools = dict(parent.tools)
     if exported:
         tools.update(_versions(EXPORT_TOOLS[model_format]))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
-from edgedf.quantize.describe import INPUT_NAME, OUTPUT_NAMES
+from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
 
 __all__ = ["output_quantization", "to_fp16", "to_int8", "without_metadata"]
 
@@ -49,6 +49,7 @@ def to_int8(
         plain, prepared, quantized = (Path(folder) / f"{n}.onnx" for n in ("a", "b", "c"))
         plain.write_bytes(without_metadata(_load(model)).SerializeToString(deterministic=True))
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
+        logit_range = {"rmin": np.float32(-LOGIT_BOUND), "rmax": np.float32(LOGIT_BOUND)}
         whole_range = {"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}
         quantization.quantize_static(
             str(prepared),
@@ -61,7 +62,8 @@ def to_int8(
             calibrate_method=quantization.CalibrationMethod.MinMax,
             extra_options={
                 "TensorQuantOverrides": {
-                    name: [whole_range] for name in _cast_inputs(onnx.load(str(prepared)))
+                    "fake_logit": [logit_range],
+                    **{name: [whole_range] for name in _cast_inputs(onnx.load(str(prepared)))},
                 }
             },
         )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedf.artifact import ModelFormat, strip_tflite
+from edgedf.errors import OutputError
 
 __all__ = [
     "BOUNDARY_OPERATORS",
@@ -91,6 +92,9 @@ def executed_operators(model: bytes) -> tuple[Operator, ...]:
 
     Returns:
         The operators of the optimized graph, with their types.
+
+    Raises:
+        OutputError: The folder for temporary files is full.
     """
     import onnx
     import onnxruntime
@@ -100,8 +104,16 @@ def executed_operators(model: bytes) -> tuple[Operator, ...]:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(path)
         options.log_severity_level = 3  # it warns that the file fits this machine only
-        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(str(path)).graph
+        try:
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            graph = onnx.load(str(path)).graph
+        except Exception as error:  # its exception types share no base but Exception
+            raise OutputError(
+                f"ONNX Runtime cannot write its optimized graph into {folder}: "
+                f"{str(error).partition(chr(10))[0]}.",
+                expected="free space in the folder for temporary files",
+                next_step="free some space, or set TMPDIR to another folder",
+            ) from error
     return _typed_onnx(graph)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
-from edgedf.quantize.describe import INPUT_NAME
+from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND
 
 __all__ = ["output_quantization", "to_fp16", "to_int8"]
 
@@ -42,8 +42,9 @@ def to_int8(
 
     The range of each activation is the smallest and largest value it takes on ``images``
     (min/max). The library's default, a moving average with factor 0.95 per image, starts from
-    the first image and never gets far from it: a 1 x 1 logit comes out useless. The range of the
-    input is not measured but set to 0 to 255, so that its scale is exactly 1.
+    the first image and never gets far from it: a 1 x 1 logit comes out useless. Two ranges are
+    not measured: that of the input is 0 to 255, so that its scale is exactly 1, and that of the
+    logit :data:`~edgedf.quantize.describe.LOGIT_BOUND` on either side.
 
     Args:
         model: A float ``.tflite`` of ours; a spec in it is dropped.
@@ -80,6 +81,11 @@ def to_int8(
             "min": np.zeros_like(ranges[name]["min"]),
             "max": np.full_like(ranges[name]["max"], 255.0),
         }
+    logit = _logit_tensor(model)
+    ranges[logit] = {
+        "min": np.full_like(ranges[logit]["min"], -LOGIT_BOUND),
+        "max": np.full_like(ranges[logit]["max"], LOGIT_BOUND),
+    }
     quantizer = quantizer_module.Quantizer(_with_room_for_biases(model, ranges), rules)
     with _quiet(), contextlib.redirect_stderr(io.StringIO()):
         return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
@@ -211,6 +217,17 @@ def _with_room_for_biases(model: bytes, ranges: Mapping[str, Mapping[str, Any]])
             if abs(channel[largest]) < floor:
                 channel[largest] = np.copysign(floor, channel[largest])
     return bytes(edited)
+
+
+def _logit_tensor(model: bytes) -> str:
+    """Name of the tensor that the signature calls ``fake_logit``."""
+    flatbuffer = _flatbuffer(model)
+    (index,) = (
+        entry.tensorIndex
+        for entry in flatbuffer.signatureDefs[0].outputs
+        if entry.name == b"fake_logit"
+    )
+    return str(flatbuffer.subgraphs[0].tensors[index].name.decode())
 
 
 def _cast_inputs(model: bytes) -> list[str]:

@@ -12,11 +12,11 @@ from edgedf.errors import OutputError
 from edgedf.imaging import RGBImage, center_square_crop
 from edgedf.result import Detection
 
-__all__ = ["MAP_MAXIMUM", "encode_jpeg", "render"]
+__all__ = ["SCALE_MAXIMUM", "encode_jpeg", "render"]
 
-MAP_MAXIMUM = 6.0
+SCALE_MAXIMUM = 3.0
 """Blur at the upper end of the color scale, in pixels: the same for all pictures, so that colors
-can be compared between them."""
+can be compared between them. Stronger blur, which is rare, looks like this."""
 
 _PANEL = 512
 _MARGIN = 24
@@ -36,7 +36,7 @@ _PALE = {"real": (206, 232, 217), "fake": (246, 211, 211), "unsure": (250, 232, 
 _Color = tuple[int, int, int]
 
 
-def render(image: RGBImage, detection: Detection, *, maximum: float = MAP_MAXIMUM) -> RGBImage:
+def render(image: RGBImage, detection: Detection, *, maximum: float = SCALE_MAXIMUM) -> RGBImage:
     """Draw photograph, defocus map and verdict side by side.
 
     Args:

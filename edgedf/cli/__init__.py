@@ -16,6 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from edgedf.cli._console import set_debugging
+
 if TYPE_CHECKING:
     import typer
 
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments, debug = _take_debug(sys.argv[1:] if argv is None else argv)
+    set_debugging(debug)
     if sys.stdout is None:  # the caller has closed it (>&-)
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):

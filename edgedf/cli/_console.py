@@ -29,11 +29,21 @@ __all__ = [
     "print_json",
     "printable",
     "quiet_natives",
+    "set_debugging",
 ]
 
 # Rich assumes 80 columns where there is no terminal, which folds tables in logs and pipes.
 _WIDTH_WITHOUT_TERMINAL = 120
 _STDERR = 2  # where native code writes, whatever sys.stderr is
+
+
+_debugging = False
+
+
+def set_debugging(on: bool) -> None:
+    """Whether failures come with their tracebacks from now on."""
+    global _debugging
+    _debugging = on
 
 
 def new_console(*, stderr: bool = False) -> Console:
@@ -160,6 +170,16 @@ class StepProgress:
         """Print a remark on standard error, above the bar."""
         console = self._console if not self._bars.disable else new_console(stderr=True)
         console.print(renderable, soft_wrap=True, markup=False)
+
+    def failure(self, source: str, error: EdgedfError) -> None:
+        """Print in full what was wrong with one of many; after ``--debug`` how it came about."""
+        if _debugging:
+            import traceback
+
+            self.note("".join(traceback.format_exception(error)))
+        named = bool(source) and source in error.message
+        label = "Failed" if named else f"Failed: {printable(source)}"
+        self.note(error_text(error, label=label))
 
     def _say_line(self, step: str, done: int, total: int) -> None:
         now = time.monotonic()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO, Union
 
 from rich.text import Text
 
-from edgedf.cli._console import StepProgress, error_text, printable
+from edgedf.cli._console import StepProgress, printable
 from edgedf.errors import ImageError, OutputError
 from edgedf.runtime.folder import Failure
 
@@ -105,9 +105,7 @@ class Failures:
     def take(self, result: Result) -> None:
         """Print a failure."""
         if isinstance(result, Failure):
-            named = bool(result.source) and result.source in result.error.message
-            label = "Failed" if named else f"Failed: {printable(result.source)}"
-            self._progress.note(error_text(result.error, label=label))
+            self._progress.failure(result.source, result.error)
 
 
 class CsvRows:

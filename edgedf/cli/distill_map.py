@@ -256,14 +256,10 @@ class _Report:
         """An image gave no map."""
         from rich.text import Text
 
-        from edgedf.cli._console import error_text, printable
-
         self.failures += 1
         if self._as_json:
             self._progress.result(Text(json.dumps(failure.to_dict())))
-        named = bool(failure.source) and failure.source in failure.error.message
-        label = "Failed" if named else f"Failed: {printable(failure.source)}"
-        self._progress.note(error_text(failure.error, label=label))
+        self._progress.failure(failure.source, failure.error)
 
     def summary(self) -> str:
         """One line about all images."""

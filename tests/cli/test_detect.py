@@ -343,8 +343,12 @@ def test_a_pipe_named_like_an_image_does_not_block(workshop: Path, capsys: Captu
     assert "photos/stuck.jpg is not a file." in capsys.readouterr().err
 
 
-def test_debug_changes_nothing_about_bad_images(workshop: Path, capsys: Captured) -> None:
+def test_debug_shows_the_traceback_of_a_bad_image(workshop: Path, capsys: Captured) -> None:
     assert detect("missing.jpg", "--debug") == 2
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said
+    assert "Failed: Cannot read missing.jpg" in said
+    assert detect("missing.jpg") == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
