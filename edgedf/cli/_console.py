@@ -138,7 +138,7 @@ class StepProgress:
         )
         self._tasks: dict[str, Any] = {}
         self._every = every
-        self._started: dict[str, float] = {}
+        self._started: dict[str, tuple[float, int]] = {}
         self._last_line = time.monotonic()
 
     def __enter__(self) -> StepProgress:
@@ -183,11 +183,13 @@ class StepProgress:
 
     def _say_line(self, step: str, done: int, total: int) -> None:
         now = time.monotonic()
-        started = self._started.setdefault(step, now)
+        # A step that goes on where an earlier run stopped has not done all of it just now.
+        started, first = self._started.setdefault(step, (now, done))
         if now - self._last_line < self._every:
             return
         self._last_line = now
-        left = f", about {(now - started) / done * (total - done):.0f} s left" if done else ""
+        new = done - first
+        left = f", about {(now - started) / new * (total - done):.0f} s left" if new else ""
         self.note(f"{step}: {done}/{total}{left}")
 
 
