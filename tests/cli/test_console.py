@@ -75,6 +75,18 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     assert lines[-1] == "images: 3/3, about 0 s left"
 
 
+def test_what_an_earlier_run_did_does_not_shorten_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("edgedf.cli._console.time.monotonic", lambda: now[0])
+    with StepProgress(every=0.0) as progress:
+        progress("steps", 900, 1000)
+        now[0] += 20.0
+        progress("steps", 910, 1000)
+    assert capsys.readouterr().err.splitlines()[-1] == "steps: 910/1000, about 180 s left"
+
+
 def test_quick_steps_print_no_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with StepProgress(every=1000.0) as progress:
         for done in range(100):
