@@ -23,11 +23,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from edgedf.cli._console import new_console
 from edgedf.distill.optics.maps import PROFILES, Profile, defocus_map
 from edgedf.distill.optics.render import (
     add_camera_noise,
@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=9, help="timed calls a median")
     parser.add_argument("--only", choices=["accuracy", "speed"])
     options = parser.parse_args()
-    console = Console()
+    console = new_console()
     cv2.setNumThreads(1)
     try:
         photographs = bundled() if options.data is None else in_folder(options.data)
