@@ -9,7 +9,7 @@ four times slower.
 from __future__ import annotations
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError
+from edgedf.errors import ConfigError, MissingExtra
 from edgedf.quantize.operators import count_operators, list_operators
 
 __all__ = ["HOSTILE", "check_int8_friendly"]
@@ -48,13 +48,14 @@ def check_int8_friendly(model: bytes, model_format: ModelFormat) -> None:
 
     Raises:
         ConfigError: It has operators known to break int8; all are named, with the remedies.
+        MissingExtra: The package that reads the format is not installed.
     """
     hostile = HOSTILE[model_format]
-    found = {
-        name: count
-        for name, count in count_operators(list_operators(model, model_format)).items()
-        if name in hostile
-    }
+    try:
+        operators = list_operators(model, model_format)
+    except ImportError as error:
+        raise MissingExtra("convert", f"Reading a .{model_format} model") from error
+    found = {name: count for name, count in count_operators(operators).items() if name in hostile}
     if not found:
         return
     listed = ", ".join(f"{count} {name}" for name, count in found.items())

@@ -182,7 +182,7 @@ def test_overlays_show_photograph_map_and_verdict(workshop: Path, capsys: Captur
     assert picture.shape == (710, 1170, 3)
     red, yellow, box = picture[300, 280], picture[300, 800], picture[600, 30]
     np.testing.assert_allclose(red, (254, 0, 0), atol=8)
-    bgr = cv2.applyColorMap(np.array([[round(5 / 6 * 255)]], np.uint8), cv2.COLORMAP_VIRIDIS)
+    bgr = cv2.applyColorMap(np.array([[255]], np.uint8), cv2.COLORMAP_VIRIDIS)  # 5 px: the end
     np.testing.assert_allclose(yellow, bgr[0, 0, ::-1], atol=8)
     np.testing.assert_allclose(box, (190, 38, 38), atol=8)
     assert "4 images" in capsys.readouterr().err

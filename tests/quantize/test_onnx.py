@@ -7,6 +7,7 @@ import pytest
 from edgedf.artifact import embed_onnx
 from edgedf.errors import ArtifactUnreadable
 from edgedf.quantize import onnx
+from edgedf.quantize.describe import LOGIT_BOUND
 from edgedf.runtime.backends import open_backend
 from tests.contract.specs import make_spec
 from tests.quantize.students import SMALL, small_exports, small_images, small_int8
@@ -40,13 +41,16 @@ def test_a_byte_of_the_input_is_one_step() -> None:
     assert constants[first.input[2]] == 0
 
 
-def test_the_ranges_are_the_smallest_and_largest_value_seen() -> None:
+def test_the_ranges_are_the_largest_value_seen_and_the_bound_of_the_logit() -> None:
     behind = onnx.output_quantization(small_int8("onnx"))
     backend = open_backend(small_exports().models["onnx"], "onnx")
-    logits = [backend.run(image)[0] for image in small_images()]
+    largest = max(backend.run(image)[1].max() for image in small_images())
+    scale, zero_point = behind["defocus_map"]
+    assert scale * 255 == pytest.approx(largest, rel=0.01)
+    assert zero_point == 0
     scale, zero_point = behind["fake_logit"]
-    assert scale * 255 == pytest.approx(max(logits) - min(logits), rel=0.01)
-    assert -scale * zero_point == pytest.approx(min(logits), abs=1.5 * scale)
+    assert scale * 255 == pytest.approx(2 * LOGIT_BOUND, rel=0.01)
+    assert -scale * zero_point == pytest.approx(-LOGIT_BOUND, abs=scale)
 
 
 def test_no_bias_overflows() -> None:
