@@ -14,7 +14,10 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 def luminance(image: NDArray[np.floating]) -> NDArray[np.float32]:
     """RGB → luma: float, (height, width, 3) in any range → float32, (height, width)."""
-    return np.asarray(image @ _LUMA, np.float32)
+    # Not a matrix product: its rounding differs from processor to processor, and with it which of
+    # two equal gradients Canny takes for the edge.
+    red, green, blue = (image[..., channel] * weight for channel, weight in enumerate(_LUMA))
+    return np.asarray(red + green + blue, np.float32)
 
 
 def canny_edges(

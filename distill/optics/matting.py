@@ -93,8 +93,9 @@ def propagate(
         confidence: Diagonal of D, (height, width), >= 0; 0 where nothing is known. At least one
             entry must be positive.
         strength: lambda: how much the known values bind.
-        tolerance: Relative residual at which the conjugate gradients stop; 1e-2 leaves about
-            0.001 px in the map.
+        tolerance: Relative residual at which the conjugate gradients stop. On 11 photographs at
+            256 x 256, 1e-2 left 0.011 px on average and 0.21 px at most; 1e-3 leaves a tenth of
+            that and takes a tenth longer.
         max_iterations: Bound on the iterations.
 
     Returns:
