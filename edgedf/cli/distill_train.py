@@ -94,7 +94,7 @@ def train(
         print_json(json.loads((out / REPORT).read_text("utf-8")))
         return
     console = new_console()
-    console.print(figures_table(report.test, "Test split, seen once"))
+    console.print(figures_table(report.test, "Test split, used for no choice"))
     console.print(
         f"{report.parameters / 1e6:.2f} M parameters, weights of step {report.best_step}, "
         f"{report.seconds / 60:.0f} min of steps"
