@@ -95,6 +95,12 @@ def read_artifact(path: str | Path) -> Artifact:
         return Artifact(path, "tflite", data, ModelSpec.from_json(text))
     try:
         properties = _onnx_properties(data)
+    except _WeightsElsewhere:
+        raise ArtifactUnreadable(
+            f"{path} keeps its weights in another file.",
+            expected="one file that holds everything",
+            next_step="write it with edgedf convert, or save it without external data",
+        ) from None
     except ValueError:
         raise ArtifactUnreadable(
             f"{path} is no model, or it is cut off.", expected=_OURS, next_step=_CUT_OFF
@@ -210,6 +216,21 @@ def _tflite_spec(data: bytes, path: Path) -> bytes:
 # ONNX is one protobuf message (onnx.proto, ModelProto). Only its top level is walked here, with
 # every length checked, so that a file cut anywhere is noticed without parsing the graph.
 _METADATA_PROPS, _GRAPH = 14, 7
+_INITIALIZER, _EXTERNAL_DATA = 5, 13  # of a GraphProto, of a TensorProto
+
+
+def _has_external_data(graph: memoryview) -> bool:
+    """Whether a weight lies in another file, which may be anywhere the model says."""
+    return any(
+        field == _EXTERNAL_DATA
+        for number, tensor in _protobuf_fields(graph)
+        if number == _INITIALIZER and tensor is not None
+        for field, _ in _protobuf_fields(tensor)
+    )
+
+
+class _WeightsElsewhere(Exception):
+    """An ONNX model with external data."""
 
 
 def _onnx_properties(data: bytes) -> dict[str, str]:
@@ -217,8 +238,10 @@ def _onnx_properties(data: bytes) -> dict[str, str]:
     properties: dict[str, str] = {}
     has_graph = False
     for number, payload in _protobuf_fields(data):
-        if number == _GRAPH:
+        if number == _GRAPH and payload is not None:
             has_graph = True
+            if _has_external_data(payload):
+                raise _WeightsElsewhere
         elif number == _METADATA_PROPS and payload is not None:
             entry = dict(_protobuf_fields(payload))
             key, value = entry.get(1), entry.get(2)

@@ -96,7 +96,7 @@ def propagate(
         tolerance: Relative residual at which the conjugate gradients stop. On 11 photographs at
             256 x 256, 1e-2 left 0.011 px on average and 0.21 px at most; 1e-3 leaves a tenth of
             that and takes a tenth longer.
-        max_iterations: Bound on the iterations.
+        max_iterations: Bound on the iterations; the map is what has been reached by then.
 
     Returns:
         float32, (height, width).

@@ -4,11 +4,12 @@ import os
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgedf import artifact
 from edgedf.artifact import SPEC_FILE, SPEC_KEY, embed_onnx, embed_tflite, read_artifact
@@ -105,6 +106,19 @@ def test_models_without_a_spec(tmp_path: Path) -> None:
     (tmp_path / "c.tflite").write_bytes(stream.getvalue())
     with pytest.raises(SpecMissing):
         read_artifact(tmp_path / "c.tflite")
+
+
+def test_an_onnx_model_with_its_weights_in_another_file_is_refused(tmp_path: Path) -> None:
+    weights = numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
+    node = helper.make_node("MatMul", ["a", "w"], ["b"])
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [64, 64]) for name in "ab"]
+    model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], [weights]))
+    helper.set_model_props(model, {SPEC_KEY: make_spec().to_json()})
+    (tmp_path / "whole.onnx").write_bytes(model.SerializeToString())
+    assert read_artifact(tmp_path / "whole.onnx").spec == make_spec()
+    onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, size_threshold=0)
+    with pytest.raises(ArtifactUnreadable, match="weights in another file"):
+        read_artifact(tmp_path / "split.onnx")
 
 
 def test_missing_folder_empty_and_foreign_files(tmp_path: Path) -> None:
