@@ -120,12 +120,7 @@ def auc_with_interval(
     Raises:
         DataError: Only one class is there.
     """
-    if len(set(labels.tolist())) < 2:
-        raise DataError(
-            "An AUC needs both classes.",
-            expected="real and fake pictures",
-            next_step="add pictures of the other class",
-        )
+    _check_both_classes(labels, "An AUC needs")
 
     resampled = _weighted_auc(labels, scores, _bootstrap_weights(groups))
     low, high = np.nanpercentile(resampled, [2.5, 97.5])
@@ -164,12 +159,7 @@ def choose_threshold(
     Raises:
         DataError: Only one class is there.
     """
-    if len(set(labels.tolist())) < 2:
-        raise DataError(
-            "Thresholds need both classes.",
-            expected="real and fake pictures",
-            next_step="add pictures of the other class to the validation split",
-        )
+    _check_both_classes(labels, "Thresholds need")
     scores = np.array([sigmoid(logit) for logit in logits])
     real, fake = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
     # The first picture that must not be on the wrong side, and the next step beyond it.
@@ -251,6 +241,15 @@ def measure(
 
 def _rounded(figure: Figure) -> tuple[float, float, float]:
     return round(figure.value, 4), round(figure.low, 4), round(figure.high, 4)
+
+
+def _check_both_classes(labels: NDArray[np.floating], what_needs: str) -> None:
+    if len(set(labels.tolist())) < 2:
+        raise DataError(
+            f"{what_needs} both classes.",
+            expected="real and fake pictures",
+            next_step="add pictures of the other class to the split",
+        )
 
 
 def _threshold_of(metadata: Mapping[str, Any], checkpoint: str | Path) -> Threshold | None:

@@ -284,7 +284,11 @@ def _content_hashes(jobs: Sequence[Job]) -> dict[Path, str]:
         try:
             hashes[path] = sha256_of(path)
         except OSError as error:
-            raise DataError(f"Cannot read {path}: {error.strerror or error}.") from error
+            raise DataError(
+                f"Cannot read {path}: {error.strerror or error}.",
+                expected="every picture of the manifest, readable",
+                next_step="check its permissions, or take its line out of the manifest",
+            ) from error
     return hashes
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from edgedf import typed_json
 from edgedf.distill.batches import Batches
-from edgedf.distill.data import Dataset, Sample, read_manifest
+from edgedf.distill.data import Dataset, Sample, Split, read_manifest
 from edgedf.distill.evaluate import auc_with_interval, choose_threshold, measure, predict
 from edgedf.distill.losses import Losses, fake_loss, map_loss
 from edgedf.distill.model_card import model_card
@@ -224,8 +224,8 @@ def train(
     return _finish(folder, settings, dataset, student, run.so_far, validation, test, progress)
 
 
-def _of_split(dataset: Dataset, split: str) -> tuple[Sample, ...]:
-    chosen = tuple(sample for sample in dataset.samples if sample.split == split)
+def _of_split(dataset: Dataset, split: Split) -> tuple[Sample, ...]:
+    chosen = dataset.select(split=split)
     labels = {sample.label for sample in chosen}
     if len(labels) < 2:
         raise DataError(
@@ -238,7 +238,7 @@ def _of_split(dataset: Dataset, split: str) -> tuple[Sample, ...]:
 
 def _claim(folder: Path, settings: TrainSettings, dataset: Dataset) -> None:
     """Note what the run depends on, or make sure that a run already there depends on the same."""
-    described = {"settings": _plain(settings), "data_sha256": dataset.sha256}
+    described = {"settings": asdict(settings), "data_sha256": dataset.sha256}
     text = json.dumps(described, indent=1, sort_keys=True)
     path = folder / SETTINGS
     if path.is_file() and (folder / STATE).is_file() and path.read_text("utf-8") != text:
@@ -248,11 +248,6 @@ def _claim(folder: Path, settings: TrainSettings, dataset: Dataset) -> None:
             next_step="choose another --out, or delete that folder",
         )
     write_text(path, text)
-
-
-def _plain(settings: TrainSettings) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
-    return plain
 
 
 class _Run:

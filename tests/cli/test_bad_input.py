@@ -195,6 +195,17 @@ def refused(capsys: Captured, *arguments: str) -> str:
     return said
 
 
+def refused_untouched(capsys: Captured, verb: tuple[str, ...], path: str, empty: Path) -> str:
+    """What a verb says of a bad file; it writes nothing, not even where it may (``empty``)."""
+    options = ("--out", str(empty)) if verb == ("convert",) else ()
+    before = files()
+    message = refused(capsys, *verb, path, *options)
+    assert path in message
+    assert files() == before
+    assert not list(empty.iterdir())
+    return message
+
+
 # Images; detect has the same in its own tests
 
 
@@ -267,15 +278,9 @@ def test_no_verb_takes_a_bad_model(
     capsys: Captured,
 ) -> None:
     monkeypatch.chdir(bench)
-    path = f"models/{name}.{model_format}"
-    options = ("--out", str(tmp_path)) if verb == ("convert",) else ()
-    before = files()
-    message = refused(capsys, *verb, path, *options)
-    assert path in message
+    message = refused_untouched(capsys, verb, f"models/{name}.{model_format}", tmp_path)
     assert re.search(said, message)
     assert "Next step: " in message
-    assert files() == before
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -327,14 +332,8 @@ def test_no_verb_takes_a_bad_checkpoint(
     capsys: Captured,
 ) -> None:
     monkeypatch.chdir(bench)
-    path = f"weights/{name}"
-    options = ("--out", str(tmp_path)) if verb == ("convert",) else ()
-    before = files()
-    message = refused(capsys, *verb, path, *options)
-    assert path in message
-    assert re.search(said, message)
-    assert files() == before  # so the pickle did not run
-    assert not list(tmp_path.iterdir())
+    # Nothing is written anywhere, so the pickle did not run.
+    assert re.search(said, refused_untouched(capsys, verb, f"weights/{name}", tmp_path))
 
 
 @pytest.mark.parametrize("verb", [("convert",), ("distill", "evaluate", "--data", "pictures")])
