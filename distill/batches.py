@@ -1,13 +1,14 @@
 """Which records a step of training sees.
 
 A batch depends on the seed and the step's number alone, so a run that goes on after a kill sees
-what it would have seen.
+what it would have seen. Several processes share a batch: each makes its own slice of it, and as
+every record has a random stream of its own, together they see what one process would see alone.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from edgedf.distill.augment import change
 from edgedf.distill.targets import Records
+from edgedf.errors import ConfigError
 
 __all__ = ["Batch", "Batches"]
 
@@ -30,11 +32,22 @@ class Batch:
         images: float32, (N, 3, size, size) in [0, 255], channels last in memory.
         maps: float32, (N, 1, size / 4, size / 4), sigma in pixels.
         labels: float32, (N,): 1 fake, 0 real, NaN neither.
+        count: What a loss over all records is divided by: records of the whole batch a process.
+        labelled: What a loss over labels is divided by: labels of the whole batch a process.
     """
 
     images: Tensor
     maps: Tensor
     labels: Tensor
+    count: float
+    labelled: float
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        images, maps, labels = (
+            tensor.to(device, non_blocking=True) for tensor in (self.images, self.maps, self.labels)
+        )
+        return replace(self, images=images, maps=maps, labels=labels)
 
 
 class Batches:
@@ -46,7 +59,7 @@ class Batches:
 
     Args:
         records: Records of the training split.
-        size: Records a batch.
+        size: Records a batch, over all processes.
         seed: Of everything random.
     """
 
@@ -64,22 +77,54 @@ class Batches:
             weights[~rendered] *= (1 - _RENDERED_SHARE) / weights[~rendered].sum()
         self._weights = weights / weights.sum()
 
-    def __getitem__(self, step: int) -> Batch:
+    def indices(self, step: int) -> tuple[int, ...]:
+        """Which records the whole batch of a step is made of."""
         rng = np.random.default_rng([self._seed, step])
         chosen = rng.choice(len(self._pools), size=self._size, p=self._weights)
-        images, maps, labels = [], [], []
-        for pool in chosen:
-            index = int(rng.choice(self._pools[pool]))
-            record = self._records
-            image, dense = change(record.images[index], record.maps[index].astype(np.float32), rng)
+        return tuple(int(rng.choice(self._pools[pool])) for pool in chosen)
+
+    def files(self, step: int) -> tuple[str, ...]:
+        """The pictures that the whole batch of a step is made of."""
+        return tuple(str(self._records.jobs[index].sample.path) for index in self.indices(step))
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.part(step)
+
+    def part(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
+        """What one of several processes sees of a step's batch.
+
+        Args:
+            step: Number of the step, from 0.
+            rank: Number of the process, from 0.
+            ranks: Number of processes.
+
+        Raises:
+            ConfigError: The batch cannot be shared evenly.
+        """
+        if self._size % ranks:
+            raise ConfigError(
+                f"A batch of {self._size} records cannot be shared by {ranks} processes.",
+                expected="a multiple of the number of processes",
+                next_step="change the size of the batch",
+            )
+        chosen, records, size = self.indices(step), self._records, self._size // ranks
+        images, maps = [], []
+        mine = range(rank * size, (rank + 1) * size)
+        for position in mine:
+            # From 1: numpy takes [seed, step, 0] for [seed, step], which the plan is drawn with.
+            rng = np.random.default_rng([self._seed, step, position + 1])
+            index = chosen[position]
+            image, dense = change(records.images[index], records.maps[index].astype("f4"), rng)
             images.append(image)
             maps.append(dense)
-            labels.append(record.labels[index])
+        labels = records.labels[list(chosen)]
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
         return Batch(
             pixels.contiguous(memory_format=torch.channels_last),
             torch.from_numpy(np.stack(maps))[:, None],
-            torch.tensor(np.array(labels, np.float32)),
+            torch.from_numpy(labels[mine.start : mine.stop].copy()),
+            size,
+            float((~np.isnan(labels)).sum()) / ranks,
         )
 
 

@@ -1,15 +1,18 @@
 """A folder of pictures with a manifest: what is there, what it is, and which split it is in.
 
-``manifest.csv`` has a line a picture and at least the columns of :data:`COLUMNS`; paths are
-relative to the manifest. ``group`` ties pictures together that must not be separated by a split
-(crops of one photograph, frames of one video, one person).
+``manifest.csv`` has a line a picture and at least the columns of :data:`COLUMNS`; those of
+:data:`OPTIONAL_COLUMNS` may be there or not, and any other is ignored. Paths are relative to the
+manifest. ``group`` ties pictures together that must not be separated by a split (crops of one
+photograph, frames of one video, one person).
+
+Other layouts than a manifest are read by :mod:`edgedf.distill.datasets`.
 """
 
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -17,11 +20,28 @@ from typing import Literal, cast
 from edgedf.errors import DataError
 from edgedf.files import sha256_of
 
-__all__ = ["COLUMNS", "SPLITS", "Dataset", "Sample", "Split", "read_manifest"]
+__all__ = [
+    "COLUMNS",
+    "LABELS",
+    "MANIFEST",
+    "OPTIONAL_COLUMNS",
+    "SPLITS",
+    "ClassName",
+    "Count",
+    "Dataset",
+    "Sample",
+    "Split",
+    "check_groups",
+    "list_samples",
+    "read_manifest",
+    "torn_groups",
+]
 
 COLUMNS = ("file", "set", "label", "group", "split", "source")
+OPTIONAL_COLUMNS = ("mask", "map", "video")
 
 ClassName = Literal["real", "fake"]
+LABELS: tuple[ClassName, ...] = ("real", "fake")
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -42,7 +62,15 @@ class Sample:
         label: ``real`` or ``fake``.
         group: Pictures of one group are never in different splits.
         split: ``train``, ``val`` or ``test``.
-        source: Where it came from: a camera, a site, a generator.
+        source: Where it came from: a camera, a site, a generator; with the compression where that
+            varies, such as ``ff++ Deepfakes c23``.
+        mask: A picture of the same height and width, not zero where a fake was changed; None where
+            that is not known.
+        map: Its exact defocus map, as ``edgedf distill map`` writes one; None where there is none.
+        video: Frames of one video share it; empty for a still picture.
+
+    Raises:
+        DataError: A label or a split that does not exist.
     """
 
     path: Path
@@ -51,21 +79,56 @@ class Sample:
     group: str
     split: Split
     source: str
+    mask: Path | None = None
+    map: Path | None = None
+    video: str = ""
+
+    def __post_init__(self) -> None:
+        # Spelt out: a data set has hundreds of thousands of these.
+        if self.label not in LABELS:
+            raise _unknown("label", self.label, LABELS, str(self.path))
+        if self.split not in SPLITS:
+            raise _unknown("split", self.split, SPLITS, str(self.path))
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many pictures of one kind there are.
+
+    Args:
+        set: The set.
+        source: The source.
+        label: ``real`` or ``fake``.
+        split: The split.
+        pictures: Number of pictures, frames included.
+        videos: Number of videos that frames among them are from.
+    """
+
+    set: str
+    source: str
+    label: ClassName
+    split: Split
+    pictures: int
+    videos: int
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """All pictures of a manifest.
+    """All pictures of a data set.
 
     Args:
-        folder: Folder of the manifest.
-        samples: The pictures, in the order of the manifest.
-        sha256: Of the manifest.
+        folder: Its folder.
+        samples: The pictures, in the order of the manifest or of their paths.
+        sha256: Of the manifest, or of what :func:`list_samples` says.
+        layout: Name of the layout that was read.
+        notes: What its loader found worth saying, such as what it left out.
     """
 
     folder: Path
     samples: tuple[Sample, ...]
     sha256: str
+    layout: str = "manifest"
+    notes: tuple[str, ...] = ()
 
     def select(
         self,
@@ -89,19 +152,104 @@ class Dataset:
         """Names of the sets, sorted."""
         return tuple(sorted({sample.set for sample in self.samples}))
 
+    @property
+    def counts(self) -> tuple[Count, ...]:
+        """Pictures and videos of each set, source, label and split, sorted."""
+        pictures = Counter((s.set, s.source, s.label, s.split) for s in self.samples)
+        videos: dict[tuple[str, str, ClassName, Split], set[str]] = defaultdict(set)
+        for s in self.samples:
+            if s.video:
+                videos[s.set, s.source, s.label, s.split].add(s.video)
+        order = sorted(pictures, key=lambda key: (key[0], key[1], key[2], SPLITS.index(key[3])))
+        return tuple(Count(*key, pictures[key], len(videos.get(key, ()))) for key in order)
 
-def read_manifest(folder: str | Path) -> Dataset:
+
+def list_samples(
+    folder: Path, samples: Iterable[Sample], layout: str, notes: Iterable[str] = ()
+) -> Dataset:
+    """Make a data set of samples that no manifest lists.
+
+    Its ``sha256`` is that of the lines a manifest would have, with the size of each file: another
+    list, another split or a changed file of another length gives another one.
+
+    Args:
+        folder: Folder of the data set.
+        samples: The pictures.
+        layout: Name of the layout.
+        notes: What the loader found worth saying.
+
+    Raises:
+        DataError: There is no picture, one cannot be asked for its size, or a group is in two
+            splits.
+    """
+    kept = tuple(samples)
+    if not kept:
+        raise DataError(
+            f"{folder} has no picture to read.",
+            expected=f"the layout {layout}, with pictures in it",
+            next_step="check the path of the folder",
+        )
+    check_groups(kept)
+    lines = []
+    for sample in kept:
+        try:
+            size = sample.path.stat().st_size
+        except OSError as error:
+            raise DataError(
+                f"Cannot read {sample.path}: {error.strerror or error}.",
+                expected="pictures that stay where they are while they are listed",
+                next_step="check the folder and its permissions",
+            ) from error
+        parts = (sample.set, sample.label, sample.group, sample.split, sample.source, sample.video)
+        lines.append("\0".join((_name_in(folder, sample.path), str(size), *parts)))
+    text = "\n".join(sorted(lines))
+    # surrogateescape: file names are bytes and need not be valid text.
+    sha256 = sha256_of(text.encode("utf-8", "surrogateescape"))
+    return Dataset(folder, kept, sha256, layout, tuple(notes))
+
+
+def torn_groups(samples: Iterable[Sample]) -> dict[str, tuple[Split, ...]]:
+    """Groups that are in more than one split, sorted by name, with those splits."""
+    splits: dict[str, set[Split]] = defaultdict(set)
+    for sample in samples:
+        splits[sample.group].add(sample.split)
+    return {
+        group: tuple(split for split in SPLITS if split in found)
+        for group, found in sorted(splits.items())
+        if len(found) > 1
+    }
+
+
+def check_groups(samples: Iterable[Sample]) -> None:
+    """Stop where a group is in more than one split.
+
+    Raises:
+        DataError: Such a group.
+    """
+    torn = torn_groups(samples)
+    if torn:
+        group, found = next(iter(torn.items()))
+        count = "1 group is" if len(torn) == 1 else f"{len(torn)} groups are"
+        raise DataError(
+            f"{count} in more than one split, such as {group!r} in {', '.join(found)}.",
+            expected="each group in one split: a test on pictures seen in training says nothing",
+            next_step="give all pictures of a group the same split",
+        )
+
+
+def read_manifest(folder: str | Path, *, allow_torn: bool = False) -> Dataset:
     """Read ``manifest.csv`` in a folder and check it.
 
     Args:
         folder: The folder.
+        allow_torn: Whether groups may be in several splits; for an audit, which lists them.
 
     Returns:
         The data set; pictures are not opened, but all are there.
 
     Raises:
-        DataError: No manifest, a missing column, an unknown label or split, a picture that is not
-            there or outside the folder, or a group in two splits.
+        DataError: No manifest, a missing column, an unknown label or split, a picture, mask or map
+            that is not there or outside the folder, or a group in two splits.
     """
     root = Path(folder)
     path = root / MANIFEST
@@ -110,26 +258,27 @@ def read_manifest(folder: str | Path) -> Dataset:
     samples = tuple(_sample(root, resolved, path, number, row) for number, row in rows)
     if not samples:
         raise DataError(f"{path} lists no picture.", expected=_LAYOUT, next_step=_REPAIR)
-    missing = [sample.path for sample in samples if not sample.path.is_file()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(samples)} pictures in {path} are not there, such as "
-            f"{missing[0]}.",
-            expected="every file of the manifest",
-            next_step="copy the missing files, or take their lines out",
-        )
-    splits: dict[str, set[str]] = defaultdict(set)
-    for sample in samples:
-        splits[sample.group].add(sample.split)
-    torn = sorted(group for group, found in splits.items() if len(found) > 1)
-    if torn:
-        raise DataError(
-            f"{len(torn)} groups are in more than one split, such as {torn[0]!r} in "
-            f"{', '.join(sorted(splits[torn[0]]))}.",
-            expected="each group in one split: a test on pictures seen in training says nothing",
-            next_step="give all lines of a group the same split",
-        )
+    _check_files(path, samples)
+    if not allow_torn:
+        check_groups(samples)
     return Dataset(root, samples, sha256_of(path))
+
+
+def _check_files(manifest: Path, samples: Sequence[Sample]) -> None:
+    files = {
+        "pictures": [sample.path for sample in samples],
+        "masks": [sample.mask for sample in samples if sample.mask is not None],
+        "maps": [sample.map for sample in samples if sample.map is not None],
+    }
+    for what, paths in files.items():
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(paths)} {what} in {manifest} are not there, such as "
+                f"{missing[0]}.",
+                expected="every file of the manifest",
+                next_step="copy the missing files, or take their lines out",
+            )
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -165,25 +314,40 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _sample(root: Path, resolved: Path, path: Path, number: int, row: dict[str, str]) -> Sample:
-    for column, known in (("label", ("real", "fake")), ("split", SPLITS)):
+    where = f"Line {number} of {path}"
+    for column, known in (("label", LABELS), ("split", SPLITS)):
         if row[column] not in known:
+            raise _unknown(column, row[column], known, where)
+    files: dict[str, Path | None] = {}
+    for column in ("file", "mask", "map"):
+        name = row.get(column, "")
+        files[column] = root / name if name else None
+        # Lines without a file name the folder itself, which is no picture and reported as such.
+        if "\0" in name or not (root / name).resolve().is_relative_to(resolved):
             raise DataError(
-                f"Line {number} of {path} has the {column} {row[column]!r}.",
-                expected=" or ".join(known),
-                next_step=_REPAIR,
+                f"{where} names {name!r}, which is outside the folder.",
+                expected="paths below the manifest's folder",
+                next_step="copy the picture into the folder, or take the line out",
             )
-    file = root / row["file"]
-    if "\0" in row["file"] or not file.resolve().is_relative_to(resolved):
-        raise DataError(
-            f"Line {number} of {path} names {row['file']!r}, which is outside the folder.",
-            expected="paths below the manifest's folder",
-            next_step="copy the picture into the folder, or take the line out",
-        )
     return Sample(
-        file,
+        files["file"] or root,
         row["set"],
         cast(ClassName, row["label"]),
         row["group"],
         cast(Split, row["split"]),
         row["source"],
+        files["mask"],
+        files["map"],
+        row.get("video", ""),
     )
+
+
+def _unknown(column: str, value: str, known: Sequence[str], where: str) -> DataError:
+    return DataError(
+        f"{where} has the {column} {value!r}.", expected=" or ".join(known), next_step=_REPAIR
+    )
+
+
+def _name_in(folder: Path, path: Path) -> str:
+    """Path below the folder; of a file elsewhere, such as an extracted frame, its name alone."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name

@@ -1,4 +1,4 @@
-"""How good a student is, with intervals: AUC, verdicts and the error of its defocus map."""
+"""How good a student is, with intervals: its scores, its verdicts and its defocus maps."""
 
 from __future__ import annotations
 
@@ -7,23 +7,53 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from edgedf import typed_json
-from edgedf.distill.data import SPLITS, read_manifest
+from edgedf.distill.data import SPLITS, Sample, Split, read_manifest
+from edgedf.distill.datasets.readable import readable
+from edgedf.distill.perturb import perturbations
 from edgedf.distill.student import Student, load_checkpoint
-from edgedf.distill.targets import Records, TargetSettings, compute, evaluation_plan
-from edgedf.errors import CheckpointError, ConfigError, DataError
+from edgedf.distill.targets import (
+    FACE_SETS,
+    SHARP_SETS,
+    Records,
+    TargetSettings,
+    compute,
+    evaluation_plan,
+)
+from edgedf.errors import CheckpointError, ConfigError, DataError, ImageError
+from edgedf.evaluation import (
+    UNCHANGED,
+    Judgement,
+    MapRow,
+    Picture,
+    Report,
+    RobustnessRow,
+    Skipped,
+    make_report,
+    robustness_rows,
+)
+from edgedf.imaging import RGBImage, load_image, prepare
+from edgedf.metrics import (
+    Figure,
+    auc_with_interval,
+    check_both_classes,
+    map_error_with_interval,
+    map_metrics,
+    mean_with_interval,
+)
 from edgedf.progress import Progress, silent
 from edgedf.result import Threshold, sigmoid
 from edgedf.spec import Accuracy
 
 __all__ = [
+    "Evaluation",
+    "EvaluationSettings",
     "Figure",
     "Predictions",
     "auc_with_interval",
@@ -31,17 +61,50 @@ __all__ = [
     "evaluate_checkpoint",
     "map_error_with_interval",
     "measure",
+    "measure_all",
     "predict",
 ]
 
-Groups = Sequence[str] | NDArray[np.object_]
+T = TypeVar("T")
 
-RESAMPLES = 2000
 # On the validation split at most this share of the real pictures may be called fake, and at most
 # this share of the fakes real; what lies between is "unsure".
 CONFIDENT_ERROR = 0.1
 STEPS = 10_000  # of a threshold between 0 and 1
-SEED = 0
+RENDERED = "rendered depth of field"
+
+# Pictures whose changed copies are in memory at a time.
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What evaluation makes of a data set; a checkpoint carries those of its training.
+
+    Args:
+        face_sets: Sets of aligned faces, whose real pictures are blended with themselves.
+        sharp_sets: Sets of pictures sharp everywhere, which are rendered with depth of field.
+        seed: Of the blends and renderings.
+    """
+
+    face_sets: tuple[str, ...] = FACE_SETS
+    sharp_sets: tuple[str, ...] = SHARP_SETS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a checkpoint is.
+
+    Args:
+        figures: AUC, share of verdicts and map error by set, as training writes them.
+        report: Every figure; None where only those were asked for.
+        skipped: Pictures that could not be read.
+    """
+
+    figures: tuple[Accuracy, ...]
+    report: Report | None = None
+    skipped: tuple[Skipped, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,23 +120,6 @@ class Predictions:
     maps: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A measured value with its 95 % interval.
-
-    Args:
-        value: The value.
-        low: Lower end.
-        high: Upper end.
-        n: Number of pictures.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
 def predict(
     student: Student,
     images: NDArray[np.uint8],
@@ -85,60 +131,24 @@ def predict(
     """Run a student on prepared pictures.
 
     Args:
-        student: The student; its mode is left as it was.
+        student: The student, on any device; its mode is left as it was.
         images: uint8 RGB, (n, size, size, 3).
         batch: Pictures at a time.
         step: Name of the step for ``progress``.
         progress: Told about each batch.
     """
-    was_training = student.training
+    was_training, device = student.training, next(student.parameters()).device
     student.eval()
     logits, maps = [], []
     with torch.inference_mode():
         for at in range(0, len(images), batch):
-            pixels = torch.from_numpy(images[at : at + batch]).permute(0, 3, 1, 2).float()
-            output = student(pixels.contiguous(memory_format=torch.channels_last))
-            logits.append(output.fake_logit[:, 0].double().numpy())
-            maps.append(output.defocus_map[:, 0].float().numpy())
+            pixels = torch.from_numpy(images[at : at + batch]).to(device).permute(0, 3, 1, 2)
+            output = student(pixels.float().contiguous(memory_format=torch.channels_last))
+            logits.append(output.fake_logit[:, 0].double().cpu().numpy())
+            maps.append(output.defocus_map[:, 0].float().cpu().numpy())
             progress(step, min(at + batch, len(images)), len(images))
     student.train(was_training)
     return Predictions(np.concatenate(logits), np.concatenate(maps))
-
-
-def auc_with_interval(
-    labels: NDArray[np.floating], scores: NDArray[np.floating], groups: Groups
-) -> Figure:
-    """Area under the ROC curve with a percentile bootstrap interval.
-
-    Whole groups are drawn, since pictures of one group are not independent.
-
-    Args:
-        labels: (n,): 1 fake, 0 real.
-        scores: (n,): higher means fake.
-        groups: (n,): group of each picture.
-
-    Raises:
-        DataError: Only one class is there.
-    """
-    _check_both_classes(labels, "An AUC needs")
-
-    resampled = _weighted_auc(labels, scores, _bootstrap_weights(groups))
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return Figure(float(roc_auc_score(labels, scores)), float(low), float(high), len(labels))
-
-
-def map_error_with_interval(
-    found: NDArray[np.floating], wanted: NDArray[np.floating], groups: Groups
-) -> Figure:
-    """Mean absolute error of defocus maps in pixels with a percentile bootstrap interval.
-
-    Args:
-        found: (n, H, W), sigma in pixels.
-        wanted: The same shape.
-        groups: (n,): group of each picture.
-    """
-    errors = np.abs(found.astype(np.float64) - wanted.astype(np.float64)).mean(axis=(1, 2))
-    return _mean_with_interval(errors, groups)
 
 
 def choose_threshold(
@@ -159,7 +169,7 @@ def choose_threshold(
     Raises:
         DataError: Only one class is there.
     """
-    _check_both_classes(labels, "Thresholds need")
+    check_both_classes(labels, "Thresholds need")
     scores = np.array([sigmoid(logit) for logit in logits])
     real, fake = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
     # The first picture that must not be on the wrong side, and the next step beyond it.
@@ -224,7 +234,7 @@ def measure(
                     (sets == name) & (kinds == "whole") & (records.labels == label)
                 )
                 if whole.size:
-                    add(name, title, _mean_with_interval(called[whole], groups[whole]))
+                    add(name, title, mean_with_interval(called[whole], groups[whole]))
     for name in sorted(set(sets)):
         whole = np.flatnonzero((sets == name) & (kinds == "whole"))
         if whole.size:
@@ -235,69 +245,125 @@ def measure(
     if rendered.size:
         found, wanted = predictions.maps[rendered], records.maps[rendered]
         figure = map_error_with_interval(found, wanted, groups[rendered])
-        add("rendered depth of field", "map error against the exact map (px)", figure)
+        add(RENDERED, "map error against the exact map (px)", figure)
     return tuple(figures)
+
+
+def measure_all(
+    records: Records,
+    predictions: Predictions,
+    *,
+    model: str,
+    data: str,
+    split: str,
+    threshold: Threshold | None = None,
+    robustness: Sequence[RobustnessRow] = (),
+    skipped: Sequence[Skipped] = (),
+    progress: Progress = silent,
+) -> Report:
+    """Every figure of :mod:`edgedf.metrics`, by set and source, with those of the maps.
+
+    Args:
+        records: Records of whole pictures and of what was made from them.
+        predictions: What the student says of them.
+        model: Which student, for the report.
+        data: Which folder, for the report.
+        split: Which split, for the report.
+        threshold: Turns scores into verdicts.
+        robustness: Goes into the report as it is.
+        skipped: Goes into the report as it is.
+        progress: Told about the figures.
+
+    Returns:
+        Figures of whole pictures; what was made from them, such as self-blends, is a source of its
+        set. Maps of whole pictures against the physical map, those of renderings against the exact
+        one.
+
+    Raises:
+        DataError: No record is of a whole picture, or a logit is no finite number.
+    """
+    kinds = np.array([job.kind for job in records.jobs])
+    sets = np.array([job.sample.set for job in records.jobs])
+    groups = np.array([job.sample.group for job in records.jobs], dtype=object)
+    judged = [
+        _judgement(job.sample, float(label), float(logit), "" if job.kind == "whole" else job.kind)
+        for job, label, logit in zip(
+            records.jobs, records.labels.tolist(), predictions.logits.tolist(), strict=True
+        )
+    ]
+    labelled = ~np.isnan(records.labels)
+
+    def chosen(which: NDArray[np.bool_]) -> list[Judgement]:
+        return [judged[index] for index in np.flatnonzero(labelled & which)]
+
+    maps: list[MapRow] = []
+
+    def compare(name: str, against: Literal["exact", "physical"], which: NDArray[np.bool_]) -> None:
+        part = np.flatnonzero(which)
+        if part.size:
+            figures = map_metrics(predictions.maps[part], records.maps[part], groups[part])
+            maps.append(MapRow(name, against, figures))
+
+    for name in sorted(set(sets.tolist())):
+        compare(name, "physical", (sets == name) & (kinds == "whole"))
+    compare(RENDERED, "exact", kinds == "rendered")
+    return make_report(
+        chosen(kinds == "whole"),
+        made=chosen(kinds != "whole"),
+        model=model,
+        data=data,
+        split=split,
+        threshold=threshold,
+        maps=maps,
+        robustness=robustness,
+        skipped=skipped,
+        progress=progress,
+    )
+
+
+def _judgement(sample: Sample, label: float, logit: float, made: str = "") -> Judgement:
+    return Judgement(
+        Picture(
+            str(sample.path),
+            sample.set,
+            made.replace("_", "-") or sample.source,
+            sample.group,
+            "fake" if label == 1 else "real",
+            sample.video,
+        ),
+        logit,
+    )
 
 
 def _rounded(figure: Figure) -> tuple[float, float, float]:
     return round(figure.value, 4), round(figure.low, 4), round(figure.high, 4)
 
 
-def _check_both_classes(labels: NDArray[np.floating], what_needs: str) -> None:
-    if len(set(labels.tolist())) < 2:
-        raise DataError(
-            f"{what_needs} both classes.",
-            expected="real and fake pictures",
-            next_step="add pictures of the other class to the split",
-        )
+def _settings_of(metadata: Mapping[str, Any], checkpoint: str | Path) -> EvaluationSettings:
+    """The checkpoint's own settings; one saved without them was trained with the defaults."""
+    if "evaluation" not in metadata:
+        return EvaluationSettings()
+    what = "face_sets, sharp_sets and seed"
+    return _decoded(EvaluationSettings, metadata["evaluation"], "evaluation", what, checkpoint)
 
 
 def _threshold_of(metadata: Mapping[str, Any], checkpoint: str | Path) -> Threshold | None:
     """The checkpoint's own thresholds; one saved in the middle of a run has none."""
     if "threshold" not in metadata:
         return None
+    what = "fake_at, real_at and how"
+    return _decoded(Threshold, metadata["threshold"], "thresholds", what, checkpoint)
+
+
+def _decoded(cls: type[T], data: Any, named: str, expected: str, checkpoint: str | Path) -> T:
     try:
-        return typed_json.decode(Threshold, metadata["threshold"])
+        return typed_json.decode(cls, data)
     except (ValueError, ConfigError) as error:
         raise CheckpointError(
-            f"The thresholds in {checkpoint} cannot be used: {error}.",
-            expected="fake_at, real_at and how",
+            f"The {named} in {checkpoint} cannot be used: {error}.",
+            expected=expected,
             next_step="train again, or take the file from where it was made",
         ) from error
-
-
-def _mean_with_interval(values: NDArray[np.generic], groups: Groups) -> Figure:
-    numbers, weights = values.astype(np.float64), _bootstrap_weights(groups)
-    low, high = np.percentile(weights @ numbers / weights.sum(axis=1), [2.5, 97.5])
-    return Figure(float(numbers.mean()), float(low), float(high), len(numbers))
-
-
-def _bootstrap_weights(groups: Groups) -> NDArray[np.float64]:
-    """How often each picture is in each resample of whole groups, (RESAMPLES, n)."""
-    names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    rng = np.random.default_rng(SEED)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
-    return drawn[:, member].astype(np.float64)
-
-
-def _weighted_auc(
-    labels: NDArray[np.floating], scores: NDArray[np.floating], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Share of real-fake pairs in the right order, ties counting half, for each row of weights.
-
-    The same as computing the AUC of every resample, without sorting each; NaN where a resample
-    holds one class only.
-    """
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
-    is_fake = labels[order] == 1
-    ordered = weights[:, order]
-    fake = np.add.reduceat(ordered * is_fake, starts, axis=1)
-    real = np.add.reduceat(ordered * ~is_fake, starts, axis=1)
-    below = np.cumsum(real, axis=1) - real / 2
-    with np.errstate(invalid="ignore"):
-        pairs = fake.sum(axis=1) * real.sum(axis=1)
-        return np.asarray((fake * below).sum(axis=1) / pairs)
 
 
 def evaluate_checkpoint(
@@ -305,46 +371,123 @@ def evaluate_checkpoint(
     data: str | Path,
     split: str = "test",
     *,
+    metrics: Literal["all", "auc"] = "all",
+    robustness: bool = False,
     cache: str | Path | None = None,
     workers: int = 1,
     progress: Progress = silent,
-) -> tuple[Accuracy, ...]:
-    """Measure a checkpoint on a split of a data set, as training with default settings does.
+) -> Evaluation:
+    """Measure a checkpoint on a split of a data set, as the training that made it did.
+
+    Pictures that cannot be read are left out and listed.
 
     Args:
         checkpoint: A ``.safetensors`` file of ours.
         data: Folder with ``manifest.csv``.
         split: ``train``, ``val`` or ``test``.
+        metrics: ``auc`` for :attr:`Evaluation.figures` alone.
+        robustness: Whether to give the AUC under each of
+            :func:`~edgedf.distill.perturb.perturbations` as well; needs the report.
         cache: Where computed maps are kept; None for a folder that goes afterwards.
         workers: Processes that compute maps.
         progress: Told about maps and batches.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
-        ConfigError: There is no such split.
-        DataError: The manifest or a picture cannot be used, or the split is empty.
+        ConfigError: There is no such split or choice of metrics, or ``robustness`` without a
+            report to put it in.
+        DataError: The manifest cannot be used, the split is empty, or too many pictures cannot be
+            read.
     """
-    if split not in SPLITS:
+    _check_choice("split", split, SPLITS, "--split test")
+    _check_choice("set of metrics", metrics, ("all", "auc"), "--metrics all")
+    if robustness and metrics == "auc":
         raise ConfigError(
-            f"There is no split {split!r}.", expected=", ".join(SPLITS), next_step="--split test"
+            "The robustness table is part of the report, which --metrics auc leaves out.",
+            expected="one of the two",
+            next_step="leave --metrics out",
         )
     student, metadata = load_checkpoint(checkpoint)
-    threshold = _threshold_of(metadata, checkpoint)
-    samples = read_manifest(data).select(split=split)
+    threshold, settings = _threshold_of(metadata, checkpoint), _settings_of(metadata, checkpoint)
+    usable = readable(_samples(data, split), progress=progress)
+    plan = evaluation_plan(
+        usable.samples, face_sets=settings.face_sets, sharp_sets=settings.sharp_sets
+    )
+    size = student.config.input_size
+    with contextlib.ExitStack() as stack:
+        folder = cache or stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedf-"))
+        target = TargetSettings(size=size, seed=settings.seed)
+        records = compute(plan, folder, target, workers=workers, progress=progress)
+    predictions = predict(student, records.images, progress=progress)
+    figures = measure(records, predictions, split, threshold)
+    if metrics == "auc":
+        return Evaluation(figures, None, usable.skipped)
+    whole = [job.sample for job in plan if job.kind == "whole"]
+    changed = _robustness(student, whole, progress) if robustness else ()
+    return Evaluation(
+        figures,
+        measure_all(
+            records,
+            predictions,
+            model=str(checkpoint),
+            data=str(data),
+            split=split,
+            threshold=threshold,
+            robustness=changed,
+            skipped=usable.skipped,
+            progress=progress,
+        ),
+        usable.skipped,
+    )
+
+
+def _samples(data: str | Path, split: str) -> tuple[Sample, ...]:
+    samples = read_manifest(data).select(split=cast(Split, split))
     if not samples:
         raise DataError(
             f"The {split} split of {data} is empty.",
             expected="pictures in it",
             next_step="choose another split",
         )
-    with contextlib.ExitStack() as stack:
-        folder = cache or stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedf-"))
-        records = compute(
-            evaluation_plan(samples),
-            folder,
-            TargetSettings(size=student.config.input_size),
-            workers=workers,
-            progress=progress,
+    return samples
+
+
+def _check_choice(what: str, value: str, known: Sequence[str], next_step: str) -> None:
+    if value not in known:
+        raise ConfigError(
+            f"There is no {what} {value!r}.", expected=", ".join(known), next_step=next_step
         )
-    predictions = predict(student, records.images, progress=progress)
-    return measure(records, predictions, split, threshold)
+
+
+def _robustness(
+    student: Student, samples: Sequence[Sample], progress: Progress
+) -> tuple[RobustnessRow, ...]:
+    """AUC of whole pictures under each change, after that of the pictures as they are."""
+    changes = perturbations()
+    size = student.config.input_size
+    found = []
+    for at in range(0, len(samples), _AT_ONCE):
+        inputs: list[RGBImage] = []
+        for sample in samples[at : at + _AT_ONCE]:
+            try:
+                image = load_image(sample.path)
+                inputs.append(prepare(image, size))
+                inputs += [prepare(entry.change(image), size) for entry in changes]
+            except ImageError as error:
+                raise DataError(
+                    f"{sample.path}: {error.message}",
+                    expected=error.expected,
+                    next_step="replace the file, or take its line out of the manifest",
+                ) from error
+        logits = predict(student, np.stack(inputs)).logits
+        found.append(logits.reshape(-1, 1 + len(changes)))
+        progress("robustness", min(at + _AT_ONCE, len(samples)), len(samples))
+    rows: list[RobustnessRow] = []
+    named = [(UNCHANGED, "nothing"), *((entry.name, entry.definition) for entry in changes)]
+    for (name, definition), logits in zip(named, np.concatenate(found).T, strict=True):
+        judged = [
+            _judgement(sample, float(sample.label == "fake"), float(logit))
+            for sample, logit in zip(samples, logits, strict=True)
+        ]
+        rows += robustness_rows(name, definition, judged)
+    return tuple(rows)

@@ -1,61 +1,138 @@
-"""What the student is trained to do, each part measured by itself."""
+"""What networks are trained to do, each part measured by itself.
+
+Each loss is a sum over records, divided by ``count``: by default the number of records that take
+part, so that the result is a mean. Where several processes share a batch, ``count`` is the number
+in the whole batch divided by the number of processes: the mean of the processes' gradients, which
+is what DistributedDataParallel makes, is then the gradient of the whole batch, however unevenly the
+records that have a label are spread.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Losses", "fake_loss", "map_loss"]
+__all__ = ["distilled_feature_loss", "distilled_logit_loss", "fake_loss", "map_loss"]
 
 
-@dataclass(frozen=True)
-class Losses:
-    """The parts of the loss of one batch.
-
-    Args:
-        fake: Cross-entropy of the verdict.
-        map: Error of the defocus map in pixels, gradient term included.
-    """
-
-    fake: Tensor
-    map: Tensor
-
-    def total(self, map_weight: float) -> Tensor:
-        """The weighted sum."""
-        return self.fake + map_weight * self.map
-
-
-def fake_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def fake_loss(
+    logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, count: float | None = None
+) -> Tensor:
     """Binary cross-entropy over the records that have a label.
 
     Args:
         logits: (N,).
         labels: (N,): 1 fake, 0 real, NaN neither.
         smoothing: Labels are moved this far from 0 and 1, in [0, 0.5).
+        count: What the sum is divided by; None for the number of labels.
 
     Returns:
         A scalar; 0 when no record has a label.
     """
     labelled = ~torch.isnan(labels)
-    if not labelled.any():
-        return logits.sum() * 0.0
     targets = labels[labelled] * (1 - 2 * smoothing) + smoothing
-    return F.binary_cross_entropy_with_logits(logits[labelled], targets)
+    return _mean_entropy(logits, labelled, targets, count)
 
 
-def map_loss(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute error in pixels, plus half that of the map's differences between neighbours.
+def distilled_logit_loss(
+    logits: Tensor, teacher: Tensor, *, temperature: float = 2.0, count: float | None = None
+) -> Tensor:
+    """Cross-entropy with the teacher's softened score, times the temperature squared.
 
-    The second term asks for borders where the blur changes, which the first alone smooths away.
+    Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network" (2015), eq. 1 and
+    section 2, for two classes: gradients of softened scores shrink with the square of the
+    temperature, which the factor makes good, so that the weight beside the labels' loss need not
+    follow it.
 
     Args:
-        found: (N, 1, H, W), sigma in pixels.
-        wanted: The same shape.
+        logits: (N,), the student's.
+        teacher: (N,), the teacher's logits; NaN where it says nothing.
+        temperature: Both logits are divided by it, > 0.
+        count: What the sum is divided by; None for the number of logits that the teacher gives.
+
+    Returns:
+        A scalar; 0 when the teacher says nothing. Its least value is not 0 but the entropy of the
+        teacher's scores.
     """
-    gradients = [
-        (torch.diff(found, dim=axis) - torch.diff(wanted, dim=axis)).abs().mean() for axis in (2, 3)
-    ]
-    return (found - wanted).abs().mean() + 0.5 * (gradients[0] + gradients[1])
+    known = ~torch.isnan(teacher)
+    targets = torch.sigmoid(teacher[known] / temperature)
+    return temperature**2 * _mean_entropy(logits / temperature, known, targets, count)
+
+
+def distilled_feature_loss(
+    features: Tensor, teacher: Tensor, *, count: float | None = None
+) -> Tensor:
+    """How far the student's features point away from the teacher's: 1 - cosine.
+
+    Hints as in Romero et al., "FitNets" (ICLR 2015), compared after each vector is scaled to
+    length 1 (half the squared distance is then 1 - cosine), so that neither network's scale
+    matters.
+
+    Args:
+        features: (N, C), the student's, projected to the teacher's width.
+        teacher: (N, C), the teacher's; rows with a NaN take no part.
+        count: What the sum is divided by; None for the number of rows that take part.
+
+    Returns:
+        A scalar in [0, 2] where ``count`` is None; 0 when no row takes part.
+    """
+    known = ~torch.isnan(teacher).any(dim=1)
+    cosine = F.cosine_similarity(features[known].float(), teacher[known].float(), dim=1)
+    return (1 - cosine).sum() / max(_or_number(count, known), 1e-12) + _anchor(features)
+
+
+def map_loss(
+    found: Tensor, wanted: Tensor, *, gradient_weight: float = 0.5, count: float | None = None
+) -> Tensor:
+    """Error of a defocus map on a scale that is linear below about 1 px and logarithmic above.
+
+    A pixel of error matters much at a blur of 0.5 px and little at 4 px, where no method measures
+    it that finely. Both maps are taken through log(1 + sigma / 1 px) first, as log depth is
+    compared in Eigen, Puhrsch & Fergus, "Depth Map Prediction from a Single Image" (NIPS 2014).
+    Unlike dividing the error by the wanted blur, this leaves the best guess where it was (the
+    median goes through the logarithm), while dividing would pull it to the smaller blurs.
+
+    The second term compares differences between neighbours 1, 2 and 4 pixels apart, after the
+    multi-scale gradient matching of Li & Snavely, "MegaDepth" (CVPR 2018): it asks for borders
+    where the blur changes, which the first term alone smooths away.
+
+    Args:
+        found: (N, 1, H, W), sigma in pixels. Values below 0 count as they are.
+        wanted: The same shape, 0 or more.
+        gradient_weight: Of the second term beside the first.
+        count: What the sum over records is divided by; None for N.
+
+    Returns:
+        A scalar; 0 when there is no record.
+    """
+    difference = _compressed(found.float()) - torch.log1p(wanted.float())
+    errors = difference.abs().mean(dim=(1, 2, 3))
+    gaps = [gap for gap in (1, 2, 4) if gap < min(found.shape[2:])]
+    for gap in gaps:
+        across = difference[..., gap:] - difference[..., :-gap]
+        down = difference[..., gap:, :] - difference[..., :-gap, :]
+        edges = across.abs().mean(dim=(1, 2, 3)) + down.abs().mean(dim=(1, 2, 3))
+        errors = errors + gradient_weight * edges / len(gaps)
+    return errors.sum() / (count or max(1, len(found)))
+
+
+def _compressed(blur: Tensor) -> Tensor:
+    """log(1 + blur), continued below 0 by its tangent, so that no gradient is lost there."""
+    return torch.where(blur > 0, torch.log1p(blur.clamp_min(0)), blur)
+
+
+def _mean_entropy(logits: Tensor, chosen: Tensor, targets: Tensor, count: float | None) -> Tensor:
+    entropy = F.binary_cross_entropy_with_logits(
+        logits[chosen].float(), targets.float(), reduction="sum"
+    )
+    return entropy / max(_or_number(count, chosen), 1e-12) + _anchor(logits)
+
+
+def _or_number(count: float | None, chosen: Tensor) -> float:
+    return float(chosen.sum()) if count is None else count
+
+
+def _anchor(outputs: Tensor) -> Tensor:
+    """Nothing, but tied to all outputs: a batch without targets must leave gradients of zero."""
+    return outputs.sum() * 0.0

@@ -1,9 +1,10 @@
 """Training pictures with their defocus maps, computed once and kept on disk.
 
 A *job* says what one record is made of: a file, and what is done to it. Records are computed in
-shards by several processes. A shard's name is a hash of all that goes into it (the files' content
-included), so a killed run goes on where it stopped, and a changed picture or setting makes a new
-shard instead of a stale one.
+shards by several processes, on one machine or, each its share, on several. A shard's name is a hash
+of all that goes into it (the files' content included), so a killed run goes on where it stopped,
+and a changed picture or setting makes a new shard instead of a stale one. A shard carries a hash of
+its own content, which is checked whenever it is read. Pictures that cannot be read are left out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -40,7 +42,8 @@ from edgedf.distill.optics.render import (
     random_lens,
     render,
 )
-from edgedf.errors import ConfigError, DataError, EdgedfError
+from edgedf.errors import ConfigError, DataError, EdgedfError, ImageError
+from edgedf.evaluation import Skipped, check_skipped
 from edgedf.files import sha256_of, write_bytes
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.progress import Progress, silent
@@ -64,8 +67,9 @@ FACE_SETS = ("faces256",)
 SHARP_SETS = ("sharp",)
 
 SHARD = 64
-# Raise when the meaning of a record changes.
-_VERSION = 1
+# Raise when the meaning of a record or the layout of a shard changes.
+_VERSION = 2
+_CHECKSUM, _SKIPPED = "sha256", "skipped"
 
 
 @dataclass(frozen=True)
@@ -114,16 +118,18 @@ class Records:
     """Everything computed, in the order of the jobs.
 
     Args:
-        jobs: What each record is.
+        jobs: What each record is; those of pictures that cannot be read are not among them.
         images: uint8 RGB, (n, size, size, 3).
         maps: float16, (n, size / stride, size / stride): sigma in pixels of the picture.
         labels: float32, (n,): 1 fake, 0 real, NaN for neither.
+        skipped: Pictures that could not be read, each once.
     """
 
     jobs: tuple[Job, ...]
     images: NDArray[np.uint8]
     maps: NDArray[np.float16]
     labels: NDArray[np.float32]
+    skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -196,22 +202,31 @@ def compute(
     settings: TargetSettings | None = None,
     *,
     workers: int = 1,
+    rank: int = 0,
+    ranks: int = 1,
+    barrier: Callable[[], object] = lambda: None,
     progress: Progress = silent,
 ) -> Records:
     """Compute records, or read those that are there already.
 
     Args:
         jobs: What to compute.
-        folder: Where the shards are kept; safe to delete.
+        folder: Where the shards are kept; safe to delete. Ranks on several machines need one that
+            all of them see.
         settings: How.
         workers: Processes.
+        rank: Number of this one among the programs that share the work, from 0: it computes the
+            shards whose number modulo ``ranks`` is this, and reads all.
+        ranks: Number of programs that share the work.
+        barrier: Returns once all ranks have called it.
         progress: Told how many records are there.
 
     Returns:
         All records, in memory.
 
     Raises:
-        DataError: A picture cannot be read; names the file.
+        DataError: There is nothing to compute, more than 5 % of the pictures cannot be read, or
+            another rank's shard is not there.
         OutputError: The folder cannot be written.
     """
     if not jobs:
@@ -220,62 +235,105 @@ def compute(
             expected="at least one",
             next_step="check the manifest's split and set columns",
         )
-    settings = settings or TargetSettings()
-    hashes = _content_hashes(jobs)
-    shards = [tuple(jobs[at : at + SHARD]) for at in range(0, len(jobs), SHARD)]
-    paths = [
-        Path(folder) / f"{_shard_name(shard, hashes, settings)}.safetensors" for shard in shards
-    ]
-    side, small = settings.size, settings.size // settings.stride
-    images = np.empty((len(jobs), side, side, 3), np.uint8)
-    maps = np.empty((len(jobs), small, small), np.float16)
-    done = 0
+    work = _Work(jobs, Path(folder), settings or TargetSettings(), progress)
+    waiting = work.missing(range(len(work.shards)))
+    _compute_all(work, [index for index in waiting if index % ranks == rank], workers)
+    barrier()
+    absent = work.missing(index for index in waiting if index % ranks != rank)
+    if absent:
+        raise DataError(
+            f"{len(absent)} shards that other processes computed are not in {folder}, such as "
+            f"{work.paths[absent[0]].name}.",
+            expected="a folder that the processes on all machines share",
+            next_step="name one with --cache, then run it again",
+        )
+    return work.records()
 
-    def take(index: int, arrays: dict[str, NDArray[Any]]) -> None:
-        nonlocal done
-        where = slice(index * SHARD, index * SHARD + len(shards[index]))
-        images[where], maps[where] = arrays["images"], arrays["maps"]
-        done += len(shards[index])
-        progress("defocus maps", done, len(jobs))
 
-    waiting = []
-    for index, path in enumerate(paths):
-        arrays = _read(path, len(shards[index]), settings)
-        if arrays is None:
-            waiting.append(index)
-        else:
-            take(index, arrays)
-    if waiting:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            max(1, workers), mp_context=context, initializer=start_worker
-        ) as pool:
-            tasks = {
-                pool.submit(_compute_shard, shards[index], paths[index], settings): index
-                for index in waiting
-            }
-            try:
-                for task in as_completed(tasks):
-                    task.result()
-                    index = tasks[task]
-                    fresh = _read(paths[index], len(shards[index]), settings)
-                    if fresh is None:
-                        raise DataError(
-                            f"{paths[index]} was written and cannot be read back.",
-                            next_step="check the disk, then run it again",
-                        )
-                    take(index, fresh)
-            except BrokenProcessPool as error:
-                raise DataError(
-                    "A worker that computes defocus maps died.",
-                    expected="enough memory for every worker",
-                    next_step="run it again, with fewer workers; what is done is kept",
-                ) from error
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    labels = np.array([job.label for job in jobs], np.float32)
-    return Records(tuple(jobs), images, maps, labels)
+class _Work:
+    """The shards of some jobs, and what has been read of them so far."""
+
+    def __init__(
+        self, jobs: Sequence[Job], folder: Path, settings: TargetSettings, progress: Progress
+    ) -> None:
+        hashes = _content_hashes(jobs)
+        self.settings, self._progress = settings, progress
+        self._jobs, self._pictures = tuple(jobs), len(hashes)
+        self._skipped: dict[str, str] = {}
+        self.shards = [
+            self._jobs[start : start + SHARD] for start in range(0, len(self._jobs), SHARD)
+        ]
+        self.paths = [
+            folder / f"{_shard_name(shard, hashes, settings)}.safetensors" for shard in self.shards
+        ]
+        side, small = settings.size, settings.size // settings.stride
+        self._images = np.empty((len(jobs), side, side, 3), np.uint8)
+        self._maps = np.empty((len(jobs), small, small), np.float16)
+        self._kept = np.zeros(len(jobs), bool)
+        self._done = 0
+
+    def missing(self, indices: Iterable[int]) -> list[int]:
+        """Read these shards and say which of them are not there or damaged."""
+        return [index for index in indices if not self.take(index)]
+
+    def take(self, index: int) -> bool:
+        """Read a shard, if it can be."""
+        shard, path = self.shards[index], self.paths[index]
+        content = _read(path, len(shard), self.settings)
+        if content is None:
+            return False
+        start = index * SHARD
+        good = [position for position in range(len(shard)) if position not in content.skipped]
+        where = np.array(good, int) + start
+        self._images[where], self._maps[where] = content.images, content.maps
+        self._kept[where] = True
+        for position, reason in content.skipped.items():
+            self._skipped[str(shard[position].sample.path)] = reason
+        # Now rather than at the end: the rest of the maps may take hours.
+        check_skipped(self._listed(), self._pictures)
+        self._done += len(shard)
+        self._progress("defocus maps", self._done, len(self._jobs))
+        return True
+
+    def records(self) -> Records:
+        """All that has been read."""
+        jobs, images, maps = self._jobs, self._images, self._maps
+        if not self._kept.all():
+            jobs = tuple(job for job, kept in zip(jobs, self._kept, strict=True) if kept)
+            images, maps = images[self._kept], maps[self._kept]
+        labels = np.array([job.label for job in jobs], np.float32)
+        return Records(jobs, images, maps, labels, self._listed())
+
+    def _listed(self) -> tuple[Skipped, ...]:
+        return tuple(Skipped(*entry) for entry in sorted(self._skipped.items()))
+
+
+def _compute_all(work: _Work, waiting: Sequence[int], workers: int) -> None:
+    if not waiting:
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(1, workers), mp_context=context, initializer=start_worker) as pool:
+        tasks = {
+            pool.submit(_compute_shard, work.shards[index], work.paths[index], work.settings): index
+            for index in waiting
+        }
+        try:
+            for task in as_completed(tasks):
+                task.result()
+                if not work.take(tasks[task]):
+                    raise DataError(
+                        f"{work.paths[tasks[task]]} was written and cannot be read back.",
+                        next_step="check the disk, then run it again",
+                    )
+        except BrokenProcessPool as error:
+            raise DataError(
+                "A worker that computes defocus maps died.",
+                expected="enough memory for every worker",
+                next_step="run it again, with fewer workers; what is done is kept",
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _content_hashes(jobs: Sequence[Job]) -> dict[Path, str]:
@@ -283,16 +341,12 @@ def _content_hashes(jobs: Sequence[Job]) -> dict[Path, str]:
     for path in {job.sample.path for job in jobs}:
         try:
             hashes[path] = sha256_of(path)
-        except OSError as error:
-            raise DataError(
-                f"Cannot read {path}: {error.strerror or error}.",
-                expected="every picture of the manifest, readable",
-                next_step="check its permissions, or take its line out of the manifest",
-            ) from error
+        except OSError:  # whoever loads it will say why it cannot be read
+            hashes[path] = ""
     return hashes
 
 
-def _shard_name(shard: Sequence[Job], hashes: dict[Path, str], settings: TargetSettings) -> str:
+def _shard_name(shard: Sequence[Job], hashes: Mapping[Path, str], settings: TargetSettings) -> str:
     content = [
         [hashes[job.sample.path], job.sample.path.name, job.kind, job.variant] for job in shard
     ]
@@ -300,35 +354,71 @@ def _shard_name(shard: Sequence[Job], hashes: dict[Path, str], settings: TargetS
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _read(path: Path, records: int, settings: TargetSettings) -> dict[str, NDArray[Any]] | None:
-    """The shard, or None when it is missing or damaged."""
+@dataclass(frozen=True, eq=False)
+class _Shard:
+    """Content of a shard: the records that could be made, and why the others could not."""
+
+    images: NDArray[np.uint8]
+    maps: NDArray[np.float16]
+    skipped: Mapping[int, str]
+
+
+def _read(path: Path, jobs: int, settings: TargetSettings) -> _Shard | None:
+    """The shard, or None when it is missing, cut off or damaged."""
     try:
-        arrays = safetensors.numpy.load_file(str(path))
-    except (OSError, SafetensorError):
+        with safetensors.safe_open(str(path), framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        listed = json.loads(metadata[_SKIPPED])
+        skipped = {int(position): str(reason) for position, reason in listed.items()}
+        if metadata[_CHECKSUM] != _checksum(arrays, metadata[_SKIPPED]):
+            return None
+    except (OSError, SafetensorError, KeyError, ValueError, AttributeError):
         return None
-    small = settings.size // settings.stride
+    small, records = settings.size // settings.stride, jobs - len(skipped)
     expected = {
-        "images": (records, settings.size, settings.size, 3),
-        "maps": (records, small, small),
+        "images": ((records, settings.size, settings.size, 3), np.uint8),
+        "maps": ((records, small, small), np.float16),
     }
-    if {name: array.shape for name, array in arrays.items()} != expected:
+    if {name: (array.shape, array.dtype.type) for name, array in arrays.items()} != expected:
         return None
-    return arrays
+    return _Shard(arrays["images"], arrays["maps"], skipped)
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]], skipped: str) -> str:
+    digest = hashlib.sha256(skipped.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def _compute_shard(jobs: Sequence[Job], path: Path, settings: TargetSettings) -> None:
-    pairs = [_record(job, settings) for job in jobs]
+    side, small = settings.size, settings.size // settings.stride
+    pairs: list[tuple[RGBImage, NDArray[np.float16]]] = []
+    skipped: dict[int, str] = {}
+    for position, job in enumerate(jobs):
+        try:
+            photograph = load_image(job.sample.path)
+        except ImageError as error:
+            skipped[position] = error.message
+            continue
+        pairs.append(_record(job, photograph, settings))
     arrays: dict[str, NDArray[Any]] = {
-        "images": np.stack([image for image, _ in pairs]),
-        "maps": np.stack([dense for _, dense in pairs]),
+        "images": np.array([image for image, _ in pairs], np.uint8).reshape(-1, side, side, 3),
+        "maps": np.array([dense for _, dense in pairs], np.float16).reshape(-1, small, small),
     }
-    write_bytes(path, safetensors.numpy.save(arrays))
+    listed = json.dumps(skipped)
+    described = {_SKIPPED: listed, _CHECKSUM: _checksum(arrays, listed)}
+    write_bytes(path, safetensors.numpy.save(arrays, described))
 
 
-def _record(job: Job, settings: TargetSettings) -> tuple[RGBImage, NDArray[np.float16]]:
+def _record(
+    job: Job, photograph: RGBImage, settings: TargetSettings
+) -> tuple[RGBImage, NDArray[np.float16]]:
     rng = _rng(job, settings.seed)
     try:
-        photograph = load_image(job.sample.path)
         if job.kind == "crop":
             image = random_square(photograph, settings.size, rng)
         else:

@@ -2,11 +2,11 @@
 
 A sharp photograph and a depth layout are rendered through a thin lens: every depth gets the
 circle of confusion the lens gives it, and the picture is split into layers of equal signed circle
-of confusion, each blurred by a uniform disk, in linear light. At every pixel, each layer adds the
-share of the lens that sees it: what the layers up to it cover (seen through its disk), less what
-the nearer ones cover already. So a blurred foreground spills over a sharp background and never
-the other way round, the shares add up to one, and a slope, which falls into many layers, is blurred
-with the colours that are there.
+of confusion, each blurred by a uniform disk (or the polygon of a diaphragm), in linear light. At
+every pixel, each layer adds the share of the lens that sees it: what the layers up to it cover
+(seen through its disk), less what the nearer ones cover already. So a blurred foreground spills
+over a sharp background and never the other way round, the shares add up to one, and a slope, which
+falls into many layers, is blurred with the colours that are there.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = [
     "ThinLens",
     "add_camera_noise",
     "disk_kernel",
+    "polygon_kernel",
     "random_depth",
     "random_lens",
     "render",
@@ -45,6 +46,8 @@ class ThinLens:
         f_number: N; the aperture's diameter is f / N.
         focus_m: Distance of the plane in focus, beyond f.
         pixel_pitch_um: Distance between pixel centres of the picture rendered.
+        blades: Of the diaphragm, which make the aperture a regular polygon; 0 for a round one.
+        rotation: Of that polygon, in radians, see :func:`polygon_kernel`.
 
     Raises:
         ConfigError: A value that no lens has.
@@ -54,6 +57,8 @@ class ThinLens:
     f_number: float
     focus_m: float
     pixel_pitch_um: float
+    blades: int = 0
+    rotation: float = 0.0
 
     def __post_init__(self) -> None:
         positive = min(self.focal_length_mm, self.f_number, self.pixel_pitch_um) > 0
@@ -63,6 +68,20 @@ class ThinLens:
                 expected="positive values and a focus distance beyond the focal length",
                 next_step="check the units: mm, metres for the focus, micrometres for the pixels",
             )
+        if self.blades:
+            _check_blades(self.blades)
+
+    def kernel(self, radius: float) -> tuple[NDArray[np.float32], float]:
+        """Weights of a pixel's neighbours, and their standard deviation per axis in pixels.
+
+        Args:
+            radius: Of the circle of confusion in pixels, signed: in front of the focal plane the
+                aperture shows upside down.
+        """
+        if not self.blades:
+            return disk_kernel(abs(radius))
+        turned = self.rotation + (np.pi if radius < 0 else 0.0)
+        return polygon_kernel(abs(radius), self.blades, turned)
 
     def signed_coc_px(self, depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
         """Diameter of the circle of confusion in pixels, negative in front of the focal plane.
@@ -110,13 +129,46 @@ def disk_kernel(radius: float) -> tuple[NDArray[np.float32], float]:
     side = 2 * reach + 1
     samples = (np.arange(side * 8) + 0.5) / 8 - side / 2
     inside = samples[:, np.newaxis] ** 2 + samples[np.newaxis, :] ** 2 <= radius * radius
-    kernel = inside.reshape(side, 8, side, 8).sum(axis=(1, 3)).astype(np.float64)
-    if kernel.sum() == 0:
-        kernel[reach, reach] = 1.0
-    kernel /= kernel.sum()
+    kernel = _from_samples(inside)
     position = np.arange(-reach, reach + 1, dtype=np.float64)
     sigma = float(np.sqrt((kernel.sum(axis=0) * position**2).sum()))
     return kernel.astype(np.float32), sigma
+
+
+def polygon_kernel(
+    radius: float, blades: int, rotation: float = 0.0
+) -> tuple[NDArray[np.float32], float]:
+    """Uniform regular polygon, the bokeh of a lens that is stopped down; anti-aliased likewise.
+
+    Args:
+        radius: Of the disk of the same area, in pixels, >= 0: the same light comes through. The
+            standard deviation per axis is then radius / 2 within 1 %, as the disk's.
+        blades: Corners, at least 5. With fewer, an equal area is no longer an equal blur.
+        rotation: Angle of a corner in radians, from the right towards the bottom.
+
+    Returns:
+        The kernel (odd side, sums to 1) and its own standard deviation in pixels, the root of the
+        mean of both axes' variances, which differ by the pixel grid alone.
+
+    Raises:
+        ConfigError: Fewer than 5 blades.
+    """
+    _check_blades(blades)
+    step = 2 * np.pi / blades
+    # Area of the polygon with corners at distance R: blades / 2 * R^2 * sin(step).
+    corner = radius * np.sqrt(2 * np.pi / (blades * np.sin(step)))
+    reach = int(np.ceil(corner))
+    samples = (np.arange((2 * reach + 1) * 8) + 0.5) / 8 - (2 * reach + 1) / 2
+    # Inside is what lies within the distance of the sides, in the directions of all of them.
+    inside = np.ones((len(samples), len(samples)), bool)
+    for normal in rotation + step * (np.arange(blades) + 0.5):
+        distance = np.cos(normal) * samples[np.newaxis, :] + np.sin(normal) * samples[:, np.newaxis]
+        inside &= distance <= corner * np.cos(step / 2)
+    kernel = _from_samples(inside)
+    position = np.arange(-reach, reach + 1, dtype=np.float64)
+    profile = (kernel.sum(axis=0) + kernel.sum(axis=1)) / 2
+    variance = float((profile * position**2).sum())
+    return kernel.astype(np.float32), float(np.sqrt(variance))
 
 
 def render(
@@ -157,7 +209,7 @@ def render(
     layer = np.zeros(radius.shape, np.int32)
     if steps > 1:
         layer = np.clip(((radius - low) / step).astype(np.int32), 0, steps - 1)
-    disks = {int(k): disk_kernel(abs(low + (k + 0.5) * step)) for k in np.unique(layer)}
+    disks = {int(k): lens.kernel(low + (k + 0.5) * step) for k in np.unique(layer)}
 
     light = _SRGB_TO_LINEAR[image]
     out = np.zeros_like(light)
@@ -224,6 +276,7 @@ def random_lens(
     *,
     min_sigma: float = 0.5,
     max_sigma: float = 5.0,
+    polygon_share: float = 0.0,
 ) -> ThinLens:
     """A 50 mm lens on 36 mm of sensor, focused on a random point of a scene.
 
@@ -233,6 +286,8 @@ def random_lens(
         min_sigma: The aperture is such that the most blurred point gets a uniformly random sigma,
             in pixels, from here ...
         max_sigma: ... to here.
+        polygon_share: How often the aperture is a polygon of 5 to 9 blades, in [0, 1]. At 0 the
+            generator is not asked, so that what was drawn before there were polygons stays.
 
     Returns:
         The lens. In a scene of one depth, which is all in focus, its f-number is 1.
@@ -243,7 +298,11 @@ def random_lens(
     wide_open = ThinLens(50.0, 1.0, focus, pitch_um)
     widest = float(np.abs(wide_open.signed_coc_px(depth_m)).max()) / 4
     # The circle of confusion goes with 1 / N; its sigma is a quarter of its diameter.
-    return ThinLens(50.0, widest / sigma if widest > 1e-9 else 1.0, focus, pitch_um)
+    f_number = widest / sigma if widest > 1e-9 else 1.0
+    blades, rotation = 0, 0.0
+    if polygon_share > 0 and rng.random() < polygon_share:
+        blades, rotation = int(rng.integers(5, 10)), float(rng.uniform(0, 2 * np.pi))
+    return ThinLens(50.0, f_number, focus, pitch_um, blades, rotation)
 
 
 def add_camera_noise(
@@ -272,6 +331,24 @@ def add_camera_noise(
         _, encoded = cv2.imencode(".jpg", image[:, :, ::-1], quality)
         image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)[:, :, ::-1]
     return np.ascontiguousarray(image)
+
+
+def _check_blades(blades: int) -> None:
+    if blades < 5:
+        raise ConfigError(
+            f"A diaphragm of {blades} blades is not modelled.",
+            expected="at least 5 blades, or 0 for a round aperture",
+            next_step="lenses have 5 to 9",
+        )
+
+
+def _from_samples(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """A kernel from 8 x 8 subsamples a pixel; a single pixel when none of them is inside."""
+    side = len(inside) // 8
+    kernel = inside.reshape(side, 8, side, 8).sum(axis=(1, 3)).astype(np.float64)
+    if kernel.sum() == 0:
+        kernel[side // 2, side // 2] = 1.0
+    return kernel / kernel.sum()
 
 
 def _linear_to_srgb(light: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -36,6 +36,7 @@ class Verb(NamedTuple):
 VERBS = {
     "detect": Verb("edgedf.cli.detect", "Say of photographs whether they are real or fake."),
     "convert": Verb("edgedf.cli.convert", "Convert a student to int8 TFLite and ONNX, with proof."),
+    "evaluate": Verb("edgedf.cli.evaluate", "Measure a model on labelled photographs."),
     "info": Verb("edgedf.cli.info", "Show what a model file says about itself."),
     "doctor": Verb("edgedf.cli.doctor", "Say what is installed, what is missing, what that costs."),
     "distill": Verb("edgedf.cli.distill", "Physics maps, training and evaluation."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from edgedf.cli import distill_evaluate, distill_map, distill_train
+from edgedf.cli import distill_audit, distill_evaluate, distill_map, distill_train
 
 __all__ = ["app"]
 
@@ -17,5 +17,6 @@ def _overview() -> None:
 
 
 app.command("map", epilog=distill_map.EPILOG)(distill_map.write_maps)
+app.command("audit", epilog=distill_audit.EPILOG)(distill_audit.audit)
 app.command("train", epilog=distill_train.EPILOG)(distill_train.train)
 app.command("evaluate", epilog=distill_evaluate.EPILOG)(distill_evaluate.evaluate)

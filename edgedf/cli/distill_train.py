@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from edgedf.cli._training import ConfigFile, Overrides
 
 __all__ = ["EPILOG", "train"]
 
@@ -14,6 +16,11 @@ EPILOG = """Examples:
 [bold]edgedf distill train --data pictures/ --out runs/first[/]
 
 [bold]edgedf distill train --data pictures/ --out runs/quick --steps 300 --json[/]
+
+[bold]edgedf distill train --data pictures/ --out runs/next --config runs/first/settings.toml
+--set loop.patience=3 --set student.dropout=0.1[/]
+
+[bold]torchrun --nproc-per-node 2 -m edgedf.cli distill train --data pictures/ --out runs/two[/]
 
 Started again with the same options, a run that was cut off goes on where it was."""
 
@@ -29,23 +36,32 @@ def train(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the run: state, metrics, student.")
     ],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Optimiser steps. Default: 1800.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Optimiser steps: loop.steps."),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Pictures a step. Default: 32.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Pictures a step and process: loop.batch."),
     ] = None,
     frozen_stages: Annotated[
         int | None,
         typer.Option(
-            min=0, max=5, metavar="N", help="Encoder stages that keep their ImageNet weights: 2."
+            min=0, max=5, metavar="N", help="Encoder stages that keep their ImageNet weights."
         ),
     ] = None,
     input_size: Annotated[
         int | None,
-        typer.Option(min=16, metavar="N", help="Side of the input, a multiple of 16: 256."),
+        typer.Option(
+            min=16, metavar="N", help="Side of the input, a multiple of 32: student.input_size."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of everything random.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Of everything random: loop.seed."),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -65,38 +81,49 @@ def train(
     learns maps and labels. The best averaged weights on the validation split are tested once.
     """
     from edgedf.cli._console import StepProgress, new_console, print_json
-    from edgedf.cli._figures import figures_table, needs_distill
+    from edgedf.cli._figures import figures_table, needs_distill, skipped_text
+    from edgedf.cli._training import settings_of, show_settings
 
     with needs_distill("Training"):
-        from edgedf.distill.student import StudentConfig
+        from edgedf.distill.distributed import MainFailed, cores_a_process, is_main
         from edgedf.distill.train import REPORT, TrainSettings
         from edgedf.distill.train import train as run
-    from edgedf.cores import available_cores
 
-    chosen: dict[str, Any] = {"steps": steps, "batch": batch, "frozen_stages": frozen_stages}
-    settings = TrainSettings(
-        seed=seed,
-        student=StudentConfig() if input_size is None else StudentConfig(input_size=input_size),
-        **{name: value for name, value in chosen.items() if value is not None},
+    settings = settings_of(
+        TrainSettings,
+        config,
+        overrides,
+        {
+            "loop.steps": steps,
+            "loop.batch": batch,
+            "loop.seed": seed,
+            "frozen_stages": frozen_stages,
+            "student.input_size": input_size,
+        },
     )
-    with StepProgress() as progress:
-        report = run(
-            data,
-            out,
-            settings,
-            cache=cache,
-            workers=workers or available_cores(),
-            progress=progress,
-        )
+    speaks = is_main()
+    if speaks and not as_json:
+        show_settings(settings)
+    workers = workers or cores_a_process()
+    try:
+        with StepProgress() as progress:
+            report = run(data, out, settings, cache=cache, workers=workers, progress=progress)
+    except MainFailed as error:  # the main process says why
+        raise typer.Exit(2) from error
+    if not speaks:
+        return
     if as_json:
         import json
 
         print_json(json.loads((out / REPORT).read_text("utf-8")))
         return
     console = new_console()
+    if report.skipped:
+        new_console(stderr=True).print(skipped_text(report.skipped), soft_wrap=True)
     console.print(figures_table(report.test, "Test split, used for no choice"))
+    early = ", stopped early" if report.stopped_early else ""
     console.print(
-        f"{report.parameters / 1e6:.2f} M parameters, weights of step {report.best_step}, "
+        f"{report.parameters / 1e6:.2f} M parameters, weights of step {report.best_step}{early}, "
         f"{report.seconds / 60:.0f} min of steps"
     )
     console.print(f"Student: {report.checkpoint}", soft_wrap=True)

@@ -2,11 +2,13 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from edgedf.distill.batches import Batches
 from edgedf.distill.data import Sample
 from edgedf.distill.targets import Job, Records
+from edgedf.errors import ConfigError
 
 MAP, SIZE = 4, 16
 
@@ -20,6 +22,20 @@ def records(counts: dict[tuple[str, str, str], int]) -> Records:
         levels += [number] * count
     images = np.zeros((len(jobs), SIZE, SIZE, 3), np.uint8)
     maps = np.broadcast_to(np.array(levels, np.float16)[:, None, None], (len(jobs), MAP, MAP))
+    labels = np.array([job.label for job in jobs], np.float32)
+    return Records(tuple(jobs), images, maps, labels)
+
+
+def photographs(count: int = 12) -> Records:
+    """Noise, of all kinds."""
+    rng = np.random.default_rng(0)
+    jobs = []
+    for index in range(count):
+        label, kind = [("real", "whole"), ("fake", "crop"), ("real", "rendered")][index % 3]
+        sample = Sample(Path(f"{index}.png"), "a", label, "g", "train", "s")  # type: ignore[arg-type]
+        jobs.append(Job(sample, kind))  # type: ignore[arg-type]
+    images = rng.integers(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8)
+    maps = rng.random((count, MAP, MAP)).astype(np.float16)
     labels = np.array([job.label for job in jobs], np.float32)
     return Records(tuple(jobs), images, maps, labels)
 
@@ -57,6 +73,49 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     assert torch.equal(one[7].maps, same[7].maps)
     assert not torch.equal(one[7].maps, one[8].maps)
     assert not torch.equal(one[7].maps, other[7].maps)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_processes_share_a_batch_and_see_what_one_would_see(ranks: int) -> None:
+    batches = Batches(photographs(), size=8, seed=0)
+    whole = batches[3]
+    parts = [batches.part(3, rank, ranks) for rank in range(ranks)]
+    for name in ("images", "maps", "labels"):
+        joined = torch.cat([getattr(part, name) for part in parts])
+        assert torch.equal(joined.nan_to_num(-1), getattr(whole, name).nan_to_num(-1)), name
+    labelled = (~whole.labels.isnan()).sum().item()
+    assert 0 < labelled < 8
+    assert (whole.count, whole.labelled) == (8, labelled)
+    assert {(part.count, part.labelled) for part in parts} == {(8 / ranks, labelled / ranks)}
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(ConfigError, match="8 records cannot be shared by 3"):
+        Batches(records(POOLS), size=8, seed=0).part(0, 0, 3)
+
+
+def test_every_record_changes_in_its_own_way() -> None:
+    """The first stream is that of the record, not the one that the batch was drawn with."""
+    few = Batches(photographs(1), size=16, seed=0)
+    images = few[0].images
+    assert few.indices(0) == (0,) * 16
+    assert len({image.numpy().tobytes() for image in images}) > 12
+    assert not np.array_equal(
+        np.random.default_rng([0, 5]).random(4), np.random.default_rng([0, 5, 1]).random(4)
+    )
+
+
+def test_files_are_those_of_the_whole_batch() -> None:
+    batches = Batches(photographs(), size=8, seed=1)
+    assert batches.files(2) == tuple(f"{index}.png" for index in batches.indices(2))
+    assert len(batches.files(2)) == 8
+
+
+def test_a_batch_moves_to_a_device() -> None:
+    batch = Batches(photographs(), size=2, seed=1)[0]
+    moved = batch.to(torch.device("meta"))
+    assert moved.images.device.type == moved.maps.device.type == moved.labels.device.type == "meta"
+    assert (moved.count, moved.labelled) == (batch.count, batch.labelled)
 
 
 def test_shapes_and_ranges() -> None:

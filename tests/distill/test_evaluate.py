@@ -1,70 +1,50 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
+from edgedf import metrics, typed_json
+from edgedf.distill import evaluate
+from edgedf.distill.data import read_manifest
 from edgedf.distill.evaluate import (
     CONFIDENT_ERROR,
-    _weighted_auc,
+    Evaluation,
+    EvaluationSettings,
     auc_with_interval,
     choose_threshold,
     evaluate_checkpoint,
     map_error_with_interval,
+    measure_all,
     predict,
 )
 from edgedf.distill.student import Student, StudentConfig, save_checkpoint
-from edgedf.errors import ConfigError, DataError
-from tests.distill.pictures import write_dataset
+from edgedf.distill.targets import Job, TargetSettings, compute, evaluation_plan
+from edgedf.errors import CheckpointError, ConfigError, DataError
+from edgedf.evaluation import Report
+from edgedf.imaging import load_image, prepare
+from edgedf.spec import Accuracy
+from tests.distill.pictures import crop, write, write_dataset, write_manifest
 
-singles = [str(index) for index in range(400)]
-
-
-def noisy(shift: float, n: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0.0, 1.0], n)
-    return labels, rng.normal(0, 1, 2 * n) + shift * labels
-
-
-def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
-    labels, scores = np.array([0, 0, 1, 1.0]), np.array([0.1, 0.4, 0.35, 0.8])
-    assert auc_with_interval(labels, scores, ["a", "b", "c", "d"]).value == 0.75
+SMALL = StudentConfig(input_size=32)
+EVERYTHING_IS_FAKE = {"fake_at": 0.0, "real_at": 0.0, "how": "everything is fake"}
 
 
-def test_the_interval_holds_the_true_auc_and_is_as_wide_as_theory_says() -> None:
-    labels, scores = noisy(1.0)
-    figure = auc_with_interval(labels, scores, singles)
-    assert figure.low < 0.760 < figure.high  # Phi(1 / sqrt 2)
-    # Hanley & McNeil (1982) give a standard error of 0.024 for that AUC and 200 of each class.
-    assert 0.07 < figure.high - figure.low < 0.12
-    assert figure.n == 400
+def saved(folder: Path, **metadata: object) -> Path:
+    """An untrained student, the same each time."""
+    torch.manual_seed(0)
+    path = folder / "student.safetensors"
+    save_checkpoint(path, Student(SMALL), metadata)
+    return path
 
 
-def test_pictures_of_one_group_are_drawn_together() -> None:
-    labels, scores = noisy(1.0)
-    pairs = [str(index % 20) for index in range(400)]
-    single, grouped = (
-        auc_with_interval(np.tile(labels, 4), np.tile(scores, 4), groups)
-        for groups in ([str(i) for i in range(1600)], singles * 4)
-    )
-    # Four copies of each picture tell nothing new; as one group they do not narrow the interval.
-    assert grouped.high - grouped.low > 1.6 * (single.high - single.low)
-    assert auc_with_interval(labels, scores, pairs).value == grouped.value
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**32), st.integers(2, 30))
-def test_weighted_aucs_are_the_aucs_of_repeated_pictures(seed: int, n: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels = np.concatenate([[0.0, 1.0], rng.integers(0, 2, n)])
-    scores = rng.integers(0, 5, n + 2).astype(float)  # many ties
-    counts = rng.integers(1, 4, (3, n + 2))
-    found = _weighted_auc(labels, scores, counts.astype(float))
-    for row, count in zip(found, counts, strict=True):
-        expected = roc_auc_score(np.repeat(labels, count), np.repeat(scores, count))
-        assert row == pytest.approx(expected, abs=1e-12)
+def test_the_figures_of_the_contract_are_at_hand_here() -> None:
+    assert evaluate.auc_with_interval is metrics.auc_with_interval
+    assert evaluate.map_error_with_interval is metrics.map_error_with_interval
+    assert evaluate.Figure is metrics.Figure
 
 
 def test_one_class_has_no_auc_and_no_threshold() -> None:
@@ -105,7 +85,7 @@ def test_map_error_is_the_mean_over_pictures() -> None:
 
 
 def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode_alone() -> None:
-    student = Student(StudentConfig(input_size=32, decoder_channels=8, texture_channels=8))
+    student = Student(SMALL)
     student.train()
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     one, all_at_once = (predict(student, images, batch=batch) for batch in (1, 5))
@@ -117,16 +97,14 @@ def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode_alone() -> No
 
 def test_a_checkpoint_is_measured_by_set_and_a_wrong_split_is_named(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", groups=3)
-    checkpoint = tmp_path / "student.safetensors"
-    threshold = {"fake_at": 0.0, "real_at": 0.0, "how": "everything is fake"}
-    student = Student(StudentConfig(input_size=64))
-    save_checkpoint(checkpoint, student, {"threshold": threshold})
-    figures = evaluate_checkpoint(checkpoint, data, "val", cache=tmp_path / "cache")
-    shares = [figure for figure in figures if "called fake" in figure.metric]
+    checkpoint = saved(tmp_path, threshold=EVERYTHING_IS_FAKE)
+    cache = tmp_path / "cache"
+    found = evaluate_checkpoint(checkpoint, data, "val", metrics="auc", cache=cache)
+    assert (found.report, found.skipped) == (None, ())
+    shares = [figure for figure in found.figures if "called fake" in figure.metric]
     assert [figure.value for figure in shares] == [1.0] * 4
-    rest = [figure for figure in figures if figure not in shares]
-    found = {(figure.dataset, figure.metric.split()[0]): figure.n for figure in rest}
-    assert found == {
+    rest = [figure for figure in found.figures if figure not in shares]
+    assert {(figure.dataset, figure.metric.split()[0]): figure.n for figure in rest} == {
         ("faces256 val", "AUC"): 6,
         ("faces256 self-blended val", "AUC"): 6,
         ("scenes val", "AUC"): 6,
@@ -134,6 +112,149 @@ def test_a_checkpoint_is_measured_by_set_and_a_wrong_split_is_named(tmp_path: Pa
         ("scenes val", "map"): 6,
         ("rendered depth of field val", "map"): 1,
     }
-    assert all(figure.low <= figure.value <= figure.high for figure in figures)
+    assert all(figure.low <= figure.value <= figure.high for figure in found.figures)
     with pytest.raises(ConfigError, match="no split 'dev'"):
         evaluate_checkpoint(checkpoint, data, "dev")
+    with pytest.raises(ConfigError, match="no set of metrics 'some'"):
+        evaluate_checkpoint(checkpoint, data, metrics="some")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="robustness table is part of the report"):
+        evaluate_checkpoint(checkpoint, data, metrics="auc", robustness=True)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evaluation]:
+    """A folder with ``data`` and ``cache``, and everything about its test split."""
+    folder = tmp_path_factory.mktemp("measured")
+    data = write_dataset(folder / "data", groups=3)
+    checkpoint = saved(folder, threshold=EVERYTHING_IS_FAKE)
+    found = evaluate_checkpoint(checkpoint, data, robustness=True, cache=folder / "cache")
+    return folder, found
+
+
+def test_the_report_says_what_the_figures_say(measured: tuple[Path, Evaluation]) -> None:
+    _, found = measured
+    report = found.report
+    assert report is not None
+    frames = {(row.by, row.name): row.metrics for row in report.rows}
+    maps = {(row.name, row.against): row.metrics.error for row in report.maps}
+    pairs = {
+        ("faces256 test", "AUC"): frames["set", "faces256"].auc,
+        ("scenes test", "AUC"): frames["set", "scenes"].auc,
+        ("faces256 self-blended test", "AUC"): frames["fakes", "faces256 / self-blend"].auc,
+        ("scenes test", "fakes called fake"): frames["set", "scenes"].detections,
+        ("scenes test", "map"): maps["scenes", "physical"],
+        ("faces256 test", "map"): maps["faces256", "physical"],
+        ("rendered depth of field test", "map"): maps["rendered depth of field", "exact"],
+    }
+    figures = {
+        (f.dataset, "map" if f.metric.startswith("map") else f.metric): f for f in found.figures
+    }
+    for key, figure in pairs.items():
+        assert figure is not None
+        expected = figures[key]
+        wanted = (expected.value, expected.low, expected.high)
+        assert (figure.value, figure.low, figure.high) == pytest.approx(wanted, abs=1e-4)
+        assert figure.n == expected.n
+    assert (report.pictures, report.split) == (12, "test")
+    assert ("set", "sharp") not in frames  # renderings have no label
+    assert isinstance(found.figures[0], Accuracy)
+    text = json.dumps(typed_json.encode(found), allow_nan=False)
+    assert typed_json.decode(Report, json.loads(text)["report"]) == report
+
+
+def test_every_change_has_an_auc_and_no_change_has_that_of_the_report(
+    measured: tuple[Path, Evaluation],
+) -> None:
+    folder, found = measured
+    assert found.report is not None
+    table = {(row.change, row.name): row.auc for row in found.report.robustness}
+    assert len(table) == 11 * 4
+    names = {row.name: row.metrics.auc for row in found.report.rows if row.by in ("all", "set")}
+    for name in ("all", "faces256", "scenes"):
+        assert table["unchanged", name] == names[name]
+    # One of them worked out by hand: changed first, prepared afterwards.
+    samples = read_manifest(folder / "data").select(split="test", sets=["scenes"])
+    half = next(c.change for c in evaluate.perturbations() if c.name == "half size")
+    inputs = np.stack([prepare(half(load_image(s.path)), 32) for s in samples])
+    torch.manual_seed(0)
+    logits = predict(Student(SMALL), inputs).logits
+    labels = np.array([float(s.label == "fake") for s in samples])
+    expected = auc_with_interval(labels, logits, [s.group for s in samples])
+    assert table["half size", "scenes"] == expected
+
+
+def test_a_checkpoint_brings_the_settings_of_its_training(
+    measured: tuple[Path, Evaluation], tmp_path: Path
+) -> None:
+    folder, default = measured
+    settings = EvaluationSettings(face_sets=("scenes",), sharp_sets=("sharp", "none"), seed=5)
+    data, cache = folder / "data", folder / "cache"
+    checkpoint = saved(tmp_path, evaluation=typed_json.encode(settings))
+    found = evaluate_checkpoint(checkpoint, data, cache=cache)
+    names = {figure.dataset for figure in found.figures}
+    assert "scenes self-blended test" in names
+    assert "faces256 self-blended test" not in names
+    by_default = saved(tmp_path, evaluation=typed_json.encode(EvaluationSettings()))
+    same = evaluate_checkpoint(by_default, data, metrics="auc", cache=cache).figures
+    assert same == tuple(f for f in default.figures if "called fake" not in f.metric)
+    # Another seed blends and renders otherwise, and leaves the pictures themselves alone.
+    seeded = saved(tmp_path, evaluation={"seed": 5})
+    other = evaluate_checkpoint(seeded, data, metrics="auc", cache=cache).figures
+    values = {figure.dataset + figure.metric: figure.value for figure in other}
+    differ = {f.dataset for f in same if values[f.dataset + f.metric] != f.value}
+    assert "rendered depth of field test" in differ
+    assert differ <= {"rendered depth of field test", "faces256 self-blended test"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"evaluation": {"seed": "five"}}, "The evaluation in .* seed is str, not integer"),
+        ({"evaluation": []}, "The evaluation in .* is list, not an object"),
+        ({"threshold": {"fake_at": 2.0, "real_at": 0.0}}, "The thresholds in"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(
+    metadata: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        evaluate_checkpoint(saved(tmp_path, **metadata), tmp_path)
+
+
+def test_pictures_that_cannot_be_read_are_left_out_and_listed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(21):
+        label = ("real", "fake")[index % 2]
+        rows.append((f"{index}.png", "scenes", label, str(index), "test", "skimage"))
+        write(tmp_path / "data" / f"{index}.png", crop(rng)[:40, :40])
+    write_manifest(tmp_path / "data", rows)
+    (tmp_path / "data" / "4.png").write_bytes(b"no picture")
+    checkpoint = saved(tmp_path)
+    found = evaluate_checkpoint(checkpoint, tmp_path / "data")
+    assert [(Path(s.file).name, "not an image" in s.reason) for s in found.skipped] == [
+        ("4.png", True)
+    ]
+    assert found.report is not None
+    assert (found.report.skipped, found.report.pictures) == (found.skipped, 20)
+    (tmp_path / "data" / "7.png").write_bytes(b"")
+    with pytest.raises(DataError, match="2 of 21 pictures cannot be read"):
+        evaluate_checkpoint(checkpoint, tmp_path / "data")
+
+
+def test_maps_are_compared_within_each_picture(tmp_path: Path) -> None:
+    samples = read_manifest(write_dataset(tmp_path / "data", groups=1)).select(split="test")
+    records = compute(evaluation_plan(samples), tmp_path / "cache", TargetSettings(size=32))
+    maps = records.maps.astype(np.float32)
+    rendered = np.array([job.kind == "rendered" for job in records.jobs])
+    maps[~rendered] = 2 * maps[~rendered] + 1
+    answer = evaluate.Predictions(np.arange(len(maps), dtype=float), maps)
+    report = measure_all(records, answer, model="m", data="d", split="test")
+    for row in report.maps:
+        exact = row.name == "rendered depth of field"
+        assert row.against == ("exact" if exact else "physical")
+        assert row.metrics.correlation is not None
+        assert row.metrics.correlation.value == pytest.approx(1, abs=1e-3)
+        assert (row.metrics.error.value == 0) == exact
+    assert len(report.maps) == 3
+    assert isinstance(records.jobs[0], Job)

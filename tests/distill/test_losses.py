@@ -5,24 +5,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedf.distill.losses import Losses, fake_loss, map_loss
+from edgedf.distill.losses import (
+    distilled_feature_loss,
+    distilled_logit_loss,
+    fake_loss,
+    map_loss,
+)
 
 NAN = float("nan")
+seeds = st.integers(0, 2**31)
+
+
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_cross_entropy_by_hand_ignores_records_without_a_label() -> None:
     logits, labels = torch.tensor([0.0, 2.0, 50.0]), torch.tensor([1.0, 0.0, NAN])
     expected = (math.log(2) + math.log(1 + math.exp(2))) / 2
     assert fake_loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_no_label_at_all_gives_zero_with_a_gradient() -> None:
-    logits = torch.tensor([3.0], requires_grad=True)
-    loss = fake_loss(logits, torch.tensor([NAN]))
-    loss.backward()
-    assert loss.item() == 0
-    assert logits.grad is not None
-    assert logits.grad.item() == 0
 
 
 @given(st.floats(0.01, 0.4))
@@ -33,16 +34,115 @@ def test_smoothing_puts_the_minimum_at_the_smoothed_label(smoothing: float) -> N
     assert abs(best.grad.item()) < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("loss", "outputs", "targets"),
+    [
+        (fake_loss, torch.ones(2), torch.full((2,), NAN)),
+        (distilled_logit_loss, torch.ones(2), torch.full((2,), NAN)),
+        (distilled_feature_loss, torch.ones(2, 3), torch.full((2, 3), NAN)),
+    ],
+)
+def test_without_a_target_the_loss_and_its_gradient_are_zero(loss, outputs, targets) -> None:  # type: ignore[no-untyped-def]
+    outputs = outputs.clone().requires_grad_()
+    value = loss(outputs, targets)
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(outputs.grad, torch.zeros_like(outputs))
+    assert loss(outputs, targets, count=0.0).item() == 0
+
+
+def test_a_softened_score_by_hand() -> None:
+    logits, teacher = torch.tensor([4.0, 9.0]), torch.tensor([2.0, NAN])
+    target = 1 / (1 + math.exp(-1))
+    expected = 4 * (math.log(1 + math.exp(2)) - target * 2)
+    assert distilled_logit_loss(logits, teacher).item() == pytest.approx(expected, rel=1e-6)
+
+
+@given(st.floats(-6, 6), st.floats(0.5, 20))
+def test_the_teachers_own_logit_is_the_best(logit: float, temperature: float) -> None:
+    best = torch.tensor([logit], requires_grad=True)
+    distilled_logit_loss(best, torch.tensor([logit]), temperature=temperature).backward()
+    assert best.grad is not None
+    assert abs(best.grad.item()) < 1e-5
+
+
+def test_the_gradient_hardly_depends_on_a_high_temperature() -> None:
+    """Hinton et al. (2015), eq. 4: towards high temperatures it is the difference of logits / 4."""
+    for temperature in (20.0, 50.0):
+        logit = torch.tensor([1.0], requires_grad=True)
+        distilled_logit_loss(logit, torch.tensor([-1.0]), temperature=temperature).backward()
+        assert logit.grad is not None
+        assert logit.grad.item() == pytest.approx(0.5, rel=1e-2)
+
+
+@given(seeds, st.floats(0.01, 100), st.floats(0.01, 100))
+def test_features_are_compared_by_direction(seed: int, one: float, other: float) -> None:
+    features = normal(seed, 3, 8)
+    assert distilled_feature_loss(one * features, other * features).item() < 1e-5
+    assert distilled_feature_loss(one * features, -features).item() == pytest.approx(2, abs=1e-5)
+
+
+def test_features_by_hand() -> None:
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [3.0, 3.0]])
+    teacher = torch.tensor([[0.0, 5.0], [2.0, 2.0], [NAN, 1.0]])
+    expected = (1 + 1 - math.sqrt(0.5)) / 2
+    assert distilled_feature_loss(features, teacher).item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_map_loss_by_hand() -> None:
-    wanted = torch.zeros(1, 1, 2, 2)
-    flat = torch.ones(1, 1, 2, 2)
-    assert map_loss(flat, wanted).item() == pytest.approx(1.0)
-    step = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
-    # Half the pixels are off by one; every difference across is, none of those down.
-    assert map_loss(step, wanted).item() == pytest.approx(0.5 + 0.5 * 1.0)
-    assert map_loss(wanted, wanted).item() == 0
+    flat = torch.full((1, 1, 8, 8), 3.0)
+    assert map_loss(flat, torch.ones(1, 1, 8, 8)).item() == pytest.approx(math.log(4 / 2))
+    assert map_loss(flat, flat).item() == 0
+    # Off by one in every other column: neighbours differ everywhere, those two apart nowhere.
+    stripes = torch.zeros(1, 1, 8, 8)
+    stripes[..., ::2] = 1.0
+    expected = math.log(2) * (0.5 + 0.5 * 1.0 / 3)
+    assert map_loss(stripes, torch.zeros(1, 1, 8, 8)).item() == pytest.approx(expected)
 
 
-def test_the_total_is_the_weighted_sum() -> None:
-    losses = Losses(torch.tensor(2.0), torch.tensor(3.0))
-    assert losses.total(0.5).item() == 3.5
+def test_an_error_weighs_less_where_the_blur_is_large() -> None:
+    losses = [
+        map_loss(torch.full((1, 1, 4, 4), blur + 0.1), torch.full((1, 1, 4, 4), blur)).item()
+        for blur in (0.0, 1.0, 4.0)
+    ]
+    assert losses[0] == pytest.approx(0.1, rel=0.06)  # linear in pixels for a small blur
+    assert losses[0] > 1.8 * losses[1] > 1.8 * 2 * losses[2]
+
+
+def test_the_best_guess_for_an_uncertain_blur_is_its_median() -> None:
+    """Dividing by the wanted blur instead would pull it to the smaller ones."""
+    wanted = torch.tensor([0.2, 0.4, 1.0, 3.0, 4.0]).reshape(5, 1, 1, 1)
+    guesses = torch.arange(0.1, 5, 0.01)
+    losses = [map_loss(guess.expand(5, 1, 1, 1), wanted).item() for guess in guesses]
+    assert guesses[torch.tensor(losses).argmin()].item() == pytest.approx(1.0, abs=0.011)
+
+
+def test_a_map_below_zero_still_has_a_gradient() -> None:
+    found = torch.full((1, 1, 4, 4), -5.0, requires_grad=True)
+    loss = map_loss(found, torch.zeros(1, 1, 4, 4))
+    loss.backward()
+    assert loss.item() == pytest.approx(5.0)
+    assert found.grad is not None
+    assert (found.grad < 0).all()
+
+
+@given(seeds, st.integers(1, 7))
+def test_shares_of_a_batch_add_up_to_the_whole(seed: int, first: int) -> None:
+    """What makes two processes equal one: the mean over both is the loss of the whole batch."""
+    labels = (normal(seed, 8) > 0).float()
+    labels[normal(seed + 1, 8) > 0.5] = NAN
+    logits, features = normal(seed + 2, 8), normal(seed + 3, 8, 4)
+    maps, wanted = normal(seed + 4, 8, 1, 6, 6), normal(seed + 5, 8, 1, 6, 6).abs()
+    labelled = float((~labels.isnan()).sum())
+    for loss, outputs, targets, number in (
+        (fake_loss, logits, labels, labelled),
+        (distilled_logit_loss, logits, labels, labelled),
+        (distilled_feature_loss, features, features.flip(0), 8.0),
+        (map_loss, maps, wanted, 8.0),
+    ):
+        parts = [
+            loss(outputs[part], targets[part], count=number / 2)  # type: ignore[operator]
+            for part in (slice(first), slice(first, None))
+        ]
+        whole = loss(outputs, targets).item()  # type: ignore[operator]
+        assert sum(parts).item() / 2 == pytest.approx(whole, rel=1e-5, abs=1e-7)  # type: ignore[union-attr]

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from edgedf.distill import targets
 from edgedf.distill.data import read_manifest
 from edgedf.distill.optics.maps import defocus_map
 from edgedf.distill.targets import Job, TargetSettings, compute, evaluation_plan, plan
@@ -79,14 +81,22 @@ def test_a_second_run_reads_what_the_first_one_wrote(jobs: tuple[Job, ...], tmp_
     assert told[-1] == ("defocus maps", 11, 11)
 
 
-def test_a_damaged_shard_is_computed_again(jobs: tuple[Job, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "bare"])
+def test_a_damaged_shard_is_computed_again(
+    jobs: tuple[Job, ...], tmp_path: Path, damage: str
+) -> None:
     first = compute(jobs, tmp_path, SETTINGS)
     (shard,) = tmp_path.iterdir()
     intact = shard.read_bytes()
-    shard.write_bytes(intact[: len(intact) // 2])
+    flipped = bytearray(intact)
+    flipped[-1000] ^= 1
+    bare = safetensors.numpy.save(safetensors.numpy.load(intact))  # no checksum
+    wrong = {"cut": intact[: len(intact) // 2], "empty": b"", "flipped": flipped, "bare": bare}
+    shard.write_bytes(wrong[damage])
     again = compute(jobs, tmp_path, SETTINGS)
     assert shard.read_bytes() == intact
     assert np.array_equal(first.images, again.images)
+    assert np.array_equal(first.maps, again.maps)
 
 
 def test_a_changed_picture_or_setting_makes_another_shard(
@@ -103,13 +113,76 @@ def test_a_changed_picture_or_setting_makes_another_shard(
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
 
 
-def test_a_broken_picture_is_named_and_nothing_to_do_is_an_error(
+def broken(job: Job, path: Path) -> Job:
+    """The job, of a file that is no picture (made here) or not there."""
+    return dataclasses.replace(job, sample=dataclasses.replace(job.sample, path=path))
+
+
+def test_a_few_unreadable_pictures_are_left_out_and_listed(
     jobs: tuple[Job, ...], tmp_path: Path
 ) -> None:
-    broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"\xff\xd8\xff")
-    job = dataclasses.replace(jobs[0], sample=dataclasses.replace(jobs[0].sample, path=broken))
-    with pytest.raises(DataError, match=r"broken\.jpg"):
-        compute((job,), tmp_path / "cache", SETTINGS)
+    """Of 42 pictures two cannot be read: fewer than 5 %."""
+    copies = []
+    for number in range(40):
+        copy = tmp_path / f"{number}.png"
+        copy.write_bytes(jobs[0].sample.path.read_bytes())
+        copies.append(broken(jobs[0], copy))
+    damaged = tmp_path / "damaged.jpg"
+    damaged.write_bytes(b"\xff\xd8\xff")
+    wrong = [broken(jobs[0], damaged), broken(jobs[1], damaged), broken(jobs[0], tmp_path / "gone")]
+    mixed = [*copies[:5], *wrong, *copies[5:]]
+    for _ in range(2):  # the second time from the cache
+        records = compute(mixed, tmp_path / "cache", SETTINGS)
+        assert records.jobs == tuple(copies)
+        assert len(records.images) == len(records.maps) == len(records.labels) == 40
+        assert np.array_equal(records.images[7], records.images[0])
+        assert [Path(entry.file).name for entry in records.skipped] == ["damaged.jpg", "gone"]
+        assert "gone" in records.skipped[1].reason
+    damaged.write_bytes(copies[0].sample.path.read_bytes())
+    mended = compute(mixed, tmp_path / "cache", SETTINGS)
+    assert len(mended) == 42
+    assert [Path(entry.file).name for entry in mended.skipped] == ["gone"]
+
+
+def test_more_unreadable_pictures_stop_and_nothing_to_do_is_an_error(
+    jobs: tuple[Job, ...], tmp_path: Path
+) -> None:
+    damaged = tmp_path / "broken.jpg"
+    damaged.write_bytes(b"\xff\xd8\xff")
+    mixed = [*jobs[:5], broken(jobs[0], damaged)]
+    with pytest.raises(DataError, match=r"1 of 3 pictures cannot be read.*broken\.jpg"):
+        compute(mixed, tmp_path / "cache", SETTINGS)
     with pytest.raises(DataError, match="no picture"):
         compute((), tmp_path / "cache", SETTINGS)
+
+
+def test_ranks_share_the_work_and_read_all(
+    jobs: tuple[Job, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of four: the second rank starts while the first one waits for it."""
+    monkeypatch.setattr(targets, "SHARD", 4)
+    whole = compute(jobs, tmp_path / "alone", SETTINGS)
+    cache, seen = tmp_path / "shared", []
+
+    def written() -> int:
+        return len(list(cache.glob("*.safetensors")))
+
+    def second() -> None:
+        seen.append(written())
+        other = compute(jobs, cache, SETTINGS, rank=1, ranks=2, barrier=lambda: None)
+        seen.append(written())
+        assert np.array_equal(other.images, whole.images)
+
+    first = compute(jobs, cache, SETTINGS, rank=0, ranks=2, barrier=second)
+    assert seen == [2, 3]
+    assert np.array_equal(first.images, whole.images)
+    assert np.array_equal(first.maps, whole.maps)
+    assert first.jobs == whole.jobs
+
+
+def test_a_cache_that_ranks_do_not_share_is_an_error(
+    jobs: tuple[Job, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "SHARD", 4)
+    with pytest.raises(DataError, match="1 shards that other processes computed"):
+        compute(jobs, tmp_path, SETTINGS, rank=0, ranks=2)

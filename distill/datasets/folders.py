@@ -1,0 +1,215 @@
+"""A plain folder: ``real/`` and ``fake/``, with or without ``train/``, ``val/`` and ``test/``."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgedf.cores import available_cores
+from edgedf.distill.data import LABELS, SPLITS, ClassName, Dataset, Sample, Split, list_samples
+from edgedf.distill.datasets.files import existing_folder, folders_in, pictures_below
+from edgedf.distill.datasets.near_duplicates import near_duplicates, picture_hash
+from edgedf.distill.datasets.splits import RATIO, TRAIN_AND_VAL, assign, components
+from edgedf.errors import DataError, ImageError
+from edgedf.files import sha256_of
+from edgedf.imaging import decode_image, read_image_bytes
+from edgedf.progress import Progress, silent
+
+__all__ = ["LAYOUT", "MAX_COMPARED", "SHAPE", "fits", "read_folders"]
+
+LAYOUT = "folders"
+SHAPE = "real/ and fake/, or train/real/, train/fake/, test/real/, test/fake/ (val/ if you like)"
+
+MAX_COMPARED = 20_000
+"""Most pictures that are decoded to find near-duplicates; of more, only equal files are tied."""
+
+# The numbered names are those of ForenSynths (Wang et al., CVPR 2020) and what follows it.
+_CLASS_FOLDERS: Mapping[ClassName, tuple[str, ...]] = {
+    "real": ("real", "0_real"),
+    "fake": ("fake", "1_fake"),
+}
+_SPLIT_FOLDERS: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True)
+class _Fingerprint:
+    """SHA-256 of a file, and the perceptual hash of its picture; None where there is none."""
+
+    sha256: str
+    picture: int | None
+
+
+def fits(folder: Path) -> bool:
+    """Whether a folder has this layout."""
+    places = [folder, *_split_folders(folder).values()]
+    return any(_class_folders(place) for place in places)
+
+
+def read_folders(
+    folder: str | Path, *, compare: bool | None = None, progress: Progress = silent
+) -> Dataset:
+    """Read a plain folder of real and fake pictures.
+
+    A folder in ``real/`` or ``fake/`` is a source; a folder in that is a video (or anything else
+    whose pictures belong together). The set has the name of the folder.
+
+    Without ``train/`` and so on, pictures are split 7:1:2, real and fake alike, by the SHA-256 of
+    their files. Kept together are equal files, near-duplicates, frames of one video, and a real and
+    a fake picture of one name (``real/17.jpg``, ``fake/17.png``), since one is often made from the
+    other. With ``train/`` and ``test/`` but no ``val/``, an eighth of ``train/`` becomes ``val``.
+
+    Args:
+        folder: The folder.
+        compare: Whether pictures are decoded to find near-duplicates; None for up to
+            :data:`MAX_COMPARED` pictures.
+        progress: Told about each picture that is read.
+
+    Raises:
+        DataError: No such folders, or a class without a picture.
+    """
+    root = existing_folder(folder)
+    name = root.resolve().name or LAYOUT
+    split_folders = _split_folders(root)
+    if not split_folders:
+        found = _pictures(root, name, "train", "")
+        _check_classes(root, found)
+        notes: list[str] = []
+        samples = _divided(root, found, RATIO, compare, progress, notes)
+        return list_samples(root, samples, LAYOUT, notes)
+    samples, notes = [], []
+    for split, place in split_folders.items():
+        found = _pictures(place, name, split, f"{split}/")
+        _check_classes(place, found)
+        if split == "train" and "val" not in split_folders:
+            notes.append(f"{place.name}/ is split 7:1 into train and val: there is no val folder.")
+            found = _divided(place, found, TRAIN_AND_VAL, compare, progress, notes)
+        samples += found
+    return list_samples(root, samples, LAYOUT, notes)
+
+
+def _split_folders(folder: Path) -> dict[Split, Path]:
+    """Folders of splits that hold a class."""
+    found: dict[Split, Path] = {}
+    for split in SPLITS:
+        for place in folders_in(folder):
+            if place.name.lower() in _SPLIT_FOLDERS[split] and _class_folders(place):
+                found.setdefault(split, place)
+    return found
+
+
+def _class_folders(folder: Path) -> dict[ClassName, Path]:
+    found: dict[ClassName, Path] = {}
+    for label in LABELS:
+        for place in folders_in(folder):
+            if place.name.lower() in _CLASS_FOLDERS[label]:
+                found.setdefault(label, place)
+    return found
+
+
+def _pictures(place: Path, name: str, split: Split, prefix: str) -> list[Sample]:
+    """Pictures below the class folders; each a group, but for those of a video."""
+    samples = []
+    for label, root in _class_folders(place).items():
+        for path in pictures_below(root):
+            inside = path.relative_to(root).parts
+            source = inside[0] if len(inside) > 1 else label
+            video = "/".join((prefix + label, *inside[:-1])) if len(inside) > 2 else ""
+            group = video or f"{prefix}{label}/{'/'.join(inside)}"
+            samples.append(Sample(path, name, label, group, split, source, video=video))
+    return samples
+
+
+def _check_classes(place: Path, samples: Sequence[Sample]) -> None:
+    for label in LABELS:
+        if not any(sample.label == label for sample in samples):
+            raise DataError(
+                f"{place} has no {label} picture.",
+                expected=f"{SHAPE}, with JPEG, PNG or WebP files",
+                next_step=f"put {label} pictures into {place / label}",
+            )
+
+
+def _divided(
+    place: Path,
+    samples: list[Sample],
+    ratio: Mapping[Split, int],
+    compare: bool | None,
+    progress: Progress,
+    notes: list[str],
+) -> list[Sample]:
+    """The samples with groups of what belongs together, and a split for each group."""
+    compare = len(samples) <= MAX_COMPARED if compare is None else compare
+    if not compare:
+        notes.append(
+            f"Near-duplicates among {len(samples)} pictures were not looked for; only equal files "
+            "are kept together."
+        )
+    prints = _fingerprints(samples, compare, progress)
+    links = [
+        [sample.group, f"sha256/{one.sha256}"] for sample, one in zip(samples, prints, strict=True)
+    ]
+    hashed = [index for index, one in enumerate(prints) if one.picture is not None]
+    for cluster in near_duplicates([prints[index].picture or 0 for index in hashed]):
+        links.append([samples[hashed[index]].group for index in cluster])
+    links += _namesakes(place, samples)
+    tied = components(links)
+    # A group is named by the smallest SHA-256 in it: moving or renaming files changes no split.
+    names: dict[str, str] = {}
+    for sample, one in zip(samples, prints, strict=True):
+        root = tied[sample.group]
+        names[root] = min(names.get(root, one.sha256), one.sha256)
+    groups = [names[tied[sample.group]] for sample in samples]
+    labels: dict[str, set[str]] = defaultdict(set)
+    for sample, group in zip(samples, groups, strict=True):
+        labels[group].add(sample.label)
+    split_of: dict[str, Split] = {}
+    for kind in ({"real"}, {"fake"}, {"real", "fake"}):
+        sizes = Counter(group for group in groups if labels[group] == kind)
+        split_of.update(assign(sizes, ratio))
+    return [
+        replace(sample, group=group, split=split_of[group])
+        for sample, group in zip(samples, groups, strict=True)
+    ]
+
+
+def _namesakes(place: Path, samples: Sequence[Sample]) -> list[list[str]]:
+    """Groups of real and fake pictures of one name; which source they are from does not matter."""
+    roots = _class_folders(place)
+    by_name: dict[tuple[str, ...], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        inside = sample.path.relative_to(roots[sample.label]).with_suffix("").parts
+        by_name[inside[1:] or inside].append(sample)
+    return [
+        [sample.group for sample in found]
+        for found in by_name.values()
+        if len({sample.label for sample in found}) > 1
+    ]
+
+
+def _fingerprints(
+    samples: Sequence[Sample], compare: bool, progress: Progress
+) -> list[_Fingerprint]:
+    def read(sample: Sample) -> _Fingerprint:
+        try:
+            data = read_image_bytes(sample.path)
+        except ImageError:  # reported when the picture is used
+            return _Fingerprint(sha256_of(sample.group.encode("utf-8", "surrogateescape")), None)
+        try:
+            picture = picture_hash(decode_image(data)) if compare else None
+        except ImageError:
+            picture = None
+        return _Fingerprint(sha256_of(data), picture)
+
+    prints = []
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for done, one in enumerate(pool.map(read, samples), 1):
+            prints.append(one)
+            progress("comparing pictures", done, len(samples))
+    return prints

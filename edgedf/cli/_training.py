@@ -1,0 +1,62 @@
+"""What the verbs that train share: settings from a file, from ``--set`` and from shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+__all__ = ["ConfigFile", "Overrides", "settings_of", "show_settings"]
+
+T = TypeVar("T")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="TOML file with settings, such as settings.toml of a run."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One setting, such as student.dropout=0.1; may be repeated. Wins over --config.",
+    ),
+]
+
+
+def settings_of(
+    cls: type[T],
+    config: Path | None,
+    overrides: Sequence[str] | None,
+    shortcuts: Mapping[str, Any],
+) -> T:
+    """Settings from defaults, then a file, then ``--set``, then options of their own.
+
+    Args:
+        cls: Dataclass of the settings.
+        config: The file.
+        overrides: What ``--set`` was given.
+        shortcuts: Values by key; None where the option was not given.
+
+    Raises:
+        ConfigError: As :func:`edgedf.distill.config.load_settings`.
+    """
+    from edgedf.distill.config import load_settings
+
+    given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
+    return load_settings(cls, config, [*(overrides or ()), *given])
+
+
+def show_settings(settings: Any) -> None:
+    """Print settings as TOML on standard output."""
+    from edgedf.cli._console import new_console, printable
+    from edgedf.distill.config import dump_settings
+
+    console = new_console()
+    console.print("Settings:", style="bold")
+    for line in dump_settings(settings).splitlines():
+        console.print(f"  {printable(line)}" if line else "", soft_wrap=True, markup=False)
