@@ -26,6 +26,7 @@ __all__ = [
     "Block",
     "Conv",
     "EfficientNetLite",
+    "HighPass",
     "load_imagenet_weights",
 ]
 
@@ -34,6 +35,18 @@ MEAN = 127.0
 STD = 128.0
 
 _BATCH_NORM_EPS = 1e-3
+
+# Grey levels a unit of relu6, whose range is 0 to 6.
+_STEP = 255.0 / 6
+
+# Sums to 0; one corner differs from the others, as 127 is odd.
+_HIGH_PASS = (
+    (-1, -2, -3, -2, -1),
+    (-2, -9, -15, -9, -2),
+    (-3, -15, 127, -15, -3),
+    (-2, -9, -15, -9, -2),
+    (-1, -2, -3, -2, 0),
+)
 
 
 class _Stage(NamedTuple):
@@ -144,6 +157,41 @@ class Conv(nn.Module):
         return F.relu6(x) if self.relu else x
 
 
+class HighPass(nn.Module):
+    """What a slight blur takes away from a picture, as a picture around mid-grey.
+
+    Colour, light and most of the subject are gone; edges, texture and noise stay, which is where
+    defocus shows. A frozen encoder that sees this carries over to unseen sources better than one
+    that sees the picture itself (see docs/results.md). Residuals of this kind are usual in image
+    forensics (Fridrich & Kodovsky, "Rich Models for Steganalysis", 2012).
+
+    The kernel is 1 minus a Gaussian of sigma 1 px in whole 127ths of its centre, so that rounding
+    to int8 changes nothing and flat areas give exactly mid-grey. Values are clipped to [0, 255]
+    by a relu6, as the picture's own are.
+
+    Args:
+        gain: How much the difference from the blurred picture is amplified.
+    """
+
+    step = _STEP
+    """Grey levels a unit that :attr:`conv` gives."""
+
+    def __init__(self, gain: float = 4.0) -> None:
+        super().__init__()
+        self.conv = Conv(3, 3, 5, depthwise=True)
+        kernel = torch.tensor(_HIGH_PASS, dtype=torch.float32)
+        # 1 - G(0) = 0.838 at the centre, G being 5 x 5 and of sum 1.
+        with torch.no_grad():
+            self.conv.weight.copy_(kernel * (gain * 0.838 / 127 / _STEP))
+            self.conv.bias.fill_(MEAN / _STEP)
+        self.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Filter: (N, 3, H, W) in [0, 255] → the same."""
+        filtered: Tensor = self.conv(image)
+        return filtered * self.step
+
+
 class Block(nn.Module):
     """Inverted residual block (Sandler et al., "MobileNetV2", CVPR 2018) as Lite uses it.
 
@@ -237,12 +285,22 @@ class EfficientNetLite(nn.Module):
         Args:
             x: Float, (N, 3, H, W), grey levels minus :data:`MEAN`, divided by :data:`STD`.
         """
+        return self.all_features(x)[0]
+
+    def all_features(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features at the end of each stage, and those inside each block (wide, rectified).
+
+        Args:
+            x: As for :meth:`forward`.
+        """
         x = self.stem(x)
-        features = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features
+        ends, inner = [], []
+        for stage in self._stages():
+            for block in stage:
+                wide, x = block.inner_and_outer(x)
+                inner.append(wide)
+            ends.append(x)
+        return ends, inner
 
     def _stages(self) -> Iterator[nn.Sequential]:
         for stage in self.stages:

@@ -20,6 +20,8 @@ from edgedf.errors import ConfigError
 
 __all__ = ["Batch", "Batches"]
 
+# Kinds of records that are drawn apart from the pictures they are made from.
+_MADE = ("self_blend", "portrait", "rendered")
 # Share of each batch that has a map only.
 _RENDERED_SHARE = 0.12
 
@@ -67,7 +69,7 @@ class Batches:
         self._records, self._size, self._seed = records, size, seed
         pools: dict[tuple[str, str], list[int]] = defaultdict(list)
         for index, job in enumerate(records.jobs):
-            kind = job.kind if job.kind in ("self_blend", "rendered") else job.sample.label
+            kind = job.kind if job.kind in _MADE else job.sample.label
             pools[job.sample.set, kind].append(index)
         self._pools = [np.array(members) for members in pools.values()]
         weights = np.array([_weight(key, pools) for key in pools])

@@ -40,7 +40,7 @@ def load_settings(cls: type[T], path: str | Path | None = None, overrides: Seque
         cls: A dataclass with a default for each field.
         path: A TOML file with any of its fields; None for defaults alone.
         overrides: ``key=value`` each, later ones first in rank; keys of nested tables are joined
-            by dots, values are TOML, and text needs no quotes: ``student.dropout=0.1``.
+            by dots, values are TOML, and text needs no quotes: ``loop.patience=3``.
 
     Returns:
         An instance; its ``__post_init__`` has run.
@@ -50,9 +50,9 @@ def load_settings(cls: type[T], path: str | Path | None = None, overrides: Seque
             nearest that does), or a value is of the wrong type or out of range.
 
     Example:
-        >>> from edgedf.distill.student import StudentConfig
-        >>> load_settings(StudentConfig, overrides=["dropout=0.1"]).dropout
-        0.1
+        >>> from edgedf.distill.train import TrainSettings
+        >>> load_settings(TrainSettings, overrides=["loop.patience=3"]).loop.patience
+        3
     """
     types = dict(_keys(cls))
     data: dict[str, Any] = {} if path is None else _read(Path(path))

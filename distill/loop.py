@@ -222,11 +222,6 @@ class Loop:
         CheckpointError: The saved state is damaged or of another network.
         ConfigError: The run was started with another number of processes, or a weight that asks
             for gradients is in no group.
-
-    Example:
-        >>> loop = Loop(folder, settings, network, task, groups)  # doctest: +SKIP
-        >>> loop.go().best_step  # doctest: +SKIP
-        1600
     """
 
     def __init__(
@@ -254,7 +249,9 @@ class Loop:
         self._last_save, self._saved_step = time.monotonic(), 0
         if self.world.on_main((self.folder / STATE).is_file):
             self._resume()
-        self._parallel = self._shared_module()
+        if self.world.size > 1:  # the others would wait for gradients that never come
+            self._freeze_idle()
+        self._parallel = self.world.parallel(self.module)
 
     def go(self, progress: Progress = silent) -> Outcome:
         """Take all steps that are left.
@@ -290,16 +287,16 @@ class Loop:
         score = cast(float, so_far.best_score)  # the last step is followed by a look
         return Outcome(so_far.step, so_far.best_step, score, so_far.seconds, so_far.stopped_early)
 
-    def _shared_module(self) -> nn.Module:
-        """The network, tied to those of the other processes."""
-        if self.world.size > 1:
-            # The others would wait for gradients of weights that no loss depends on.
-            batch = self._batch(self._so_far.step).to(self.world.device)
-            losses = self.task.losses(self.module, batch)
-            used = _leaves(losses.values())
-            for weight in self.module.parameters():
-                weight.requires_grad_(weight.requires_grad and id(weight) in used)
-        return self.world.parallel(self.module)
+    def _freeze_idle(self) -> None:
+        """Freeze the weights that no loss depends on, and leave all else as it was."""
+        before = [buffer.clone() for buffer in self.module.buffers()]
+        batch = self._batch(self._so_far.step).to(self.world.device)
+        used = _leaves(self.task.losses(self.module, batch).values())
+        for weight in self.module.parameters():
+            weight.requires_grad_(weight.requires_grad and id(weight) in used)
+        with torch.no_grad():
+            for buffer, value in zip(self.module.buffers(), before, strict=True):
+                buffer.copy_(value)
 
     def _batch(self, step: int) -> Any:
         return self.task.batch(step, self.world.rank, self.world.size)

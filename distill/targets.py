@@ -34,6 +34,7 @@ from edgedf.distill.fakes import (
     blob_mask,
     self_blend,
 )
+from edgedf.distill.fakes.portrait import portrait
 from edgedf.distill.optics.batch import start_worker
 from edgedf.distill.optics.maps import PhysicalProfile, defocus_map
 from edgedf.distill.optics.render import (
@@ -60,7 +61,7 @@ __all__ = [
     "plan",
 ]
 
-Kind = Literal["whole", "crop", "self_blend", "rendered"]
+Kind = Literal["whole", "crop", "self_blend", "portrait", "rendered"]
 
 # Sets that the manifests known so far use for aligned faces and for all-in-focus photographs.
 FACE_SETS = ("faces256",)
@@ -69,7 +70,7 @@ SHARP_SETS = ("sharp",)
 SHARD = 64
 # Raise when the meaning of a record or the layout of a shard changes.
 _VERSION = 2
-_CHECKSUM, _SKIPPED = "sha256", "skipped"
+_METADATA_KEY = "edgedf"
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ class Job:
     Args:
         sample: The picture.
         kind: ``whole``: as the app prepares it. ``crop``: a random square. ``self_blend``: a face
-            swapped with itself, so the record is fake. ``rendered``: synthetic depth of field with
-            the exact map; it has no label.
+            swapped with itself, so the record is fake. ``portrait``: a real photograph with its
+            background blurred as phones do it, which stays real. ``rendered``: synthetic depth of
+            field with the exact map; it has no label.
         variant: Number of the random variant.
     """
 
@@ -143,6 +145,7 @@ def plan(
     face_sets: Sequence[str],
     sharp_sets: Sequence[str],
     self_blends: int,
+    portraits: int,
 ) -> tuple[Job, ...]:
     """Which records to make of some pictures.
 
@@ -153,14 +156,16 @@ def plan(
         face_sets: Sets of aligned faces, whose real pictures are blended with themselves.
         sharp_sets: Sets of pictures that are sharp everywhere.
         self_blends: Self-blends a real face.
+        portraits: Portrait-mode copies a real photograph of a set that has no fakes.
 
     Raises:
         ConfigError: A negative number.
     """
-    if min(crops, renderings, self_blends) < 0:
+    if min(crops, renderings, self_blends, portraits) < 0:
         raise ConfigError(
             "A number of records is negative.", expected="0 or more", next_step="0 leaves them out"
         )
+    with_fakes = {sample.set for sample in samples if sample.label == "fake"}
     jobs: list[Job] = []
     for sample in samples:
         if sample.set in sharp_sets:
@@ -170,6 +175,8 @@ def plan(
         jobs += [Job(sample, "crop", variant) for variant in range(crops)]
         if sample.set in face_sets and sample.label == "real":
             jobs += [Job(sample, "self_blend", variant) for variant in range(self_blends)]
+        if sample.set not in with_fakes:
+            jobs += [Job(sample, "portrait", variant) for variant in range(portraits)]
     return tuple(jobs)
 
 
@@ -179,7 +186,7 @@ def evaluation_plan(
     face_sets: Sequence[str] = FACE_SETS,
     sharp_sets: Sequence[str] = SHARP_SETS,
 ) -> tuple[Job, ...]:
-    """What validation and test look at: whole pictures, one self-blend a real face, one rendering.
+    """What validation and test look at: whole pictures and one of everything made from them.
 
     Args:
         samples: The pictures.
@@ -191,6 +198,7 @@ def evaluation_plan(
         crops=0,
         renderings=1,
         self_blends=1,
+        portraits=1,
         face_sets=face_sets,
         sharp_sets=sharp_sets,
     )
@@ -367,13 +375,12 @@ def _read(path: Path, jobs: int, settings: TargetSettings) -> _Shard | None:
     """The shard, or None when it is missing, cut off or damaged."""
     try:
         with safetensors.safe_open(str(path), framework="np") as file:
-            metadata = file.metadata() or {}
+            described = json.loads((file.metadata() or {})[_METADATA_KEY])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        listed = json.loads(metadata[_SKIPPED])
-        skipped = {int(position): str(reason) for position, reason in listed.items()}
-        if metadata[_CHECKSUM] != _checksum(arrays, metadata[_SKIPPED]):
+        skipped = {int(position): str(why) for position, why in described["skipped"].items()}
+        if described["sha256"] != _checksum(arrays, skipped):
             return None
-    except (OSError, SafetensorError, KeyError, ValueError, AttributeError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
         return None
     small, records = settings.size // settings.stride, jobs - len(skipped)
     expected = {
@@ -385,8 +392,8 @@ def _read(path: Path, jobs: int, settings: TargetSettings) -> _Shard | None:
     return _Shard(arrays["images"], arrays["maps"], skipped)
 
 
-def _checksum(arrays: Mapping[str, NDArray[Any]], skipped: str) -> str:
-    digest = hashlib.sha256(skipped.encode())
+def _checksum(arrays: Mapping[str, NDArray[Any]], skipped: Mapping[int, str]) -> str:
+    digest = hashlib.sha256(json.dumps(skipped).encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -409,9 +416,9 @@ def _compute_shard(jobs: Sequence[Job], path: Path, settings: TargetSettings) ->
         "images": np.array([image for image, _ in pairs], np.uint8).reshape(-1, side, side, 3),
         "maps": np.array([dense for _, dense in pairs], np.float16).reshape(-1, small, small),
     }
-    listed = json.dumps(skipped)
-    described = {_SKIPPED: listed, _CHECKSUM: _checksum(arrays, listed)}
-    write_bytes(path, safetensors.numpy.save(arrays, described))
+    # One entry: safetensors writes several in any order, and the same records give the same file.
+    described = json.dumps({"skipped": skipped, "sha256": _checksum(arrays, skipped)})
+    write_bytes(path, safetensors.numpy.save(arrays, {_METADATA_KEY: described}))
 
 
 def _record(
@@ -435,6 +442,8 @@ def _record(
                 extent=ALIGNED_FACE_EXTENT,
             )
             image = self_blend(image, mask, rng)
+        if job.kind == "portrait":
+            image, _ = portrait(image, rng)
         return image, _shrink(defocus_map(image, settings.profile), settings.stride)
     except EdgedfError as error:
         raise DataError(

@@ -87,6 +87,7 @@ class TrainSettings:
         crops: Random squares a picture, beside the whole one.
         renderings: Synthetic depths of field a sharp picture.
         self_blends: Self-blends a real face.
+        portraits: Portrait-mode copies a real photograph of a set without fakes.
         face_sets: Sets of aligned faces.
         sharp_sets: Sets of pictures that are sharp everywhere; they train the map alone.
         name: Of the model.
@@ -107,6 +108,7 @@ class TrainSettings:
     crops: int = 1
     renderings: int = 6
     self_blends: int = 1
+    portraits: int = 1
     face_sets: tuple[str, ...] = FACE_SETS
     sharp_sets: tuple[str, ...] = SHARP_SETS
     name: str = "edgedf-student"
@@ -116,7 +118,7 @@ class TrainSettings:
     student: StudentConfig = field(default_factory=StudentConfig)
 
     def __post_init__(self) -> None:
-        counts = (self.frozen_stages, self.crops, self.renderings, self.self_blends)
+        counts = (self.crops, self.renderings, self.self_blends, self.portraits)
         rates = (self.head_rate, self.encoder_rate, self.map_weight, self.smoothing)
         if min(*counts, *rates) < 0 or self.smoothing >= 0.5:
             raise ConfigError(
@@ -232,6 +234,7 @@ class _Run:
                 crops=settings.crops,
                 renderings=settings.renderings,
                 self_blends=settings.self_blends,
+                portraits=settings.portraits,
                 **sets,
             )
         )

@@ -82,7 +82,7 @@ def propagate(
     confidence: NDArray[np.floating],
     strength: float,
     *,
-    tolerance: float = 1e-2,
+    tolerance: float = 1e-3,
     max_iterations: int = 2000,
 ) -> NDArray[np.float32]:
     """Solve (L + strength * D) d = strength * D * values.

@@ -23,7 +23,7 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="One setting, such as student.dropout=0.1; may be repeated. Wins over --config.",
+        help="One setting, such as loop.patience=3; may be repeated. Wins over --config.",
     ),
 ]
 

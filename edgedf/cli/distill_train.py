@@ -18,7 +18,7 @@ EPILOG = """Examples:
 [bold]edgedf distill train --data pictures/ --out runs/quick --steps 300 --json[/]
 
 [bold]edgedf distill train --data pictures/ --out runs/next --config runs/first/settings.toml
---set loop.patience=3 --set student.dropout=0.1[/]
+--set loop.patience=3 --set student.decoder_channels=32[/]
 
 [bold]torchrun --nproc-per-node 2 -m edgedf.cli distill train --data pictures/ --out runs/two[/]
 

@@ -1,4 +1,6 @@
 import dataclasses
+import doctest
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedf.distill import config
 from edgedf.distill.config import MAX_CONFIG_BYTES, dump_settings, load_settings
 from edgedf.distill.train import TrainSettings
 from edgedf.errors import ConfigError
@@ -182,12 +185,16 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
     )
 )
 def test_what_is_written_is_read_back(settings: Settings) -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "settings.toml"
         path.write_bytes(dump_settings(settings).encode())
         assert load_settings(Settings, path) == settings
+
+
+def test_the_examples_in_the_docstrings_work() -> None:
+    results = doctest.testmod(config)
+    assert results.attempted > 0
+    assert results.failed == 0
 
 
 def test_the_settings_of_training_survive(tmp_path: Path) -> None:

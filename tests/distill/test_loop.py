@@ -241,6 +241,17 @@ def test_weights_in_no_group_are_refused(tmp_path: Path) -> None:
         Loop(tmp_path, SETTINGS, net, Toy(), [group])
 
 
+def test_idle_weights_are_found_and_nothing_else_changes(tmp_path: Path) -> None:
+    loop = make_loop(tmp_path)
+    before = {name: value.clone() for name, value in loop.module.state_dict().items()}
+    loop.module.norm.weight.requires_grad_(False)
+    loop._freeze_idle()
+    trained = {name for name, weight in loop.module.named_parameters() if weight.requires_grad}
+    assert trained == {"first.weight", "norm.bias", "last.weight", "last.bias"}
+    for name, value in loop.module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_groups_have_their_own_rate_and_decay(tmp_path: Path) -> None:
     net = Net()
     net.idle.requires_grad_(False)

@@ -25,6 +25,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, ...]:
         crops=1,
         renderings=2,
         self_blends=1,
+        portraits=1,
         face_sets=("faces256",),
         sharp_sets=("sharp",),
     )
@@ -51,7 +52,7 @@ def test_a_plan_blends_real_faces_and_renders_sharp_pictures(jobs: tuple[Job, ..
     evaluated = evaluation_plan([job.sample for job in jobs if job.kind in ("whole", "rendered")])
     assert {job.kind for job in evaluated} == {"whole", "self_blend", "rendered"}
     with pytest.raises(ConfigError):
-        plan([], crops=-1, renderings=0, self_blends=0, face_sets=(), sharp_sets=())
+        plan([], crops=-1, renderings=0, self_blends=0, portraits=0, face_sets=(), sharp_sets=())
 
 
 def test_records_are_what_their_jobs_say(jobs: tuple[Job, ...], tmp_path: Path) -> None:
