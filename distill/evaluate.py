@@ -203,8 +203,9 @@ def measure(
 
     Returns:
         AUC for each set with both classes and of self-blended faces against the same set's real
-        ones; the share of real pictures called fake, and of fake ones; the map's error against the
-        physical map for each set, and against the exact one for renderings.
+        ones; the share of real pictures called fake, portrait-mode copies by themselves, and of
+        fake ones; the map's error against the physical map for each set, and against the exact one
+        for renderings.
     """
     kinds = np.array([job.kind for job in records.jobs])
     sets = np.array([job.sample.set for job in records.jobs])
@@ -235,6 +236,11 @@ def measure(
                 )
                 if whole.size:
                     add(name, title, mean_with_interval(called[whole], groups[whole]))
+        for name in sorted(set(sets)):
+            blurred = np.flatnonzero((sets == name) & (kinds == "portrait"))
+            if blurred.size:
+                figure = mean_with_interval(called[blurred], groups[blurred])
+                add(f"{name} in portrait mode", "real pictures called fake", figure)
     for name in sorted(set(sets)):
         whole = np.flatnonzero((sets == name) & (kinds == "whole"))
         if whole.size:

@@ -46,6 +46,7 @@ from edgedf.distill.targets import (
     evaluation_plan,
     plan,
 )
+from edgedf.distill.verdict import fit_verdict
 from edgedf.errors import ConfigError, DataError
 from edgedf.evaluation import Skipped
 from edgedf.files import write_text
@@ -78,12 +79,11 @@ class TrainSettings:
     """Everything a run depends on besides the pictures.
 
     Args:
-        head_rate: Learning rate of the decoder and the heads.
-        encoder_rate: Learning rate of the encoder, small as it starts from ImageNet.
-        frozen_stages: The stem and this many stages keep their ImageNet weights: what they
-            measure carries over to unseen sources, and what is tuned learns the sources.
-        map_weight: Weight of the map's loss beside the verdict's.
-        smoothing: Of the labels.
+        rate: Learning rate of the decoder. The encoder keeps its ImageNet weights: tuned, it learns
+            the sources and does worse on others.
+        penalty: Of the fake head's weights; see :func:`edgedf.distill.probe.fit_probe`.
+        views: How often each record is shown to the fit of the fake head, changed anew each time
+            but the first.
         crops: Random squares a picture, beside the whole one.
         renderings: Synthetic depths of field a sharp picture.
         self_blends: Self-blends a real face.
@@ -100,11 +100,9 @@ class TrainSettings:
         ConfigError: A value out of range.
     """
 
-    head_rate: float = 2e-3
-    encoder_rate: float = 2e-4
-    frozen_stages: int = 2
-    map_weight: float = 0.5
-    smoothing: float = 0.05
+    rate: float = 2e-3
+    penalty: float = 3.0
+    views: int = 2
     crops: int = 1
     renderings: int = 6
     self_blends: int = 1
@@ -119,11 +117,10 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         counts = (self.crops, self.renderings, self.self_blends, self.portraits)
-        rates = (self.head_rate, self.encoder_rate, self.map_weight, self.smoothing)
-        if min(*counts, *rates) < 0 or self.smoothing >= 0.5:
+        if min(*counts, self.rate) < 0 or self.penalty <= 0 or self.views < 1:
             raise ConfigError(
                 f"No run is possible with {self}.",
-                expected="rates, weights and numbers of records from 0, a smoothing below 0.5",
+                expected="rates and numbers from 0, a penalty above 0, one view or more",
                 next_step="change the value that is outside",
             )
 
@@ -247,6 +244,15 @@ class _Run:
         torch.manual_seed(settings.loop.seed)
         student = Student(settings.student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         load_imagenet_weights(student.encoder)
+        fit_verdict(
+            student,
+            self.training,
+            self.validation,
+            penalty=settings.penalty,
+            views=settings.views,
+            seed=settings.loop.seed,
+            progress=self.progress,
+        )
         task = _Task(settings, self.training, self.validation, self.world.size)
         groups = _groups(student, settings)
         loop = Loop(self.folder, settings.loop, student, task, groups, self.world)
@@ -259,8 +265,9 @@ class _Task:
     def __init__(
         self, settings: TrainSettings, training: Records, validation: Records, ranks: int
     ) -> None:
-        self.weights = {"label": 1.0, "map": settings.map_weight}
-        self._smoothing, self._validation = settings.smoothing, validation
+        # The head is there already; its loss is logged, and has no gradient.
+        self.weights = {"label": 0.0, "map": 1.0}
+        self._validation = validation
         size = settings.loop.batch * ranks
         self._batches = Batches(training, size=size, seed=settings.loop.seed)
 
@@ -272,9 +279,9 @@ class _Task:
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         output = module(batch.images)
-        logits, smoothing = output.fake_logit[:, 0], self._smoothing
+        logits = output.fake_logit[:, 0]
         return {
-            "label": fake_loss(logits, batch.labels, smoothing=smoothing, count=batch.labelled),
+            "label": fake_loss(logits, batch.labels, count=batch.labelled),
             "map": map_loss(output.defocus_map, batch.maps, count=batch.count),
         }
 
@@ -283,7 +290,8 @@ class _Task:
         figures = measure(self._validation, predictions, "val")
         row = {f"{figure.dataset} {figure.metric}": figure.value for figure in figures}
         aucs = [figure.value for figure in figures if figure.metric == "AUC"]
-        return {**row, "score": float(np.mean(aucs))}
+        errors = [figure.value for figure in figures if figure.metric.startswith("map error")]
+        return {**row, "score": float(np.mean(aucs) - np.mean(errors))}
 
     def save_best(self, path: Path, averaged: nn.Module, step: int) -> None:
         save_checkpoint(path, averaged, {"step": step})  # type: ignore[arg-type]
@@ -327,16 +335,11 @@ def _of_split(dataset: Dataset, split: Split) -> tuple[Sample, ...]:
 
 
 def _groups(student: Student, settings: TrainSettings) -> list[ParameterGroup]:
-    encoder = student.encoder
-    for part in (encoder.stem, *encoder.stages[: settings.frozen_stages]):
-        part.requires_grad_(False)
-    tuned = [weight for weight in encoder.parameters() if weight.requires_grad]
-    known = {id(weight) for weight in encoder.parameters()}
-    heads = [weight for weight in student.parameters() if id(weight) not in known]
-    return [
-        ParameterGroup(tuned, settings.encoder_rate),
-        ParameterGroup(heads, settings.head_rate),
-    ]
+    student.requires_grad_(False)
+    trained = [*student.decoder.parameters(), *student.blur.parameters()]
+    for weight in trained:
+        weight.requires_grad_(True)
+    return [ParameterGroup(trained, settings.rate)]
 
 
 def _finish(run: _Run, outcome: Outcome) -> TrainReport:
