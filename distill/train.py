@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from edgedf import typed_json
-from edgedf.distill.backbones import load_imagenet_weights
 from edgedf.distill.batches import Batch, Batches
 from edgedf.distill.config import dump_settings
 from edgedf.distill.data import Dataset, Sample, Split, read_manifest
@@ -35,7 +34,13 @@ from edgedf.distill.logbook import METRICS
 from edgedf.distill.loop import BEST, STATE, Loop, LoopSettings, Outcome, ParameterGroup
 from edgedf.distill.losses import fake_loss, map_loss
 from edgedf.distill.model_card import model_card
-from edgedf.distill.student import Student, StudentConfig, load_checkpoint, save_checkpoint
+from edgedf.distill.student import (
+    Student,
+    StudentConfig,
+    load_checkpoint,
+    load_imagenet_weights,
+    save_checkpoint,
+)
 from edgedf.distill.targets import (
     FACE_SETS,
     SHARP_SETS,
@@ -46,7 +51,6 @@ from edgedf.distill.targets import (
     evaluation_plan,
     plan,
 )
-from edgedf.distill.verdict import fit_verdict
 from edgedf.errors import ConfigError, DataError
 from edgedf.evaluation import Skipped
 from edgedf.files import write_text
@@ -79,11 +83,12 @@ class TrainSettings:
     """Everything a run depends on besides the pictures.
 
     Args:
-        rate: Learning rate of the decoder. The encoder keeps its ImageNet weights: tuned, it learns
-            the sources and does worse on others.
-        penalty: Of the fake head's weights; see :func:`edgedf.distill.probe.fit_probe`.
-        views: How often each record is shown to the fit of the fake head, changed anew each time
-            but the first.
+        head_rate: Learning rate of the decoder and the heads.
+        encoder_rate: Learning rate of the encoder, small as it starts from ImageNet.
+        frozen_stages: The stem and this many stages keep their ImageNet weights: what they
+            measure carries over to unseen sources, and what is tuned learns the sources.
+        map_weight: Weight of the map's loss beside the verdict's.
+        smoothing: Of the labels.
         crops: Random squares a picture, beside the whole one.
         renderings: Synthetic depths of field a sharp picture.
         self_blends: Self-blends a real face.
@@ -100,9 +105,11 @@ class TrainSettings:
         ConfigError: A value out of range.
     """
 
-    rate: float = 2e-3
-    penalty: float = 3.0
-    views: int = 2
+    head_rate: float = 2e-3
+    encoder_rate: float = 2e-4
+    frozen_stages: int = 2
+    map_weight: float = 0.5
+    smoothing: float = 0.05
     crops: int = 1
     renderings: int = 6
     self_blends: int = 1
@@ -116,11 +123,18 @@ class TrainSettings:
     student: StudentConfig = field(default_factory=StudentConfig)
 
     def __post_init__(self) -> None:
-        counts = (self.crops, self.renderings, self.self_blends, self.portraits)
-        if min(*counts, self.rate) < 0 or self.penalty <= 0 or self.views < 1:
+        counts = (
+            self.frozen_stages,
+            self.crops,
+            self.renderings,
+            self.self_blends,
+            self.portraits,
+        )
+        rates = (self.head_rate, self.encoder_rate, self.map_weight, self.smoothing)
+        if min(*counts, *rates) < 0 or self.smoothing >= 0.5:
             raise ConfigError(
                 f"No run is possible with {self}.",
-                expected="rates and numbers from 0, a penalty above 0, one view or more",
+                expected="rates, weights and numbers of records from 0, a smoothing below 0.5",
                 next_step="change the value that is outside",
             )
 
@@ -243,16 +257,7 @@ class _Run:
         settings = self.settings
         torch.manual_seed(settings.loop.seed)
         student = Student(settings.student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        load_imagenet_weights(student.encoder)
-        fit_verdict(
-            student,
-            self.training,
-            self.validation,
-            penalty=settings.penalty,
-            views=settings.views,
-            seed=settings.loop.seed,
-            progress=self.progress,
-        )
+        load_imagenet_weights(student)
         task = _Task(settings, self.training, self.validation, self.world.size)
         groups = _groups(student, settings)
         loop = Loop(self.folder, settings.loop, student, task, groups, self.world)
@@ -265,9 +270,8 @@ class _Task:
     def __init__(
         self, settings: TrainSettings, training: Records, validation: Records, ranks: int
     ) -> None:
-        # The head is there already; its loss is logged, and has no gradient.
-        self.weights = {"label": 0.0, "map": 1.0}
-        self._validation = validation
+        self.weights = {"label": 1.0, "map": settings.map_weight}
+        self._smoothing, self._validation = settings.smoothing, validation
         size = settings.loop.batch * ranks
         self._batches = Batches(training, size=size, seed=settings.loop.seed)
 
@@ -279,9 +283,9 @@ class _Task:
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         output = module(batch.images)
-        logits = output.fake_logit[:, 0]
+        logits, smoothing = output.fake_logit[:, 0], self._smoothing
         return {
-            "label": fake_loss(logits, batch.labels, count=batch.labelled),
+            "label": fake_loss(logits, batch.labels, smoothing=smoothing, count=batch.labelled),
             "map": map_loss(output.defocus_map, batch.maps, count=batch.count),
         }
 
@@ -290,8 +294,7 @@ class _Task:
         figures = measure(self._validation, predictions, "val")
         row = {f"{figure.dataset} {figure.metric}": figure.value for figure in figures}
         aucs = [figure.value for figure in figures if figure.metric == "AUC"]
-        errors = [figure.value for figure in figures if figure.metric.startswith("map error")]
-        return {**row, "score": float(np.mean(aucs) - np.mean(errors))}
+        return {**row, "score": float(np.mean(aucs))}
 
     def save_best(self, path: Path, averaged: nn.Module, step: int) -> None:
         save_checkpoint(path, averaged, {"step": step})  # type: ignore[arg-type]
@@ -335,11 +338,16 @@ def _of_split(dataset: Dataset, split: Split) -> tuple[Sample, ...]:
 
 
 def _groups(student: Student, settings: TrainSettings) -> list[ParameterGroup]:
-    student.requires_grad_(False)
-    trained = [*student.decoder.parameters(), *student.blur.parameters()]
-    for weight in trained:
-        weight.requires_grad_(True)
-    return [ParameterGroup(trained, settings.rate)]
+    encoder = student.encoder
+    for part in (encoder.stem, *encoder.stages[: settings.frozen_stages]):
+        part.requires_grad_(False)
+    tuned = [weight for weight in encoder.parameters() if weight.requires_grad]
+    known = {id(weight) for weight in encoder.parameters()}
+    heads = [weight for weight in student.parameters() if id(weight) not in known]
+    return [
+        ParameterGroup(tuned, settings.encoder_rate),
+        ParameterGroup(heads, settings.head_rate),
+    ]
 
 
 def _finish(run: _Run, outcome: Outcome) -> TrainReport:

@@ -52,11 +52,11 @@ def settings_of(
 
 
 def show_settings(settings: Any) -> None:
-    """Print settings as TOML on standard output."""
+    """Print settings as TOML on standard error: standard output is for results."""
     from edgedf.cli._console import new_console, printable
     from edgedf.distill.config import dump_settings
 
-    console = new_console()
+    console = new_console(stderr=True)
     console.print("Settings:", style="bold")
     for line in dump_settings(settings).splitlines():
         console.print(f"  {printable(line)}" if line else "", soft_wrap=True, markup=False)

@@ -7,7 +7,6 @@ import typer
 from edgedf.cli import (
     distill_audit,
     distill_evaluate,
-    distill_leave_out,
     distill_map,
     distill_train,
 )
@@ -26,4 +25,3 @@ app.command("map", epilog=distill_map.EPILOG)(distill_map.write_maps)
 app.command("audit", epilog=distill_audit.EPILOG)(distill_audit.audit)
 app.command("train", epilog=distill_train.EPILOG)(distill_train.train)
 app.command("evaluate", epilog=distill_evaluate.EPILOG)(distill_evaluate.evaluate)
-app.command("leave-out", epilog=distill_leave_out.EPILOG)(distill_leave_out.leave_out)

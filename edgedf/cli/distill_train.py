@@ -46,10 +46,10 @@ def train(
         int | None,
         typer.Option(min=1, metavar="N", help="Pictures a step and process: loop.batch."),
     ] = None,
-    penalty: Annotated[
-        float | None,
+    frozen_stages: Annotated[
+        int | None,
         typer.Option(
-            min=0.0, metavar="X", help="On the fake head's weights, the more the simpler: 3."
+            min=0, max=5, metavar="N", help="Encoder stages that keep their ImageNet weights."
         ),
     ] = None,
     input_size: Annotated[
@@ -97,7 +97,7 @@ def train(
             "loop.steps": steps,
             "loop.batch": batch,
             "loop.seed": seed,
-            "penalty": penalty,
+            "frozen_stages": frozen_stages,
             "student.input_size": input_size,
         },
     )

@@ -9,8 +9,8 @@ from tests.distill.pictures import write_dataset
 from tests.runtime.absent import without
 
 QUICK = (
-    *("--input-size", "32", "--batch", "6", "--workers", "1", "--set", "student.blocks=11"),
-    *("--set", "student.judged_blocks=1", "--set", "student.decoder_channels=8"),
+    *("--input-size", "32", "--batch", "6", "--workers", "1", "--set", "student.hidden=8"),
+    *("--set", "student.texture_channels=8", "--set", "student.decoder_channels=8"),
 )
 
 
@@ -27,7 +27,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert trained.returncode == 0, trained.stderr
     assert "faces256 self-blended test" in trained.stdout
     assert "edgedf convert runs/first/student.safetensors" in trained.stdout
-    settings, _, figures = trained.stdout.partition("Test split")
+    settings, figures = trained.stderr, trained.stdout
     assert figures
     for line in ("[loop]", "steps = 3", "batch = 6", "[student]", "decoder_channels = 8"):
         assert f"  {line}\n" in settings
@@ -55,7 +55,7 @@ def test_the_settings_of_a_run_can_be_used_again(
     options = ["--data", "pictures", "--out", "runs/first", "--cache", "cache"]
     config = ["--config", "runs/first/settings.toml"]
     assert main(["distill", "train", *options, *config]) == 0
-    assert "decoder_channels = 8" in capsys.readouterr().out
+    assert "decoder_channels = 8" in capsys.readouterr().err
     # The file says 3, --set says 4, --steps wins.
     wins = ["--set", "loop.steps=4", "--steps", "3"]
     assert main(["distill", "train", *options, *config, *wins, "--json"]) == 0
@@ -109,8 +109,8 @@ def test_evaluating_gives_the_figures_of_the_run(
         ),
         (("train", "--data", "pictures", "--out", "a", "--input-size", "33"), "No student can be"),
         (
-            ("train", "--data", "pictures", "--out", "a", "--set", "student.blcoks=11"),
-            "did you mean 'student.blocks'?",
+            ("train", "--data", "pictures", "--out", "a", "--set", "student.hiden=11"),
+            "did you mean 'student.hidden'?",
         ),
         (("train", "--data", "pictures", "--out", "a", "--set", "loop.steps=few"), "loop.steps is"),
         (
