@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgedf import typed_json
 from edgedf.distill.data import SPLITS, Sample, Split, read_manifest
 from edgedf.distill.datasets.readable import readable
+from edgedf.distill.optics.maps import defocus_map
 from edgedf.distill.perturb import perturbations
 from edgedf.distill.student import Student, load_checkpoint
 from edgedf.distill.targets import (
@@ -23,6 +24,7 @@ from edgedf.distill.targets import (
     SHARP_SETS,
     Records,
     TargetSettings,
+    at_stride,
     compute,
     evaluation_plan,
 )
@@ -49,19 +51,21 @@ from edgedf.metrics import (
 )
 from edgedf.progress import Progress, silent
 from edgedf.result import Threshold, sigmoid
-from edgedf.spec import Accuracy
+from edgedf.spec import MAP_STRIDE, Accuracy
 
 __all__ = [
     "Evaluation",
     "EvaluationSettings",
     "Figure",
     "Predictions",
+    "as_accuracy",
     "auc_with_interval",
     "choose_threshold",
     "evaluate_checkpoint",
     "map_error_with_interval",
     "measure",
     "measure_all",
+    "physical_map_error",
     "predict",
 ]
 
@@ -113,11 +117,11 @@ class Predictions:
 
     Args:
         logits: float64, (n,).
-        maps: float32, (n, size / 4, size / 4), sigma in pixels.
+        maps: float32, (n, size / 4, size / 4), sigma in pixels; None where there are none.
     """
 
     logits: NDArray[np.float64]
-    maps: NDArray[np.float32]
+    maps: NDArray[np.float32] | None
 
 
 def predict(
@@ -213,9 +217,7 @@ def measure(
     figures: list[Accuracy] = []
 
     def add(name: str, metric: str, figure: Figure) -> None:
-        figures.append(
-            Accuracy(f"{name} {split}", metric, *_rounded(figure), n=figure.n, model="fp32")
-        )
+        figures.append(as_accuracy(f"{name} {split}", metric, figure))
 
     for name in sorted(set(sets)):
         whole = np.flatnonzero((sets == name) & (kinds == "whole"))
@@ -241,6 +243,8 @@ def measure(
             if blurred.size:
                 figure = mean_with_interval(called[blurred], groups[blurred])
                 add(f"{name} in portrait mode", "real pictures called fake", figure)
+    if predictions.maps is None:
+        return tuple(figures)
     for name in sorted(set(sets)):
         whole = np.flatnonzero((sets == name) & (kinds == "whole"))
         if whole.size:
@@ -253,6 +257,30 @@ def measure(
         figure = map_error_with_interval(found, wanted, groups[rendered])
         add(RENDERED, "map error against the exact map (px)", figure)
     return tuple(figures)
+
+
+def physical_map_error(records: Records, split: str) -> tuple[Accuracy, ...]:
+    """What the physical map, computed from the pictures, misses of the exact one.
+
+    The yardstick for a student's error on the same renderings.
+
+    Args:
+        records: Some of them rendered.
+        split: Their name.
+
+    Returns:
+        One figure, or none where nothing is rendered.
+    """
+    rendered = np.flatnonzero([job.kind == "rendered" for job in records.jobs])
+    if not rendered.size:
+        return ()
+    found = np.stack(
+        [at_stride(defocus_map(records.images[i], "physical"), MAP_STRIDE) for i in rendered]
+    )
+    groups = np.array([records.jobs[i].sample.group for i in rendered], dtype=object)
+    figure = map_error_with_interval(found, records.maps[rendered], groups)
+    title = "physical map's error against the exact map (px)"
+    return (as_accuracy(f"{RENDERED} {split}", title, figure),)
 
 
 def measure_all(
@@ -306,7 +334,7 @@ def measure_all(
 
     def compare(name: str, against: Literal["exact", "physical"], which: NDArray[np.bool_]) -> None:
         part = np.flatnonzero(which)
-        if part.size:
+        if part.size and predictions.maps is not None:
             figures = map_metrics(predictions.maps[part], records.maps[part], groups[part])
             maps.append(MapRow(name, against, figures))
 
@@ -341,8 +369,10 @@ def _judgement(sample: Sample, label: float, logit: float, made: str = "") -> Ju
     )
 
 
-def _rounded(figure: Figure) -> tuple[float, float, float]:
-    return round(figure.value, 4), round(figure.low, 4), round(figure.high, 4)
+def as_accuracy(dataset: str, metric: str, figure: Figure) -> Accuracy:
+    """A figure of a float model as specs and cards hold it, rounded to four digits."""
+    value, low, high = (round(x, 4) for x in (figure.value, figure.low, figure.high))
+    return Accuracy(dataset, metric, value, low, high, n=figure.n, model="fp32")
 
 
 def _settings_of(metadata: Mapping[str, Any], checkpoint: str | Path) -> EvaluationSettings:

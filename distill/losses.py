@@ -9,6 +9,8 @@ records that have a label are spread.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,26 +62,24 @@ def distilled_logit_loss(
     return temperature**2 * _mean_entropy(logits / temperature, known, targets, count)
 
 
-def distilled_feature_loss(
-    features: Tensor, teacher: Tensor, *, count: float | None = None
-) -> Tensor:
-    """How far the student's features point away from the teacher's: 1 - cosine.
+def distilled_feature_loss(features: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """How far the student's features are from the teacher's, layer by layer.
 
-    Hints as in Romero et al., "FitNets" (ICLR 2015), compared after each vector is scaled to
-    length 1 (half the squared distance is then 1 - cosine), so that neither network's scale
-    matters.
+    Hints as in Romero et al., "FitNets" (ICLR 2015). Each layer's squared error is divided by the
+    variance of the teacher's features, so that no layer counts more because its values are larger.
 
     Args:
-        features: (N, C), the student's, projected to the teacher's width.
-        teacher: (N, C), the teacher's; rows with a NaN take no part.
-        count: What the sum is divided by; None for the number of rows that take part.
+        features: The student's, (N, C, h, w) a layer.
+        teacher: The teacher's, of the same shapes.
 
     Returns:
-        A scalar in [0, 2] where ``count`` is None; 0 when no row takes part.
+        A scalar; 0 where they agree, 1 where the student knows no more than the mean.
     """
-    known = ~torch.isnan(teacher).any(dim=1)
-    cosine = F.cosine_similarity(features[known].float(), teacher[known].float(), dim=1)
-    return (1 - cosine).sum() / max(_or_number(count, known), 1e-12) + _anchor(features)
+    parts = [
+        (found.float() - wanted.float()).square().mean() / wanted.float().var().clamp_min(1e-12)
+        for found, wanted in zip(features, teacher, strict=True)
+    ]
+    return torch.stack(parts).mean()
 
 
 def map_loss(

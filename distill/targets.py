@@ -56,6 +56,7 @@ __all__ = [
     "Job",
     "Records",
     "TargetSettings",
+    "at_stride",
     "compute",
     "evaluation_plan",
     "plan",
@@ -135,6 +136,11 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.jobs)
+
+    def subset(self, indices: NDArray[np.integer]) -> Records:
+        """Some of the records, by their numbers, in that order; skipped pictures are not told."""
+        jobs = tuple(self.jobs[index] for index in indices)
+        return Records(jobs, self.images[indices], self.maps[indices], self.labels[indices])
 
 
 def plan(
@@ -432,7 +438,7 @@ def _record(
             image = prepare(photograph, settings.size)
         if job.kind == "rendered":
             image, dense = _rendered(image, rng)
-            return image, _shrink(dense, settings.stride)
+            return image, at_stride(dense, settings.stride)
         if job.kind == "self_blend":
             mask = blob_mask(
                 image.shape[0],
@@ -444,7 +450,7 @@ def _record(
             image = self_blend(image, mask, rng)
         if job.kind == "portrait":
             image, _ = portrait(image, rng)
-        return image, _shrink(defocus_map(image, settings.profile), settings.stride)
+        return image, at_stride(defocus_map(image, settings.profile), settings.stride)
     except EdgedfError as error:
         raise DataError(
             f"{job.sample.path}: {error.message}",
@@ -468,6 +474,15 @@ def _rendered(image: RGBImage, rng: np.random.Generator) -> tuple[RGBImage, NDAr
     return noisy, rendering.defocus_map
 
 
-def _shrink(dense: NDArray[np.float32], stride: int) -> NDArray[np.float16]:
+def at_stride(dense: NDArray[np.float32], stride: int) -> NDArray[np.float16]:
+    """A map averaged over squares of pixels.
+
+    Args:
+        dense: (H, W), sigma in pixels.
+        stride: Side of the squares.
+
+    Returns:
+        float16, (H / stride, W / stride), still in pixels of the picture.
+    """
     size = dense.shape[1] // stride, dense.shape[0] // stride
     return np.asarray(cv2.resize(dense, size, interpolation=cv2.INTER_AREA), np.float16)

@@ -8,6 +8,7 @@ The run's folder holds what :mod:`edgedf.distill.loop` writes (``state.safetenso
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,39 +20,38 @@ import torch
 from torch import Tensor, nn
 
 from edgedf import typed_json
+from edgedf.distill.backbones import load_imagenet_weights
 from edgedf.distill.batches import Batch, Batches
-from edgedf.distill.config import dump_settings
-from edgedf.distill.data import Dataset, Sample, Split, read_manifest
+from edgedf.distill.data import Dataset
 from edgedf.distill.distributed import World, joined
 from edgedf.distill.evaluate import (
     EvaluationSettings,
+    as_accuracy,
     auc_with_interval,
     choose_threshold,
     measure,
+    physical_map_error,
     predict,
 )
 from edgedf.distill.logbook import METRICS
 from edgedf.distill.loop import BEST, STATE, Loop, LoopSettings, Outcome, ParameterGroup
-from edgedf.distill.losses import fake_loss, map_loss
+from edgedf.distill.losses import distilled_feature_loss, map_loss
 from edgedf.distill.model_card import model_card
-from edgedf.distill.student import (
-    Student,
-    StudentConfig,
-    load_checkpoint,
-    load_imagenet_weights,
-    save_checkpoint,
+from edgedf.distill.preparation import (
+    RESEARCH_LICENCE,
+    SETTINGS,
+    PictureSettings,
+    Splits,
+    claimed,
+    labelled,
+    prepare,
 )
-from edgedf.distill.targets import (
-    FACE_SETS,
-    SHARP_SETS,
-    Job,
-    Records,
-    TargetSettings,
-    compute,
-    evaluation_plan,
-    plan,
-)
-from edgedf.errors import ConfigError, DataError
+from edgedf.distill.student import Student, StudentConfig, load_checkpoint, save_checkpoint
+from edgedf.distill.targets import Records
+from edgedf.distill.teach import judged_by
+from edgedf.distill.teacher import load_teacher
+from edgedf.distill.verdict import fit_verdict
+from edgedf.errors import ConfigError
 from edgedf.evaluation import Skipped
 from edgedf.files import write_text
 from edgedf.progress import Progress, silent
@@ -70,31 +70,24 @@ __all__ = [
     "train",
 ]
 
-FINAL, SETTINGS, REPORT = "student.safetensors", "settings.toml", "report.json"
-CARD = "MODEL_CARD.md"
-
-RESEARCH_LICENCE = (
-    "research use only: trained on image sets with research-only or unstated licences"
-)
+FINAL, REPORT, CARD = "student.safetensors", "report.json", "MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(PictureSettings):
     """Everything a run depends on besides the pictures.
 
     Args:
-        head_rate: Learning rate of the decoder and the heads.
-        encoder_rate: Learning rate of the encoder, small as it starts from ImageNet.
-        frozen_stages: The stem and this many stages keep their ImageNet weights: what they
-            measure carries over to unseen sources, and what is tuned learns the sources.
-        map_weight: Weight of the map's loss beside the verdict's.
-        smoothing: Of the labels.
-        crops: Random squares a picture, beside the whole one.
-        renderings: Synthetic depths of field a sharp picture.
-        self_blends: Self-blends a real face.
-        portraits: Portrait-mode copies a real photograph of a set without fakes.
-        face_sets: Sets of aligned faces.
-        sharp_sets: Sets of pictures that are sharp everywhere; they train the map alone.
+        rate: Learning rate of the decoder.
+        encoder_rate: Learning rate of the encoder, which learns maps alone; 0 keeps its ImageNet
+            weights. Tuned on labels it learns the sources and does worse on others.
+        features: Weight of how far the inner features move from where they were, which is what a
+            teacher's branch sees; counts where the encoder learns.
+        penalty: Of the fake head's weights; see :func:`edgedf.distill.probe.fit_probe`.
+        views: How often each record is shown to the fit of the fake head, changed anew each time
+            but the first.
+        distilled: Share of the teacher's verdict in what the fake head is fitted to, where there is
+            a teacher; the rest is the label.
         name: Of the model.
         version: Of the model.
         licence: Of the weights.
@@ -105,17 +98,12 @@ class TrainSettings:
         ConfigError: A value out of range.
     """
 
-    head_rate: float = 2e-3
-    encoder_rate: float = 2e-4
-    frozen_stages: int = 2
-    map_weight: float = 0.5
-    smoothing: float = 0.05
-    crops: int = 1
-    renderings: int = 6
-    self_blends: int = 1
-    portraits: int = 1
-    face_sets: tuple[str, ...] = FACE_SETS
-    sharp_sets: tuple[str, ...] = SHARP_SETS
+    rate: float = 2e-3
+    encoder_rate: float = 0.0
+    features: float = 1.0
+    penalty: float = 3.0
+    views: int = 2
+    distilled: float = 0.5
     name: str = "edgedf-student"
     version: str = "0.1.0"
     licence: str = RESEARCH_LICENCE
@@ -123,18 +111,12 @@ class TrainSettings:
     student: StudentConfig = field(default_factory=StudentConfig)
 
     def __post_init__(self) -> None:
-        counts = (
-            self.frozen_stages,
-            self.crops,
-            self.renderings,
-            self.self_blends,
-            self.portraits,
-        )
-        rates = (self.head_rate, self.encoder_rate, self.map_weight, self.smoothing)
-        if min(*counts, *rates) < 0 or self.smoothing >= 0.5:
+        super().__post_init__()
+        is_share = 0 <= self.distilled <= 1
+        if self.rate < 0 or self.penalty <= 0 or self.views < 1 or not is_share:
             raise ConfigError(
                 f"No run is possible with {self}.",
-                expected="rates, weights and numbers of records from 0, a smoothing below 0.5",
+                expected="a rate from 0, a penalty above 0, one view or more, a share from 0 to 1",
                 next_step="change the value that is outside",
             )
 
@@ -169,6 +151,7 @@ def train(
     out: str | Path,
     settings: TrainSettings | None = None,
     *,
+    teacher: str | Path | None = None,
     cache: str | Path | None = None,
     workers: int = 2,
     progress: Progress = silent,
@@ -176,13 +159,16 @@ def train(
     """Train a student, or go on with a run that was cut off.
 
     In processes that ``torchrun`` has started, each takes its share of maps and batches, and the
-    first writes and measures.
+    first fits the verdict, writes and measures.
 
     Args:
         data: Folder with ``manifest.csv``; see :mod:`edgedf.distill.data`.
         out: Folder of the run.
         settings: Everything the run depends on.
-        cache: Folder for pictures and maps, which runs may share; None for one inside ``out``.
+        teacher: A teacher whose verdicts the student learns beside the labels; None for labels
+            alone.
+        cache: Folder for pictures, maps and what a teacher said, which runs may share; None for one
+            inside ``out``.
         workers: Processes that compute maps, for each of torchrun's.
         progress: Told about maps, steps and evaluations.
 
@@ -190,88 +176,86 @@ def train(
         The report, which is also in ``report.json``.
 
     Raises:
-        CheckpointError: The saved state is damaged, or training has diverged.
-        ConfigError: ``out`` holds a run with other settings, other data or another number of
-            processes, or torchrun's environment is half set.
+        CheckpointError: The saved state or the teacher is damaged, or training has diverged.
+        ConfigError: ``out`` holds a run with other settings, another teacher, other data or
+            another number of processes, or torchrun's environment is half set.
         DataError: The manifest cannot be used, or more than 5 % of a split's pictures.
         MissingExtra: The package with the ImageNet weights is not installed.
         OutputError: ``out`` cannot be written.
     """
-    settings = settings or TrainSettings()
+    settings, folder = settings or TrainSettings(), Path(out)
+    store = Path(cache) if cache is not None else folder / "cache"
     with joined(settings.loop.device) as world:
         told = progress if world.is_main else silent
-        run = _Run(Path(data), Path(out), settings, world, told)
-        run.prepare(Path(cache) if cache is not None else Path(out) / "cache", workers)
-        outcome = run.go()
-        return world.on_main(lambda: _finish(run, outcome))
-
-
-class _Run:
-    """A run: its pictures, and the student that learns from them."""
-
-    def __init__(
-        self, data: Path, folder: Path, settings: TrainSettings, world: World, progress: Progress
-    ) -> None:
-        self.folder, self.settings = folder, settings
-        self.world, self.progress = world, progress
-        self.dataset = world.on_main(lambda: _claimed(data, folder, settings))
-
-    def prepare(self, cache: Path, workers: int) -> None:
-        """Compute the records of all splits.
-
-        Those of the test split too, before the steps: a picture that cannot be read should be
-        known now, not hours later.
-        """
-        settings = self.settings
-        sets = {"face_sets": settings.face_sets, "sharp_sets": settings.sharp_sets}
-        targets = TargetSettings(size=settings.student.input_size, seed=settings.loop.seed)
-
-        def records(jobs: tuple[Job, ...]) -> Records:
-            return compute(
-                jobs,
-                cache,
-                targets,
-                workers=workers,
-                rank=self.world.rank,
-                ranks=self.world.size,
-                barrier=self.world.barrier,
-                progress=self.progress,
-            )
-
-        samples = {split: _of_split(self.dataset, split) for split in ("train", "val", "test")}
-        self.training = records(
-            plan(
-                samples["train"],
-                crops=settings.crops,
-                renderings=settings.renderings,
-                self_blends=settings.self_blends,
-                portraits=settings.portraits,
-                **sets,
-            )
+        depends = {} if teacher is None else {"Teacher": load_teacher(teacher)[1]["sha256"]}
+        dataset = world.on_main(lambda: claimed(Path(data), folder, settings, STATE, depends))
+        splits = prepare(
+            dataset,
+            settings,
+            store,
+            size=settings.student.input_size,
+            seed=settings.loop.seed,
+            world=world,
+            workers=workers,
+            progress=told,
         )
-        self.validation = records(evaluation_plan(samples["val"], **sets))
-        self.test = records(evaluation_plan(samples["test"], **sets))
+        outcome = _learn_maps(splits, settings, folder, world, told)
 
-    def go(self) -> Outcome:
-        """Train."""
-        settings = self.settings
-        torch.manual_seed(settings.loop.seed)
-        student = Student(settings.student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        load_imagenet_weights(student)
-        task = _Task(settings, self.training, self.validation, self.world.size)
-        groups = _groups(student, settings)
-        loop = Loop(self.folder, settings.loop, student, task, groups, self.world)
-        return loop.go(self.progress)
+        def finish() -> TrainReport:
+            student, _ = load_checkpoint(folder / BEST)
+            said = None
+            if teacher is not None:
+                said = judged_by(teacher, splits.training, store, progress)
+            fit_verdict(
+                student,
+                splits.training,
+                splits.validation,
+                penalty=settings.penalty,
+                views=settings.views,
+                seed=settings.loop.seed,
+                teacher=said,
+                distilled=settings.distilled,
+                progress=progress,
+            )
+            return _finish(student, splits, settings, folder, dataset, outcome, progress)
+
+        return world.on_main(finish)
+
+
+class _Learner(nn.Module):
+    """The student while it learns maps, beside the encoder that it started from.
+
+    Args:
+        student: Learns.
+        is_bound: Whether the student's inner features are compared with those of the encoder as
+            it was.
+    """
+
+    def __init__(self, student: Student, is_bound: bool) -> None:
+        super().__init__()
+        self.student = student
+        self.start = copy.deepcopy(student.encoder).requires_grad_(False) if is_bound else None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [0, 255] → the map, and how far the inner features have moved."""
+        seen = self.student.seen(image)
+        ends, inner = self.student.features(seen)
+        moved = torch.zeros((), device=image.device)
+        if self.start is not None:
+            with torch.no_grad():
+                before = self.start.all_features(seen)[1][-len(inner) :]
+            moved = moved + distilled_feature_loss(inner, before)
+        return self.student.defocus_map(ends), moved
 
 
 class _Task:
-    """What a student learns: labels and maps."""
+    """What a student learns step by step: maps, and to keep its features where they are."""
 
     def __init__(
         self, settings: TrainSettings, training: Records, validation: Records, ranks: int
     ) -> None:
-        self.weights = {"label": 1.0, "map": settings.map_weight}
-        self._smoothing, self._validation = settings.smoothing, validation
+        self.weights = {"map": 1.0, "features": settings.features}
+        self._validation = validation
         size = settings.loop.batch * ranks
         self._batches = Batches(training, size=size, seed=settings.loop.seed)
 
@@ -282,103 +266,78 @@ class _Task:
         return self._batches.files(step)
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        output = module(batch.images)
-        logits, smoothing = output.fake_logit[:, 0], self._smoothing
-        return {
-            "label": fake_loss(logits, batch.labels, smoothing=smoothing, count=batch.labelled),
-            "map": map_loss(output.defocus_map, batch.maps, count=batch.count),
-        }
+        found, moved = module(batch.images)
+        return {"map": map_loss(found, batch.maps, count=batch.count), "features": moved}
 
     def evaluate(self, averaged: nn.Module, progress: Progress) -> dict[str, float]:
-        predictions = predict(averaged, self._validation.images, progress=progress)  # type: ignore[arg-type]
+        predictions = predict(averaged.student, self._validation.images, progress=progress)  # type: ignore[arg-type]
         figures = measure(self._validation, predictions, "val")
-        row = {f"{figure.dataset} {figure.metric}": figure.value for figure in figures}
-        aucs = [figure.value for figure in figures if figure.metric == "AUC"]
-        return {**row, "score": float(np.mean(aucs))}
+        errors = {
+            f"{figure.dataset} {figure.metric}": figure.value
+            for figure in figures
+            if figure.metric.startswith("map error")
+        }
+        return {**errors, "score": -float(np.mean(list(errors.values())))}
 
     def save_best(self, path: Path, averaged: nn.Module, step: int) -> None:
-        save_checkpoint(path, averaged, {"step": step})  # type: ignore[arg-type]
+        save_checkpoint(path, averaged.student, {"step": step})  # type: ignore[arg-type]
 
 
-def _claimed(data: Path, folder: Path, settings: TrainSettings) -> Dataset:
-    """The data set, once it is noted what the run depends on.
-
-    A run that is there already must depend on the same.
-    """
-    dataset = read_manifest(data)
-    text = f"# Manifest's SHA-256: {dataset.sha256}\n{dump_settings(settings)}"
-    path = folder / SETTINGS
-    if (folder / STATE).is_file() and not _is_same(path, text):
-        raise ConfigError(
-            f"{folder} holds a run with other settings or other data.",
-            expected=f"the settings in {path}",
-            next_step="choose another --out, or delete that folder",
-        )
-    write_text(path, text)
-    return dataset
-
-
-def _is_same(path: Path, text: str) -> bool:
-    try:
-        return path.read_text("utf-8") == text
-    except (OSError, UnicodeDecodeError):
-        return False
+def _learn_maps(
+    splits: Splits, settings: TrainSettings, folder: Path, world: World, progress: Progress
+) -> Outcome:
+    torch.manual_seed(settings.loop.seed)
+    student = Student(settings.student)
+    load_imagenet_weights(student.encoder)
+    student.requires_grad_(False)
+    groups = [([*student.decoder.parameters(), *student.blur.parameters()], settings.rate)]
+    if settings.encoder_rate:
+        groups.append((list(student.encoder.parameters()), settings.encoder_rate))
+    for weights, _ in groups:
+        for weight in weights:
+            weight.requires_grad_(True)
+    is_bound = settings.encoder_rate > 0 and settings.features > 0
+    learner = _Learner(student, is_bound).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    task = _Task(settings, splits.training, splits.validation, world.size)
+    parts = [ParameterGroup(weights, rate) for weights, rate in groups]
+    return Loop(folder, settings.loop, learner, task, parts, world).go(progress)
 
 
-def _of_split(dataset: Dataset, split: Split) -> tuple[Sample, ...]:
-    chosen = dataset.select(split=split)
-    labels = {sample.label for sample in chosen}
-    if len(labels) < 2:
-        raise DataError(
-            f"The {split} split of {dataset.folder} holds {', '.join(labels) or 'nothing'}.",
-            expected="real and fake pictures in each of train, val and test",
-            next_step="move some groups between the splits",
-        )
-    return chosen
-
-
-def _groups(student: Student, settings: TrainSettings) -> list[ParameterGroup]:
-    encoder = student.encoder
-    for part in (encoder.stem, *encoder.stages[: settings.frozen_stages]):
-        part.requires_grad_(False)
-    tuned = [weight for weight in encoder.parameters() if weight.requires_grad]
-    known = {id(weight) for weight in encoder.parameters()}
-    heads = [weight for weight in student.parameters() if id(weight) not in known]
-    return [
-        ParameterGroup(tuned, settings.encoder_rate),
-        ParameterGroup(heads, settings.head_rate),
-    ]
-
-
-def _finish(run: _Run, outcome: Outcome) -> TrainReport:
+def _finish(
+    student: Student,
+    splits: Splits,
+    settings: TrainSettings,
+    folder: Path,
+    dataset: Dataset,
+    outcome: Outcome,
+    progress: Progress,
+) -> TrainReport:
     """Choose thresholds on validation, measure on test, write student, card and report."""
-    student, _ = load_checkpoint(run.folder / BEST)
-    settings, validation, test = run.settings, run.validation, run.test
-    on_validation = predict(student, validation.images, progress=run.progress)
-    labelled = np.flatnonzero(~np.isnan(validation.labels))
-    judged = sorted({validation.jobs[index].sample.set for index in labelled})
+    validation, test = splits.validation, splits.test
+    on_validation = predict(student, validation.images, progress=progress)
+    known = labelled(validation)
+    judged = sorted({validation.jobs[index].sample.set for index in known})
     threshold = choose_threshold(
-        validation.labels[labelled],
-        on_validation.logits[labelled],
+        validation.labels[known],
+        on_validation.logits[known],
         f"the validation splits of {', '.join(judged)} and self-blended faces",
     )
-    on_test = predict(student, test.images, step="test", progress=run.progress)
+    on_test = predict(student, test.images, step="test", progress=progress)
     figures = measure(test, on_test, "test", threshold)
     whole = np.array([job.kind == "whole" for job in test.jobs])
     groups = np.array([job.sample.group for job in test.jobs], dtype=object)
     pooled = auc_with_interval(test.labels[whole], on_test.logits[whole], groups[whole])
-    low, high = round(pooled.low, 4), round(pooled.high, 4)
-    overall = Accuracy("all sets pooled test", "AUC", round(pooled.value, 4), low, high, pooled.n)
-    figures = (*figures, overall)
+    overall = as_accuracy("all sets pooled test", "AUC", pooled)
+    figures = (*figures, overall, *physical_map_error(test, "test"))
     metadata: Mapping[str, Any] = {
         "name": settings.name,
         "version": settings.version,
         "licence": settings.licence,
         "threshold": typed_json.encode(threshold),
         "training": {
-            "data": ", ".join(run.dataset.sets) + " (train split), self-blended faces, "
+            "data": ", ".join(dataset.sets) + " (train split), self-blended faces, "
             "synthetic depth of field",
-            "data_sha256": run.dataset.sha256,
+            "data_sha256": dataset.sha256,
             "steps": outcome.best_step,
         },
         # What `edgedf distill evaluate` makes of a data set.
@@ -387,13 +346,8 @@ def _finish(run: _Run, outcome: Outcome) -> TrainReport:
         ),
         "accuracy": [typed_json.encode(figure) for figure in figures],
     }
-    checkpoint = save_checkpoint(run.folder / FINAL, student, metadata)
-    write_text(run.folder / CARD, model_card(metadata, student))
-    skipped = {
-        entry.file: entry
-        for records in (run.training, validation, test)
-        for entry in records.skipped
-    }
+    checkpoint = save_checkpoint(folder / FINAL, student, metadata)
+    write_text(folder / CARD, model_card(metadata, student))
     report = TrainReport(
         checkpoint,
         outcome.best_step,
@@ -402,8 +356,8 @@ def _finish(run: _Run, outcome: Outcome) -> TrainReport:
         measure(validation, on_validation, "val", threshold),
         figures,
         outcome.stopped_early,
-        tuple(skipped.values()),
+        splits.skipped,
     )
     plain = typed_json.encode(replace(report, checkpoint=str(checkpoint)))  # type: ignore[arg-type]
-    write_text(run.folder / REPORT, json.dumps(plain, indent=1))
+    write_text(folder / REPORT, json.dumps(plain, indent=1))
     return report

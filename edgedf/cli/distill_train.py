@@ -15,6 +15,9 @@ EPILOG = """Examples:
 
 [bold]edgedf distill train --data pictures/ --out runs/first[/]
 
+[bold]edgedf distill train --data pictures/ --out runs/second
+--teacher runs/teacher/teacher.safetensors[/]
+
 [bold]edgedf distill train --data pictures/ --out runs/quick --steps 300 --json[/]
 
 [bold]edgedf distill train --data pictures/ --out runs/next --config runs/first/settings.toml
@@ -36,6 +39,10 @@ def train(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the run: state, metrics, student.")
     ],
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="From edgedf distill teach. Default: labels alone."),
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     steps: Annotated[
@@ -46,10 +53,10 @@ def train(
         int | None,
         typer.Option(min=1, metavar="N", help="Pictures a step and process: loop.batch."),
     ] = None,
-    frozen_stages: Annotated[
-        int | None,
+    penalty: Annotated[
+        float | None,
         typer.Option(
-            min=0, max=5, metavar="N", help="Encoder stages that keep their ImageNet weights."
+            min=0.0, metavar="X", help="On the fake head's weights, the more the simpler: 3."
         ),
     ] = None,
     input_size: Annotated[
@@ -97,7 +104,7 @@ def train(
             "loop.steps": steps,
             "loop.batch": batch,
             "loop.seed": seed,
-            "frozen_stages": frozen_stages,
+            "penalty": penalty,
             "student.input_size": input_size,
         },
     )
@@ -107,7 +114,15 @@ def train(
     workers = workers or cores_a_process()
     try:
         with StepProgress() as progress:
-            report = run(data, out, settings, cache=cache, workers=workers, progress=progress)
+            report = run(
+                data,
+                out,
+                settings,
+                teacher=teacher,
+                cache=cache,
+                workers=workers,
+                progress=progress,
+            )
     except MainFailed as error:  # the main process says why
         raise typer.Exit(2) from error
     if not speaks:

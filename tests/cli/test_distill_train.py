@@ -9,8 +9,8 @@ from tests.distill.pictures import write_dataset
 from tests.runtime.absent import without
 
 QUICK = (
-    *("--input-size", "32", "--batch", "6", "--workers", "1", "--set", "student.hidden=8"),
-    *("--set", "student.texture_channels=8", "--set", "student.decoder_channels=8"),
+    *("--input-size", "32", "--batch", "6", "--workers", "1", "--set", "student.blocks=11"),
+    *("--set", "student.judged_blocks=1", "--set", "student.decoder_channels=8"),
 )
 
 
@@ -109,8 +109,8 @@ def test_evaluating_gives_the_figures_of_the_run(
         ),
         (("train", "--data", "pictures", "--out", "a", "--input-size", "33"), "No student can be"),
         (
-            ("train", "--data", "pictures", "--out", "a", "--set", "student.hiden=11"),
-            "did you mean 'student.hidden'?",
+            ("train", "--data", "pictures", "--out", "a", "--set", "student.blcoks=11"),
+            "did you mean 'student.blocks'?",
         ),
         (("train", "--data", "pictures", "--out", "a", "--set", "loop.steps=few"), "loop.steps is"),
         (

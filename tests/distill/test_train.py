@@ -35,7 +35,7 @@ QUICK = TrainSettings(
     crops=0,
     renderings=1,
     loop=LoopSettings(steps=6, batch=6, warmup=2, evaluate_every=3, save_every=0.0, device="cpu"),
-    student=StudentConfig(input_size=32, decoder_channels=8, texture_channels=8, hidden=8),
+    student=StudentConfig(input_size=32, blocks=11, judged_blocks=1, decoder_channels=8),
 )
 
 
@@ -155,8 +155,11 @@ def test_a_killed_run_goes_on_with_the_same_next_step(
 def test_two_processes_are_one_with_the_doubled_batch(
     data: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """Without rounded weights: a rounding error of the sums may move one by a whole level."""
-    student = dataclasses.replace(QUICK.student, int8_weights=False, dropout=0.0)
+    """Without rounded weights: a rounding error of the sums may move one by a whole level.
+
+    The end of the twelfth block leads nowhere: a process that waited for its gradient would fail.
+    """
+    student = dataclasses.replace(QUICK.student, int8_weights=False, blocks=12)
     settings = dataclasses.replace(QUICK, student=student)
     (tmp_path / "two.toml").write_text(
         dump_settings(
@@ -171,7 +174,7 @@ def test_two_processes_are_one_with_the_doubled_batch(
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("Student: two/student.safetensors") == 1
-    assert ended.stderr.count("Settings:") == 1
+    assert ended.stdout.count("Settings:") == 1
     one, two = (read_rows(tmp_path / name / METRICS) for name in ("one", "two"))
     assert len(one) == len(two) == 6
     for name in ("label", "map", "score"):

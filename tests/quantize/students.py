@@ -76,50 +76,54 @@ def write_student(
     """
     import torch
 
-    from edgedf.distill.student import (
-        Student,
-        StudentConfig,
-        load_imagenet_weights,
-        save_checkpoint,
-    )
+    from edgedf.distill.backbones import load_imagenet_weights
+    from edgedf.distill.probe import fit_probe
+    from edgedf.distill.student import Student, StudentConfig, save_checkpoint
+    from edgedf.distill.verdict import set_thresholds
+    from edgedf.progress import silent
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = Student(StudentConfig(input_size=size)).eval()
-    load_imagenet_weights(student)
+    load_imagenet_weights(student.encoder)
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
-    seen: dict[Any, torch.Tensor] = {}
-    hooks = [
-        layer.register_forward_pre_hook(lambda layer, inputs: seen.update({layer: inputs[0]}))
-        for layer in (student.fake, student.blur)
-    ]
-    reducers = (student.decoder.reduce16, student.decoder.reduce8, student.decoder.reduce4)
+    set_thresholds(student, np.stack(images), silent)
+    seen: list[torch.Tensor] = []
+    hook = student.blur.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    decoder = student.decoder
     with torch.no_grad():
-        for layer in (*reducers, *student.textures):
+        for layer in (decoder.reduce16, decoder.reduce8, decoder.reduce4):
             layer.weight.mul_(0.05)  # else half of what they give is cut off at 0 or 6
         student(batch)
         # Along its principal direction a layer's input says most and rounding says least.
-        patches = torch.nn.functional.unfold(seen[student.blur], 3, padding=1)
-        weight, bias = _principal(patches.transpose(1, 2).flatten(0, 1), 1.2, 2.0)
+        patches = torch.nn.functional.unfold(seen[0], 3, padding=1)
+        rows = patches.transpose(1, 2).flatten(0, 1)
+        direction, found = _direction(rows)
+        weight = 1.2 / found.std() * direction
         student.blur.weight.copy_(weight.reshape(student.blur.weight.shape))
-        student.blur.bias.fill_(bias)
-        weight, bias = _principal(seen[student.fake], 2.5, 0.0)
-        student.fake.weight.copy_(weight.reshape(1, -1))
-        student.fake.bias.fill_(bias)
-    for hook in hooks:
-        hook.remove()
+        student.blur.bias.copy_(2.0 - rows.mean(dim=0) @ weight)
+        statistics = student.statistics(batch)
+    hook.remove()
+    # Evenly spread, so that no photograph is far from those that happen to calibrate.
+    order = _direction(statistics)[1].argsort().argsort().numpy()
+    wanted = np.linspace(-4.0, 4.0, len(images))[order]
+    probe = fit_probe(statistics.numpy(), wanted, np.ones(len(images)), penalty=0.1)
+    with torch.no_grad():
+        student.centre.copy_(torch.from_numpy(probe.centre))
+        student.deviation.copy_(torch.from_numpy(probe.deviation))
+        student.fake.weight.copy_(torch.from_numpy(probe.weight)[None])
+        student.fake.bias.fill_(probe.bias)
     return save_checkpoint(path, student, METADATA)
 
 
-def _principal(rows: Any, spread: float, middle: float) -> tuple[Any, float]:
-    """Weights and bias of a linear output with that standard deviation and mean over the rows."""
+def _direction(rows: Any) -> tuple[Any, Any]:
+    """The direction in which rows vary most, and where along it they are."""
     import torch
 
     centred = rows - rows.mean(dim=0)
-    _, directions = torch.linalg.eigh(centred.T @ centred)
-    weight = directions[:, -1] * directions[:, -1].sum().sign()
-    weight = weight * (spread / (centred @ weight).std())
-    return weight, middle - float(rows.mean(dim=0) @ weight)
+    direction = torch.linalg.svd(centred, full_matrices=False).Vh[0]
+    direction = direction * direction.sum().sign()
+    return direction, centred @ direction
 
 
 @cache

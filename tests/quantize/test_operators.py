@@ -92,7 +92,7 @@ def test_no_operator_of_an_export_changes_the_layout_of_features(precision: str)
     models = small_exports().models
     model = models["tflite"] if precision == "float" else small_int8("tflite")
     assert "TRANSPOSE" not in count_operators(list_operators(model, "tflite"))
-    # Of the input, of the map, and of the texture statistics, which have one pixel.
+    # Of the input and of the map.
     onnx = models["onnx"] if precision == "float" else small_int8("onnx")
     counts = count_operators(list_operators(onnx, "onnx"))
     assert counts["Transpose"] == 2

@@ -1,0 +1,347 @@
+"""Teaching the teacher: statistics of frozen branches, a verdict for each, and their sum.
+
+The run's folder holds ``settings.toml`` and at the end ``teacher.safetensors`` and
+``teacher.json``. Statistics are kept in the cache, shard by shard, so a run that is killed goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgedf import typed_json
+from edgedf.distill.distributed import World, joined
+from edgedf.distill.evaluate import Predictions, as_accuracy, choose_threshold, measure
+from edgedf.distill.preparation import (
+    RESEARCH_LICENCE,
+    PictureSettings,
+    Splits,
+    claimed,
+    domains,
+    labelled,
+    prepare,
+)
+from edgedf.distill.probe import balance, calibrate, fit_probe
+from edgedf.distill.statistics import cached_statistics
+from edgedf.distill.targets import Records
+from edgedf.distill.teacher import (
+    Branch,
+    Teacher,
+    TeacherConfig,
+    fingerprint,
+    load_teacher,
+    save_teacher,
+)
+from edgedf.errors import ConfigError
+from edgedf.evaluation import Skipped
+from edgedf.files import write_text
+from edgedf.metrics import detection_metrics
+from edgedf.progress import Progress, silent
+from edgedf.result import Threshold
+from edgedf.spec import Accuracy
+
+__all__ = [
+    "FINAL",
+    "REPORT",
+    "TeachReport",
+    "TeachSettings",
+    "judged_by",
+    "statistics_of_branch",
+    "teach",
+]
+
+FINAL, REPORT = "teacher.safetensors", "teacher.json"
+
+
+class _Seen(NamedTuple):
+    """Statistics of a branch: (n, features) for each split."""
+
+    training: NDArray[np.float16]
+    validation: NDArray[np.float16]
+    test: NDArray[np.float16]
+
+
+# By modality.
+_Found = dict[str, _Seen]
+
+
+@dataclass(frozen=True)
+class TeachSettings(PictureSettings):
+    """Everything a teacher depends on besides the pictures.
+
+    Args:
+        penalty: Of each branch's weights; see :func:`edgedf.distill.probe.fit_probe`.
+        input_size: Side of the pictures in pixels, a multiple of 32.
+        seed: Of everything random.
+        name: Of the teacher.
+        licence: Of what it has learned.
+        teacher: Architecture.
+
+    Raises:
+        ConfigError: A value out of range.
+    """
+
+    penalty: float = 3.0
+    input_size: int = 256
+    seed: int = 0
+    name: str = "edgedf-teacher"
+    licence: str = RESEARCH_LICENCE
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.penalty <= 0 or not 32 <= self.input_size <= 2048 or self.input_size % 32:
+            raise ConfigError(
+                f"No teacher can be taught with {self}.",
+                expected="a penalty above 0, an input side that is a multiple of 32",
+                next_step="change the value that is outside",
+            )
+
+
+@dataclass(frozen=True)
+class TeachReport:
+    """The outcome.
+
+    Args:
+        teacher: The teacher, its metadata inside.
+        sha256: Of what it judges by; keys what it said of pictures.
+        temperatures: What each branch's value, and the branches' mean, is divided by to be log
+            odds, fitted on the validation split.
+        calibration: Expected calibration error and Brier score, on validation and test.
+        validation: Figures on the validation split.
+        test: Figures on the test split, by set: of the whole, then of each branch by itself.
+        skipped: Pictures that could not be read, of all splits.
+    """
+
+    teacher: Path
+    sha256: str
+    temperatures: dict[str, float]
+    calibration: tuple[Accuracy, ...]
+    validation: tuple[Accuracy, ...]
+    test: tuple[Accuracy, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+def teach(
+    data: str | Path,
+    out: str | Path,
+    settings: TeachSettings | None = None,
+    *,
+    cache: str | Path | None = None,
+    workers: int = 2,
+    progress: Progress = silent,
+) -> TeachReport:
+    """Fit a teacher to a data set.
+
+    Args:
+        data: Folder with ``manifest.csv``; see :mod:`edgedf.distill.data`.
+        out: Folder of the run.
+        settings: Everything it depends on.
+        cache: Folder for pictures, maps and statistics, which runs may share; None for one inside
+            ``out``.
+        workers: Processes that compute maps, for each of torchrun's.
+        progress: Told about maps and statistics.
+
+    Returns:
+        The report, which is also in ``teacher.json``.
+
+    Raises:
+        ConfigError: ``out`` holds a teacher with other settings or other data.
+        DataError: The manifest cannot be used, or more than 5 % of a split's pictures.
+        MissingExtra: The package with the ImageNet weights is not installed.
+        OutputError: ``out`` or the cache cannot be written.
+    """
+    settings, folder = settings or TeachSettings(), Path(out)
+    store = Path(cache) if cache is not None else folder / "cache"
+    with joined("auto") as world:
+        told = progress if world.is_main else silent
+        dataset = world.on_main(lambda: claimed(Path(data), folder, settings, FINAL))
+        splits = prepare(
+            dataset,
+            settings,
+            store,
+            size=settings.input_size,
+            seed=settings.seed,
+            world=world,
+            workers=workers,
+            progress=told,
+        )
+        teacher = Teacher(settings.teacher).eval()
+        teacher.load_imagenet()
+        found: _Found = {}
+        for branch in teacher.each():
+            branch.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            found[branch.modality] = _Seen(
+                *(
+                    statistics_of_branch(
+                        branch, settings.teacher, records, store, world=world, progress=told
+                    )
+                    for records in (splits.training, splits.validation, splits.test)
+                )
+            )
+        teacher.to("cpu")
+
+        def finish() -> TeachReport:
+            _fit(teacher, settings, splits, found)
+            return _finish(teacher, settings, splits, found, folder, dataset.sha256)
+
+        return world.on_main(finish)
+
+
+def judged_by(
+    path: str | Path, records: Records, cache: str | Path, progress: Progress = silent
+) -> NDArray[np.float64]:
+    """A teacher's logits for records, computed once and kept in the cache.
+
+    Shards are keyed by the pictures and by the teacher's hash, so another teacher makes others.
+
+    Args:
+        path: Of the teacher.
+        records: Pictures and maps.
+        cache: Folder of the shards.
+        progress: Told how many records are there.
+
+    Returns:
+        float64, (n,).
+
+    Raises:
+        CheckpointError: The teacher cannot be read.
+        MissingExtra: The package with the ImageNet weights is not installed.
+        OutputError: The cache cannot be written.
+    """
+    teacher, metadata = load_teacher(path)
+
+    def logits(images: Tensor, maps: Tensor) -> Tensor:
+        return teacher(images, maps).fake_logit[:, None]
+
+    key = f"logits of teacher {metadata['sha256']}"
+    found = cached_statistics(records, logits, key, cache, step="teacher", progress=progress)
+    return found[:, 0].astype(np.float64)
+
+
+def statistics_of_branch(
+    branch: Branch,
+    config: TeacherConfig,
+    records: Records,
+    cache: str | Path,
+    *,
+    world: World | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.float16]:
+    """What a branch judges records by, computed once and kept in the cache.
+
+    Args:
+        branch: With ImageNet's weights.
+        config: Of its teacher.
+        records: Pictures and maps.
+        cache: Folder of the shards.
+        world: The processes that share the work; None for this one alone.
+        progress: Told how many records are there.
+
+    Returns:
+        float16, (n, features).
+
+    Raises:
+        OutputError: The cache cannot be written.
+    """
+    architecture = (config.backbone, config.first_block, config.last_block)
+    return cached_statistics(
+        records,
+        branch.statistics,
+        json.dumps(["branch", branch.modality, *architecture]),
+        cache,
+        world=world,
+        step=f"{branch.modality} statistics",
+        progress=progress,
+    )
+
+
+def _fit(teacher: Teacher, settings: TeachSettings, splits: Splits, found: _Found) -> None:
+    """Give each branch its verdict, and the sum its scale."""
+    training, validation = labelled(splits.training), labelled(splits.validation)
+    targets = 2 * splits.training.labels[training] - 1
+    weights = balance(domains(splits.training, training), targets)
+    wanted = splits.validation.labels[validation]
+    for branch in teacher.each():
+        seen = found[branch.modality]
+        probe = fit_probe(seen.training[training], targets, weights, penalty=settings.penalty)
+        branch.take(probe, calibrate(probe(seen.validation[validation]), wanted))
+    fused = teacher.fuse([_tensor(found[name].validation) for name in found]).by_modality
+    mean = fused.mean(dim=1).double().numpy()
+    teacher.take(calibrate(mean[validation], wanted))
+
+
+def _finish(
+    teacher: Teacher,
+    settings: TeachSettings,
+    splits: Splits,
+    found: _Found,
+    folder: Path,
+    data_sha256: str,
+) -> TeachReport:
+    on_validation, on_test = (
+        teacher.fuse([_tensor(getattr(found[name], split)) for name in found])
+        for split in ("validation", "test")
+    )
+    validation = labelled(splits.validation)
+    logits = on_validation.fake_logit.double().numpy()
+    threshold = choose_threshold(
+        splits.validation.labels[validation], logits[validation], "the validation split"
+    )
+    figures = [*_figures(splits.test, on_test.fake_logit, "test", threshold)]
+    for number, name in enumerate(found):
+        for figure in _figures(splits.test, on_test.by_modality[:, number], "test"):
+            figures.append(replace(figure, dataset=f"{name} alone: {figure.dataset}"))
+    temperatures = {branch.modality: branch.temperature for branch in teacher.each()}
+    metadata = {
+        "name": settings.name,
+        "licence": settings.licence,
+        "data_sha256": data_sha256,
+        "threshold": typed_json.encode(threshold),
+        "accuracy": [typed_json.encode(figure) for figure in figures],
+    }
+    path = save_teacher(folder / FINAL, teacher, metadata)
+    report = TeachReport(
+        path,
+        fingerprint(teacher),
+        {**temperatures, "all": teacher.temperature},
+        (
+            *_calibration(splits.validation, on_validation.fake_logit, "val"),
+            *_calibration(splits.test, on_test.fake_logit, "test"),
+        ),
+        _figures(splits.validation, on_validation.fake_logit, "val", threshold),
+        tuple(figures),
+        splits.skipped,
+    )
+    plain = typed_json.encode(replace(report, teacher=str(path)))  # type: ignore[arg-type]
+    write_text(folder / REPORT, json.dumps(plain, indent=1))
+    return report
+
+
+def _figures(
+    records: Records, logits: Tensor, split: str, threshold: Threshold | None = None
+) -> tuple[Accuracy, ...]:
+    values = logits.double().numpy()
+    return measure(records, Predictions(values, None), split, threshold)
+
+
+def _calibration(records: Records, logits: Tensor, split: str) -> Iterator[Accuracy]:
+    known = labelled(records)
+    groups = np.array([records.jobs[index].sample.group for index in known], dtype=object)
+    metrics = detection_metrics(records.labels[known], logits.double().numpy()[known], groups)
+    for title, figure in (("ECE", metrics.ece), ("Brier score", metrics.brier)):
+        if figure is not None:
+            yield as_accuracy(f"all sets pooled {split}", title, figure)
+
+
+def _tensor(values: NDArray[np.float16]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
