@@ -7,9 +7,36 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgedf.distill.backbones import Conv
+from edgedf.distill.backbones import MEAN, STD, Conv
 
-__all__ = ["Decoder"]
+__all__ = ["Decoder", "LocalPath"]
+
+_STEM_CHANNELS = 16
+
+
+class LocalPath(nn.Module):
+    """A few convolutions on the picture itself: how sharp edges are, close by.
+
+    A frozen encoder was made to tell subjects apart, not blurs. These layers learn maps alone.
+
+    Args:
+        channels: Width.
+        blocks: Separable convolutions with a shortcut.
+    """
+
+    def __init__(self, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.stem = Conv(3, _STEM_CHANNELS, 3, stride=2, pad_value=-MEAN / STD)
+        self.shrink = Conv(_STEM_CHANNELS, _STEM_CHANNELS, 3, stride=2, depthwise=True)
+        self.widen = Conv(_STEM_CHANNELS, channels)
+        self.blocks = nn.ModuleList(_separable(channels) for _ in range(blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised RGB, (N, 3, H, W) → (N, channels, H / 4, W / 4)."""
+        x = self.widen(self.shrink(self.stem(x)))
+        for block in self.blocks:
+            x = x + block(x)
+        return x
 
 
 class Decoder(nn.Module):
@@ -29,10 +56,23 @@ class Decoder(nn.Module):
         self.mix8 = _separable(channels)
         self.mix4 = _separable(channels)
 
-    def forward(self, four: Tensor, eight: Tensor, sixteen: Tensor) -> Tensor:
-        """Run it: (N, C, H, W), half and a quarter of the size → (N, channels, H, W)."""
+    def forward(
+        self, four: Tensor, eight: Tensor, sixteen: Tensor, local: Tensor | None = None
+    ) -> Tensor:
+        """Run it.
+
+        Args:
+            four: (N, C, H, W).
+            eight: (N, C', H / 2, W / 2).
+            sixteen: (N, C'', H / 4, W / 4).
+            local: (N, channels, H, W), added at the finest stride.
+
+        Returns:
+            (N, channels, H, W).
+        """
         x = self.mix8(_double(self.reduce16(sixteen)) + self.reduce8(eight))
-        mixed: Tensor = self.mix4(_double(x) + self.reduce4(four))
+        x = _double(x) + self.reduce4(four)
+        mixed: Tensor = self.mix4(x if local is None else x + local)
         return mixed
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from edgedf import typed_json
 from edgedf.distill.backbones import MEAN, STD, Block, Conv, EfficientNetLite, HighPass
-from edgedf.distill.decoder import Decoder
+from edgedf.distill.decoder import Decoder, LocalPath
 from edgedf.errors import CheckpointError, ConfigError, EdgedfError
 from edgedf.files import write_bytes
 
@@ -55,6 +55,8 @@ class StudentConfig:
             looks at the picture at stride 32.
         judged_blocks: How many of the last blocks the fake head looks into.
         decoder_channels: Width of the decoder.
+        local_blocks: Blocks of the path from the picture to the map that does not go through the
+            frozen encoder; 0 leaves it out.
         high_pass: Whether the encoder sees the picture's fine detail alone; see
             :class:`edgedf.distill.backbones.HighPass`.
         int8_weights: Whether convolutions round their weights to 255 levels per output channel, in
@@ -65,9 +67,10 @@ class StudentConfig:
     """
 
     input_size: int = 256
-    blocks: int = 12
-    judged_blocks: int = 4
+    blocks: int = 11
+    judged_blocks: int = 3
     decoder_channels: int = 48
+    local_blocks: int = 2
     high_pass: bool = True
     int8_weights: bool = True
 
@@ -79,11 +82,12 @@ class StudentConfig:
             or not 11 <= self.blocks <= 16
             or not 1 <= self.judged_blocks <= self.blocks
             or not 1 <= self.decoder_channels <= 2048
+            or not 0 <= self.local_blocks <= 64
         ):
             raise ConfigError(
                 f"No student can be built from {self}.",
                 expected="an input side that is a multiple of 32, 11 to 16 blocks of which at "
-                "least one is judged, 1 to 2048 decoder channels",
+                "least one is judged, 1 to 2048 decoder channels, 0 to 64 local blocks",
                 next_step="change the value that is outside",
             )
 
@@ -127,6 +131,9 @@ class Student(nn.Module):
         self.encoder = EfficientNetLite("lite0", config.blocks)
         _, four, eight, _, sixteen, *_ = self.encoder.channels
         self.decoder = Decoder((four, eight, sixteen), config.decoder_channels)
+        self.local = (
+            LocalPath(config.decoder_channels, config.local_blocks) if config.local_blocks else None
+        )
         self.blur = Conv(config.decoder_channels, 1, 3)
         # relu6 passes no gradient outside (0, 6): start inside, at a usual blur.
         nn.init.normal_(self.blur.weight, std=0.01)
@@ -150,7 +157,7 @@ class Student(nn.Module):
         """
         ends, inner = self.features(self.seen(image))
         statistics = (self._pooled(inner) - self.centre) / self.deviation
-        return StudentOutput(self.fake(statistics), self.defocus_map(ends))
+        return StudentOutput(self.fake(statistics), self.defocus_map(ends, image))
 
     def statistics(self, image: Tensor) -> Tensor:
         """What the fake head judges by, before :attr:`centre` and :attr:`deviation` are applied.
@@ -200,8 +207,7 @@ class Student(nn.Module):
         Args:
             image: As for :meth:`forward`.
         """
-        seen = image if self.high_pass is None else self.high_pass(image)
-        return (seen - MEAN) / STD
+        return self.normalised(image if self.high_pass is None else self.high_pass(image))
 
     def _judged(self) -> list[Block]:
         return list(self.encoder.blocks())[-self.config.judged_blocks :]
@@ -223,10 +229,20 @@ class Student(nn.Module):
         ]
         return torch.cat([*means, *spreads], dim=1).flatten(1)
 
-    def defocus_map(self, ends: list[Tensor]) -> Tensor:
-        """The map, (N, 1, H / 4, W / 4), from the features at the end of each stage."""
-        blur: Tensor = self.blur(self.decoder(ends[1], ends[2], ends[4]))
+    def defocus_map(self, ends: list[Tensor], image: Tensor) -> Tensor:
+        """The map, (N, 1, H / 4, W / 4).
+
+        Args:
+            ends: Features at the end of each stage.
+            image: As for :meth:`forward`.
+        """
+        local = None if self.local is None else self.local(self.normalised(image))
+        blur: Tensor = self.blur(self.decoder(ends[1], ends[2], ends[4], local))
         return blur
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """A picture as ImageNet's weights want it."""
+        return (image - MEAN) / STD
 
     def deployable(self) -> Deployable:
         """The same function with gains and the input's normalisation folded into the weights."""
@@ -253,6 +269,7 @@ class Deployable(nn.Module):
     def __init__(self, student: Student) -> None:
         super().__init__()
         copy = Student(student.config)
+        copy.normalised = _as_it_is  # type: ignore[method-assign]
         copy.load_state_dict(student.state_dict())
         self.student = copy.eval().requires_grad_(False)
         widths = copy._widths
@@ -265,9 +282,10 @@ class Deployable(nn.Module):
                 if isinstance(module, Conv):
                     module.weight.copy_(module.effective_weight())
                     module.gain.fill_(1.0)
-            stem = copy.encoder.stem
-            stem.bias.sub_(stem.weight.sum(dim=(1, 2, 3)) * (MEAN / STD))
-            stem.weight.mul_((1.0 if copy.high_pass is None else copy.high_pass.step) / STD)
+            step = 1.0 if copy.high_pass is None else copy.high_pass.step
+            _fold_normalisation(copy.encoder.stem, step)
+            if copy.local is not None:
+                _fold_normalisation(copy.local.stem, 1.0)
             weights = (copy.fake.weight[0] / copy.deviation).split(widths * 2)
             centres = copy.centre.split(widths * 2)
             convs = [*self.by_mean, *self.by_spread]
@@ -277,7 +295,6 @@ class Deployable(nn.Module):
                 conv.bias.copy_(-(weight @ centre).reshape(1))
             convs[0].bias.add_(copy.fake.bias)
             self.halve.weight.fill_(0.25)
-        stem.pad_value = 0.0
         for module in self.modules():
             if isinstance(module, Conv):
                 # An exported graph must not carry multiplications by one.
@@ -301,7 +318,7 @@ class Deployable(nn.Module):
             while total.shape[2] > part.shape[2]:
                 total = self.halve(total)
             total = total + part
-        return F.adaptive_avg_pool2d(total, 1).flatten(1), student.defocus_map(ends)
+        return F.adaptive_avg_pool2d(total, 1).flatten(1), student.defocus_map(ends, image)
 
 
 def save_checkpoint(path: str | Path, student: Student, metadata: Mapping[str, Any]) -> Path:
@@ -472,3 +489,14 @@ def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
 
 def _plain_weight(module: Conv) -> Any:
     return lambda: module.weight
+
+
+def _fold_normalisation(stem: Conv, step: float) -> None:
+    """Let a first convolution take grey levels divided by ``step`` instead of normalised ones."""
+    stem.bias.sub_(stem.weight.sum(dim=(1, 2, 3)) * (MEAN / STD))
+    stem.weight.mul_(step / STD)
+    stem.pad_value = 0.0
+
+
+def _as_it_is(image: Tensor) -> Tensor:
+    return image

