@@ -22,8 +22,8 @@ __all__ = ["Batch", "Batches"]
 
 # Kinds of records that are drawn apart from the pictures they are made from.
 _MADE = ("self_blend", "portrait", "rendered")
-# Share of each batch that has a map only.
-_RENDERED_SHARE = 0.12
+# Share of each batch that is rendered: its maps are exact, those of other pictures are estimates.
+_RENDERED_SHARE = 0.4
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,7 +73,7 @@ T = TypeVar("T")
 
 # On the validation split at most this share of the real pictures may be called fake, and at most
 # this share of the fakes real; what lies between is "unsure".
-CONFIDENT_ERROR = 0.1
+CONFIDENT_ERROR = 0.05
 STEPS = 10_000  # of a threshold between 0 and 1
 RENDERED = "rendered depth of field"
 

@@ -13,7 +13,7 @@ EPILOG = """Examples:
 
 [bold]edgedf distill evaluate runs/first/student.safetensors --data pictures/[/]
 
-[bold]edgedf distill evaluate runs/first/best.safetensors --data pictures/ --split val --json[/]
+[bold]edgedf distill evaluate runs/first/student.safetensors --data pictures/ --split val --json[/]
 
 [bold]edgedf distill evaluate runs/first/student.safetensors --data pictures/ --robustness[/]
 

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +15,46 @@ from edgedf.distill.evaluate import (
     CONFIDENT_ERROR,
     Evaluation,
     EvaluationSettings,
+    Predictions,
+    as_accuracy,
     auc_with_interval,
     choose_threshold,
     evaluate_checkpoint,
     map_error_with_interval,
+    measure,
     measure_all,
+    physical_map_error,
     predict,
 )
+from edgedf.distill.optics.maps import defocus_map
 from edgedf.distill.student import Student, StudentConfig, save_checkpoint
-from edgedf.distill.targets import Job, TargetSettings, compute, evaluation_plan
+from edgedf.distill.targets import (
+    Job,
+    Records,
+    TargetSettings,
+    at_stride,
+    compute,
+    evaluation_plan,
+    plan,
+)
 from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.evaluation import Report
 from edgedf.imaging import load_image, prepare
+from edgedf.result import Threshold
 from edgedf.spec import Accuracy
 from tests.distill.pictures import crop, write, write_dataset, write_manifest
 
 SMALL = StudentConfig(input_size=32)
 EVERYTHING_IS_FAKE = {"fake_at": 0.0, "real_at": 0.0, "how": "everything is fake"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower with more, the more so where tests share the processor."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def saved(folder: Path, **metadata: object) -> Path:
@@ -91,6 +115,8 @@ def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode_alone() -> No
     one, all_at_once = (predict(student, images, batch=batch) for batch in (1, 5))
     assert student.training
     assert np.allclose(one.logits, all_at_once.logits, atol=1e-5)
+    assert one.maps is not None
+    assert all_at_once.maps is not None
     assert np.allclose(one.maps, all_at_once.maps, atol=1e-5)
     assert one.maps.shape == (5, 8, 8)
 
@@ -240,6 +266,89 @@ def test_pictures_that_cannot_be_read_are_left_out_and_listed(tmp_path: Path) ->
     (tmp_path / "data" / "7.png").write_bytes(b"")
     with pytest.raises(DataError, match="2 of 21 pictures cannot be read"):
         evaluate_checkpoint(checkpoint, tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Records:
+    """Whole pictures of a test split, a self-blend, and three renderings of a sharp picture."""
+    folder = tmp_path_factory.mktemp("made")
+    samples = read_manifest(write_dataset(folder / "data", groups=1)).select(split="test")
+    jobs = plan(
+        samples,
+        crops=0,
+        renderings=3,
+        self_blends=1,
+        portraits=0,
+        face_sets=("faces256",),
+        sharp_sets=("sharp",),
+    )
+    return compute(jobs, folder / "cache", TargetSettings(size=32))
+
+
+def test_the_physical_maps_error_is_that_on_renderings(made: Records) -> None:
+    rendered = np.flatnonzero([job.kind == "rendered" for job in made.jobs])
+    assert len(rendered) == 3
+    errors = [
+        np.abs(
+            defocus_map(made.images[i]).reshape(8, 4, 8, 4).mean(axis=(1, 3))
+            - made.maps[i].astype(np.float64)
+        ).mean()
+        for i in rendered
+    ]
+    (figure,) = physical_map_error(made, "dev")
+    assert figure.dataset == "rendered depth of field dev"
+    assert figure.metric == "physical map's error against the exact map (px)"
+    assert figure.value == pytest.approx(np.mean(errors), abs=1e-3)
+    assert figure.value > 0.01
+    assert figure.low <= figure.value <= figure.high
+    assert figure.n == 3
+
+
+def test_the_physical_map_misses_nothing_of_itself_and_other_records_do_not_count(
+    made: Records,
+) -> None:
+    rendered = np.array([job.kind == "rendered" for job in made.jobs])
+    maps = np.full_like(made.maps, 100)
+    for index in np.flatnonzero(rendered):
+        maps[index] = at_stride(defocus_map(made.images[index], "physical"), 4)
+    (figure,) = physical_map_error(Records(made.jobs, made.images, maps, made.labels), "dev")
+    assert (figure.value, figure.n) == (0.0, 3)
+
+
+def test_without_renderings_there_is_no_error_of_the_physical_map(made: Records) -> None:
+    rest = made.subset(np.flatnonzero([job.kind != "rendered" for job in made.jobs]))
+    assert len(rest) == 5
+    assert physical_map_error(rest, "dev") == ()
+
+
+def test_without_maps_the_figures_of_scores_are_the_same_and_no_others_there(
+    made: Records,
+) -> None:
+    """A teacher's verdicts come without maps."""
+    logits = np.random.default_rng(0).normal(size=len(made))
+    answers = [Predictions(logits, None), Predictions(logits, made.maps.astype(np.float32))]
+    threshold = Threshold(0.6, 0.4, "by hand")
+    without, complete = (measure(made, answer, "dev", threshold) for answer in answers)
+    assert without == tuple(f for f in complete if not f.metric.startswith("map error"))
+    assert len(complete) == len(without) + 3
+    assert {figure.metric for figure in without} == {
+        "AUC",
+        "real pictures called fake",
+        "fakes called fake",
+    }
+    reports = [
+        measure_all(made, answer, model="m", data="d", split="dev", threshold=threshold)
+        for answer in answers
+    ]
+    assert [len(report.maps) for report in reports] == [0, 3]
+    assert reports[0].rows == reports[1].rows
+
+
+def test_figures_are_written_with_four_digits() -> None:
+    figure = metrics.Figure(0.123449, 0.10005001, 2 / 3, 7)
+    assert as_accuracy("scenes dev", "AUC", figure) == Accuracy(
+        "scenes dev", "AUC", 0.1234, 0.1001, 0.6667, 7, "fp32"
+    )
 
 
 def test_maps_are_compared_within_each_picture(tmp_path: Path) -> None:

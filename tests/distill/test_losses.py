@@ -39,7 +39,6 @@ def test_smoothing_puts_the_minimum_at_the_smoothed_label(smoothing: float) -> N
     [
         (fake_loss, torch.ones(2), torch.full((2,), NAN)),
         (distilled_logit_loss, torch.ones(2), torch.full((2,), NAN)),
-        (distilled_feature_loss, torch.ones(2, 3), torch.full((2, 3), NAN)),
     ],
 )
 def test_without_a_target_the_loss_and_its_gradient_are_zero(loss, outputs, targets) -> None:  # type: ignore[no-untyped-def]
@@ -75,18 +74,61 @@ def test_the_gradient_hardly_depends_on_a_high_temperature() -> None:
         assert logit.grad.item() == pytest.approx(0.5, rel=1e-2)
 
 
-@given(seeds, st.floats(0.01, 100), st.floats(0.01, 100))
-def test_features_are_compared_by_direction(seed: int, one: float, other: float) -> None:
-    features = normal(seed, 3, 8)
-    assert distilled_feature_loss(one * features, other * features).item() < 1e-5
-    assert distilled_feature_loss(one * features, -features).item() == pytest.approx(2, abs=1e-5)
+def layers(seed: int) -> list[torch.Tensor]:
+    """Features of two layers."""
+    return [normal(seed, 2, 3, 4, 4), normal(seed + 1, 2, 5, 2, 2) + 1]
 
 
 def test_features_by_hand() -> None:
-    features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [3.0, 3.0]])
-    teacher = torch.tensor([[0.0, 5.0], [2.0, 2.0], [NAN, 1.0]])
-    expected = (1 + 1 - math.sqrt(0.5)) / 2
-    assert distilled_feature_loss(features, teacher).item() == pytest.approx(expected, rel=1e-6)
+    """Mean squared errors 1 and 2, variances (with n - 1) 20 / 3 and 1 / 3."""
+    features = [torch.tensor([1.0, 1, 3, 7]), torch.tensor([2.0, 1, 1, 2])]
+    teacher = [torch.tensor([0.0, 2, 4, 6]), torch.tensor([0.0, 1, 1, 0])]
+    shaped = [[x.reshape(1, 1, 2, 2) for x in side] for side in (features, teacher)]
+    expected = (1 / (20 / 3) + 2 / (1 / 3)) / 2
+    assert distilled_feature_loss(*shaped).item() == pytest.approx(expected, rel=1e-6)
+
+
+@given(seeds)
+def test_features_that_agree_cost_nothing_and_the_mean_costs_one(seed: int) -> None:
+    teacher = layers(seed)
+    assert distilled_feature_loss(teacher, [x.clone() for x in teacher]).item() == 0
+    means = [x.mean().expand_as(x) for x in teacher]
+    expected = sum((x.numel() - 1) / x.numel() for x in teacher) / 2
+    assert distilled_feature_loss(means, teacher).item() == pytest.approx(expected, rel=1e-4)
+
+
+@given(seeds, st.floats(0.01, 100))
+def test_a_layer_counts_the_same_however_large_its_values(seed: int, factor: float) -> None:
+    features, teacher = layers(seed), layers(seed + 2)
+    one = distilled_feature_loss(features, teacher).item()
+    features[0], teacher[0] = factor * features[0], factor * teacher[0]
+    assert distilled_feature_loss(features, teacher).item() == pytest.approx(one, rel=1e-3)
+    features[0] = features[0] + factor
+    assert distilled_feature_loss(features, teacher).item() > one
+
+
+def test_features_are_drawn_to_the_teachers_which_stay() -> None:
+    features, teacher = ([x.requires_grad_() for x in layers(seed)] for seed in (0, 2))
+    distilled_feature_loss(features, [x.detach() for x in teacher]).backward()
+    for found, wanted in zip(features, teacher, strict=True):
+        pull = 2 * (found - wanted) / found.numel() / wanted.var() / 2
+        assert found.grad is not None
+        assert torch.allclose(found.grad, pull, rtol=1e-4, atol=1e-7)
+        assert wanted.grad is None
+
+
+def test_features_of_low_precision_and_without_variance_are_compared_all_the_same() -> None:
+    flat = [torch.ones(1, 2, 2, 2, dtype=torch.bfloat16)]
+    assert distilled_feature_loss(flat, flat).item() == 0
+    loss = distilled_feature_loss([0.5 * flat[0]], flat)
+    assert loss.dtype == torch.float32
+    assert math.isfinite(loss.item())
+    assert loss.item() > 1
+
+
+def test_other_layers_than_the_teachers_are_an_error() -> None:
+    with pytest.raises(ValueError, match="longer"):
+        distilled_feature_loss(layers(0)[:1], layers(0))
 
 
 def test_map_loss_by_hand() -> None:
@@ -131,13 +173,12 @@ def test_shares_of_a_batch_add_up_to_the_whole(seed: int, first: int) -> None:
     """What makes two processes equal one: the mean over both is the loss of the whole batch."""
     labels = (normal(seed, 8) > 0).float()
     labels[normal(seed + 1, 8) > 0.5] = NAN
-    logits, features = normal(seed + 2, 8), normal(seed + 3, 8, 4)
+    logits = normal(seed + 2, 8)
     maps, wanted = normal(seed + 4, 8, 1, 6, 6), normal(seed + 5, 8, 1, 6, 6).abs()
     labelled = float((~labels.isnan()).sum())
     for loss, outputs, targets, number in (
         (fake_loss, logits, labels, labelled),
         (distilled_logit_loss, logits, labels, labelled),
-        (distilled_feature_loss, features, features.flip(0), 8.0),
         (map_loss, maps, wanted, 8.0),
     ):
         parts = [

@@ -102,13 +102,20 @@ def test_a_picture_is_judged_alike_alone_and_among_others() -> None:
 
 @pytest.mark.parametrize("high_pass", [True, False])
 @pytest.mark.parametrize(
-    ("blocks", "judged", "height", "width"),
-    [(11, 1, 32, 32), (11, 11, 64, 96), (12, 4, 96, 64), (13, 2, 64, 64), (16, 16, 32, 64)],
+    ("blocks", "judged", "local", "height", "width"),
+    [
+        (11, 1, 0, 32, 32),
+        (11, 3, 2, 64, 64),
+        (11, 11, 1, 64, 96),
+        (12, 4, 0, 96, 64),
+        (13, 2, 3, 64, 64),
+        (16, 16, 2, 32, 64),
+    ],
 )
 def test_the_deployable_network_computes_the_same_from_raw_grey_levels(
-    high_pass: bool, blocks: int, judged: int, height: int, width: int
+    high_pass: bool, blocks: int, judged: int, local: int, height: int, width: int
 ) -> None:
-    config = StudentConfig(64, blocks, judged, decoder_channels=8, high_pass=high_pass)
+    config = StudentConfig(64, blocks, judged, 8, local, high_pass)
     student = with_a_head(config, seed=blocks)
     deployed = student.deployable()
     # Borders are where a folded normalisation goes wrong (zero padding is black, not grey), and
@@ -143,7 +150,7 @@ def test_deployed_weights_lie_on_the_grid_that_int8_stores() -> None:
     def steps(weight: torch.Tensor) -> torch.Tensor:
         return weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-20) / 127)
 
-    student = with_a_head(StudentConfig(input_size=64))
+    student = with_a_head(replace(TINY, blocks=12, judged_blocks=4, local_blocks=2))
     checked = 0
     for name, weight in student.deployable().student.named_parameters():
         if weight.dim() == 4:
@@ -151,9 +158,10 @@ def test_deployed_weights_lie_on_the_grid_that_int8_stores() -> None:
                 steps(weight), steps(weight).round(), rtol=0, atol=2e-3, msg=name
             )
             checked += 1
-    # A high-pass filter, a stem, 12 blocks of three but the first of two, a decoder of seven, the
-    # layer of the map and four of thresholds.
-    assert checked == 1 + 1 + 12 * 3 - 1 + 7 + 1 + 4
+    # A high-pass filter, a stem, 12 blocks of three but the first of two, a decoder of seven, a
+    # path beside the encoder of three and two blocks of two, the layer of the map, four of
+    # thresholds.
+    assert checked == 1 + 1 + 12 * 3 - 1 + 7 + 3 + 2 * 2 + 1 + 4
     loose = Student(replace(student.config, int8_weights=False))
     loose.load_state_dict(student.state_dict())
     stem = loose.deployable().get_parameter("student.encoder.stem.weight")
@@ -162,7 +170,7 @@ def test_deployed_weights_lie_on_the_grid_that_int8_stores() -> None:
 
 def test_a_deployed_student_rounded_again_says_the_same() -> None:
     """Its weights put back into a student that rounds them: rounding twice is rounding once."""
-    student = with_a_head(StudentConfig(input_size=64, decoder_channels=8, high_pass=False))
+    student = with_a_head(replace(TINY, high_pass=False))
     again = Student(student.config).eval()
     again.load_state_dict(student.state_dict())
     with torch.no_grad():
@@ -182,11 +190,27 @@ def test_rounded_weights_still_learn() -> None:
     student = with_a_head(TINY)
     output = student(picture(32))
     (output.fake_logit.sum() + output.defocus_map.sum()).backward()
-    for name in ("encoder.stages.4.2.depthwise", "encoder.stages.0.0.project", "decoder.mix4.1"):
+    for name in (
+        *("encoder.stages.4.2.depthwise", "encoder.stages.0.0.project"),
+        *("decoder.mix4.1", "local.stem", "local.blocks.1.0"),
+    ):
         gradient = student.get_parameter(f"{name}.weight").grad
         assert gradient is not None
         assert gradient.abs().sum() > 0, name
+    assert student.high_pass is not None
     assert all(weight.grad is None for weight in student.high_pass.parameters())
+
+
+def test_the_map_and_not_the_verdict_looks_past_the_encoder() -> None:
+    student = with_a_head(TINY)
+    assert student.local is not None
+    assert Student(replace(TINY, local_blocks=0)).local is None
+    with torch.no_grad():
+        before = student(picture())
+        student.local.stem.bias.add_(1.0)
+        after = student(picture())
+    assert torch.equal(before.fake_logit, after.fake_logit)
+    assert (after.defocus_map - before.defocus_map).abs().mean() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -201,6 +225,8 @@ def test_rounded_weights_still_learn() -> None:
         {"judged_blocks": 13},
         {"decoder_channels": 0},
         {"decoder_channels": 4096},
+        {"local_blocks": -1},
+        {"local_blocks": 65},
     ],
 )
 def test_an_architecture_that_makes_no_sense_is_refused(change: dict[str, int]) -> None:
@@ -220,7 +246,7 @@ def inner_features(student: Student, image: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("high_pass", [True, False])
 def test_statistics_are_means_and_what_exceeds_the_thresholds(high_pass: bool) -> None:
-    config = StudentConfig(64, 12, 3, decoder_channels=8, high_pass=high_pass)
+    config = replace(TINY, blocks=12, judged_blocks=3, high_pass=high_pass)
     student = with_a_head(config)
     channels = 3 * 672
     mean, deviation = torch.rand(channels), torch.rand(channels)
@@ -291,7 +317,8 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [replace(TINY, high_pass=False, int8_weights=False), replace(TINY, blocks=16)]
+    "config",
+    [replace(TINY, high_pass=False, int8_weights=False), replace(TINY, blocks=16, local_blocks=0)],
 )
 def test_a_checkpoint_says_its_architecture(tmp_path: Path, config: StudentConfig) -> None:
     path = save_checkpoint(tmp_path / "a.safetensors", Student(config), {})
@@ -352,6 +379,7 @@ def _rewrite(path: Path, change: dict[str, object], tensors: dict[str, torch.Ten
         ({"architecture": {"input_size": 10**9}}, {}, "none of ours"),
         ({"architecture": {"blocks": 10**9}}, {}, "none of ours"),
         ({"architecture": {"decoder_channels": 10**9}}, {}, "none of ours"),
+        ({"architecture": {"local_blocks": 10**9}}, {}, "none of ours"),
         ({"architecture": {"high_pass": "yes"}}, {}, "none of ours"),
         ({"architecture": {"blocks": 12}}, {}, r"missing encoder\.stages\.5\.0"),
         ({}, {"surplus": torch.ones(1)}, "unknown surplus"),

@@ -8,7 +8,14 @@ import safetensors.numpy
 from edgedf.distill import targets
 from edgedf.distill.data import read_manifest
 from edgedf.distill.optics.maps import defocus_map
-from edgedf.distill.targets import Job, TargetSettings, compute, evaluation_plan, plan
+from edgedf.distill.targets import (
+    Job,
+    TargetSettings,
+    at_stride,
+    compute,
+    evaluation_plan,
+    plan,
+)
 from edgedf.errors import ConfigError, DataError
 from edgedf.imaging import preprocess
 from tests.distill.pictures import write_dataset
@@ -68,6 +75,31 @@ def test_records_are_what_their_jobs_say(jobs: tuple[Job, ...], tmp_path: Path) 
     assert not np.array_equal(records.images[9], records.images[10])
     assert records.maps[9:].max() > 0.3
     assert np.array_equal(np.isnan(records.labels), [job.kind == "rendered" for job in jobs])
+
+
+def test_some_records_are_what_they_were_in_the_asked_order(
+    jobs: tuple[Job, ...], tmp_path: Path
+) -> None:
+    records = compute(jobs, tmp_path, SETTINGS)
+    chosen = np.array([10, 0, 3, 0])
+    some = records.subset(chosen)
+    assert len(some) == 4
+    assert some.jobs == tuple(jobs[index] for index in (10, 0, 3, 0))
+    for position, index in enumerate(chosen):
+        assert np.array_equal(some.images[position], records.images[index])
+        assert np.array_equal(some.maps[position], records.maps[index])
+        assert np.array_equal(some.labels[position], records.labels[index], equal_nan=True)
+    assert some.skipped == ()
+    none = records.subset(np.array([], int))
+    assert (len(none), none.images.shape) == (0, (0, 64, 64, 3))
+
+
+def test_a_map_is_averaged_over_squares_of_pixels() -> None:
+    dense = np.arange(24, dtype=np.float32).reshape(4, 6)
+    found = at_stride(dense, 2)
+    assert found.dtype == np.float16
+    assert found.tolist() == [[3.5, 5.5, 7.5], [15.5, 17.5, 19.5]]
+    assert np.array_equal(at_stride(dense, 1), dense.astype(np.float16))
 
 
 def test_a_second_run_reads_what_the_first_one_wrote(jobs: tuple[Job, ...], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from edgedf.distill.backbones import EfficientNetLite, load_imagenet_weights
 from edgedf.distill.config import dump_settings, load_settings
 from edgedf.distill.evaluate import evaluate_checkpoint
 from edgedf.distill.loop import LoopSettings
+from edgedf.distill.probe import Calibration, Probe
 from edgedf.distill.student import StudentConfig, load_checkpoint
+from edgedf.distill.teacher import Teacher, TeacherConfig, load_teacher, save_teacher
 from edgedf.distill.train import (
     BEST,
     CARD,
@@ -45,6 +49,35 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 class Killed(Exception):
     """Stands for a power cut."""
+
+
+def write_teacher(path: Path, seed: int = 0) -> Path:
+    """A teacher whose verdicts mean nothing, but are its own."""
+    teacher = Teacher(TeacherConfig(modalities=("rgb",), first_block=1, last_block=1))
+    (branch,) = teacher.each()
+    rng = np.random.default_rng(seed)
+    centre, deviation = np.full(branch.features, 1, "f4"), np.ones(branch.features, "f4")
+    weight = rng.normal(0, 0.3, branch.features).astype("f4")
+    branch.take(Probe(centre, deviation, weight, 0.0), Calibration(1.0, 0.0))
+    return save_teacher(path, teacher, {})
+
+
+def encoder_of(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path)[0].encoder.state_dict()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower with more, the more so where tests share the processor."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_teacher(tmp_path_factory.mktemp("teacher") / "teacher.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +117,21 @@ def test_a_run_leaves_a_student_that_says_what_it_is(run: Path) -> None:
         assert f" {figure.value:.3f} | {figure.low:.3f} to {figure.high:.3f} | {figure.n} |" in card
     assert "research use only" in card
     assert "What it cannot do" in card
+    # Errors in pixels stand in their own table, not among the shares called fake.
+    shares, errors = card.split("the share called fake")[1].split("error of the defocus map")
+    assert "px" not in shares.split("Mean absolute")[0]
+    assert errors.count("| rendered depth of field test") == 2
     rows = read_rows(run / METRICS)
     assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
-    assert all(float(row["label"]) > 0 and float(row["map"]) > 0 for row in rows)
+    assert all(float(row["map"]) > 0 and float(row["features"]) == 0 for row in rows)
     assert [bool(row["score"]) for row in rows] == [False, False, True] * 2
-    aucs = [float(rows[-1][f"{name} val AUC"]) for name in ("scenes", "faces256")]
-    aucs.append(float(rows[-1]["faces256 self-blended val AUC"]))
-    assert float(rows[-1]["score"]) == pytest.approx(np.mean(aucs))
+    errors = {name: float(value) for name, value in rows[-1].items() if "map error" in name}
+    assert [name.split(" map error")[0] for name in errors] == [
+        "faces256 val",
+        "scenes val",
+        "rendered depth of field val",
+    ]
+    assert float(rows[-1]["score"]) == pytest.approx(-np.mean(list(errors.values())))
     assert len(list((run / "tensorboard").iterdir())) == 1
 
 
@@ -110,23 +151,130 @@ def test_evaluation_of_the_checkpoint_uses_the_settings_of_the_run(
     assert "scenes test" in names
     assert "faces256 self-blended test" not in names
     found = evaluate_checkpoint(report.checkpoint, data, metrics="auc", cache=cache)
-    assert found.figures == report.test[:-1]
+    assert found.figures == report.test[:-2]
+    pooled, physical = report.test[-2:]
+    assert (pooled.dataset, pooled.metric) == ("all sets pooled test", "AUC")
+    assert physical.metric.startswith("physical map's error")
 
 
-def test_training_moves_the_heads_and_leaves_frozen_stages_alone(run: Path) -> None:
+def test_steps_move_the_map_alone_and_the_verdict_is_fitted_afterwards(run: Path) -> None:
     state = safetensors.torch.load_file(run / STATE)
-    moments = {name for name in state if name.startswith("optimiser.")}
-    assert moments
-    best = load_checkpoint(run / BEST)[0]
+    best, final = (load_checkpoint(run / name)[0] for name in (BEST, FINAL))
+    weights = dict(best.named_parameters())
+    dense = {name for name in weights if name.startswith(("decoder.", "local.", "blur."))}
     for name, value in best.state_dict().items():
-        trained = state[f"module.{name}"]
-        if name.startswith(("encoder.stem", "encoder.stages.0.", "encoder.stages.1.")):
-            assert torch.equal(trained, value), name
-    assert not torch.equal(state["module.fake.weight"], best.state_dict()["fake.weight"])
-    assert not torch.equal(
-        state["module.encoder.stages.2.0.project.weight"],
-        best.state_dict()["encoder.stages.2.0.project.weight"],
+        # The best weights are averages, so that what was trained differs from them.
+        trained = state[f"module.student.{name}"]
+        assert torch.equal(trained, value) == (name not in dense), name
+        fitted = name.startswith(("fake.", "spreads.")) and name in weights
+        fitted = fitted or name in ("centre", "deviation")
+        assert torch.equal(final.state_dict()[name], value) == (not fitted), name
+    moments = {name.split(".")[1] for name in state if name.startswith("optimiser.")}
+    assert len(moments) == len(dense)
+
+
+def test_a_rate_of_zero_keeps_the_encoder_and_another_moves_it(
+    run: Path, data: Path, cache: Path, tmp_path: Path
+) -> None:
+    wanted = EfficientNetLite("lite0", QUICK.student.blocks)
+    load_imagenet_weights(wanted)
+    kept = encoder_of(run / FINAL)
+    assert kept.keys() == wanted.state_dict().keys()
+    for name, value in wanted.state_dict().items():
+        assert torch.equal(kept[name], value), name
+    tuned = dataclasses.replace(QUICK, encoder_rate=1e-3)
+    train(data, tmp_path / "bound", tuned, cache=cache, workers=1)
+    moved = encoder_of(tmp_path / "bound" / FINAL)
+    for name in ("stem.weight", "stages.2.0.expand.weight", "stages.4.1.depthwise.weight"):
+        assert not torch.equal(moved[name], kept[name]), name
+    rows = read_rows(tmp_path / "bound" / METRICS)
+    losses = [float(row["features"]) for row in rows]
+    assert losses[0] == 0  # at the start nothing has moved
+    assert min(losses[1:]) > 0
+    # Without the loss of features they move further.
+    free = dataclasses.replace(tuned, features=0.0)
+    train(data, tmp_path / "free", free, cache=cache, workers=1)
+    assert {row["features"] for row in read_rows(tmp_path / "free" / METRICS)} == {"0.0"}
+    strict = dataclasses.replace(tuned, features=100.0)
+    train(data, tmp_path / "strict", strict, cache=cache, workers=1)
+    assert float(read_rows(tmp_path / "strict" / METRICS)[-1]["features"]) < losses[-1]
+
+
+def test_a_teacher_changes_the_verdict_and_nothing_else(
+    run: Path, data: Path, cache: Path, teacher: Path, tmp_path: Path
+) -> None:
+    train(data, tmp_path / "taught", QUICK, teacher=teacher, cache=cache, workers=1)
+    alone, taught = (
+        load_checkpoint(folder / FINAL)[0].state_dict() for folder in (run, tmp_path / "taught")
     )
+    for name, value in alone.items():
+        if name.startswith("fake."):
+            assert not torch.allclose(taught[name], value, atol=1e-4), name
+        else:
+            assert torch.allclose(taught[name], value, atol=1e-6), name
+    first = (tmp_path / "taught" / SETTINGS).read_text("utf-8").splitlines()[:2]
+    assert first[0] == (run / SETTINGS).read_text("utf-8").splitlines()[0]
+    assert first[1] == f"# Teacher's SHA-256: {load_teacher(teacher)[1]['sha256']}"
+    assert load_settings(TrainSettings, tmp_path / "taught" / SETTINGS) == QUICK
+    # The more of the targets is the teacher's, the further the head is from that of labels alone.
+    apart = []
+    for share in (0.0, 0.5, 1.0):
+        settings = dataclasses.replace(QUICK, distilled=share)
+        folder = tmp_path / str(share)
+        train(data, folder, settings, teacher=teacher, cache=cache, workers=1)
+        head = load_checkpoint(folder / FINAL)[0].state_dict()["fake.weight"]
+        apart.append(1 - torch.cosine_similarity(head, alone["fake.weight"]).item())
+    assert apart[0] == pytest.approx(0, abs=1e-5)
+    assert apart[0] < apart[1] < apart[2]
+
+
+def test_what_a_teacher_said_is_kept_in_the_cache(
+    data: Path, cache: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = dataclasses.replace(QUICK, loop=dataclasses.replace(QUICK.loop, steps=1))
+    train(data, tmp_path / "one", short, teacher=teacher, cache=cache, workers=1)
+
+    def forward(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Teacher, "forward", forward)
+        train(data, tmp_path / "two", short, teacher=teacher, cache=cache, workers=1)
+        other = write_teacher(tmp_path / "other.safetensors", seed=1)
+        with pytest.raises(Killed):
+            train(data, tmp_path / "three", short, teacher=other, cache=cache, workers=1)
+    assert (tmp_path / "one" / FINAL).read_bytes() == (tmp_path / "two" / FINAL).read_bytes()
+    # The steps are over: what is left is the other teacher's part.
+    told: list[str] = []
+    train(
+        data,
+        tmp_path / "three",
+        short,
+        teacher=other,
+        cache=cache,
+        workers=1,
+        progress=lambda step, done, total: told.append(step),
+    )
+    assert "training steps" not in told
+    assert "teacher" in told
+
+
+def test_another_teacher_in_the_same_folder_is_refused(
+    run: Path, data: Path, cache: Path, teacher: Path, tmp_path: Path
+) -> None:
+    short = dataclasses.replace(QUICK, loop=dataclasses.replace(QUICK.loop, steps=1))
+    train(data, tmp_path / "run", short, teacher=teacher, cache=cache, workers=1)
+    before = (tmp_path / "run" / STATE).read_bytes()
+    other = write_teacher(tmp_path / "other.safetensors", seed=1)
+    with pytest.raises(ConfigError, match="holds a run with other settings, another teacher"):
+        train(data, tmp_path / "run", short, teacher=other, cache=cache, workers=1)
+    for folder, given in ((tmp_path / "run", None), (run, teacher)):
+        with pytest.raises(ConfigError, match="holds a run with other settings"):
+            train(data, folder, short, teacher=given, cache=cache, workers=1)
+    assert (tmp_path / "run" / STATE).read_bytes() == before
+    with pytest.raises(CheckpointError, match="Cannot read the teacher"):
+        train(data, tmp_path / "new", short, teacher=tmp_path / "none", cache=cache, workers=1)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_killed_run_goes_on_with_the_same_next_step(
@@ -146,7 +294,7 @@ def test_a_killed_run_goes_on_with_the_same_next_step(
         for key, value in one.items():
             assert torch.allclose(value, other[key], atol=1e-6), (name, key)
     losses = [
-        [float(row["label"]) for row in read_rows(folder / METRICS)] for folder in (run, tmp_path)
+        [float(row["map"]) for row in read_rows(folder / METRICS)] for folder in (run, tmp_path)
     ]
     assert len(losses[0]) == 6
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -160,7 +308,7 @@ def test_two_processes_are_one_with_the_doubled_batch(
     The end of the twelfth block leads nowhere: a process that waited for its gradient would fail.
     """
     student = dataclasses.replace(QUICK.student, int8_weights=False, blocks=12)
-    settings = dataclasses.replace(QUICK, student=student)
+    settings = dataclasses.replace(QUICK, student=student, encoder_rate=1e-4)
     (tmp_path / "two.toml").write_text(
         dump_settings(
             dataclasses.replace(settings, loop=dataclasses.replace(settings.loop, batch=3))
@@ -174,17 +322,16 @@ def test_two_processes_are_one_with_the_doubled_batch(
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("Student: two/student.safetensors") == 1
-    assert ended.stdout.count("Settings:") == 1
+    assert ended.stderr.count("Settings:") == 1
     one, two = (read_rows(tmp_path / name / METRICS) for name in ("one", "two"))
     assert len(one) == len(two) == 6
-    for name in ("label", "map", "score"):
+    for name in ("map", "features", "score"):
         curves = [[float(row[name] or 0) for row in rows] for rows in (one, two)]
         assert curves[1] == pytest.approx(curves[0], rel=1e-4), name
-    weights = [
-        safetensors.torch.load_file(tmp_path / name / STATE)["module.fake.weight"]
-        for name in ("one", "two")
-    ]
-    assert torch.allclose(*weights, rtol=1e-3, atol=1e-5)
+    states = [safetensors.torch.load_file(tmp_path / name / STATE) for name in ("one", "two")]
+    for name in ("blur.weight", "encoder.stages.0.0.depthwise.weight"):
+        weights = [state[f"module.student.{name}"] for state in states]
+        assert torch.allclose(*weights, rtol=1e-3, atol=1e-5), name
     # Both computed maps: no shard is missing, and none was made twice.
     kept = {path.name for path in (tmp_path / "shared").iterdir()}
     assert kept <= {path.name for path in cache.iterdir()}
@@ -239,7 +386,7 @@ def test_a_process_killed_while_maps_are_computed_goes_on(
 
 def test_another_run_in_the_same_folder_is_refused(run: Path, data: Path, cache: Path) -> None:
     before = (run / STATE).read_bytes()
-    other = dataclasses.replace(QUICK, smoothing=0.0)
+    other = dataclasses.replace(QUICK, views=1)
     with pytest.raises(ConfigError, match="holds a run with other settings"):
         train(data, run, other, cache=cache)
     assert (run / STATE).read_bytes() == before
@@ -262,7 +409,7 @@ def test_a_damaged_state_is_named(run: Path, data: Path, cache: Path, tmp_path: 
 
 def test_a_loss_that_is_no_number_stops_the_run(data: Path, cache: Path, tmp_path: Path) -> None:
     loop = dataclasses.replace(QUICK.loop, warmup=0)
-    wild = dataclasses.replace(QUICK, head_rate=1e30, loop=loop)
+    wild = dataclasses.replace(QUICK, rate=1e30, loop=loop)
     with pytest.raises(CheckpointError, match=r"diverged at step \d: .*train-\d-\w+\.png"):
         train(data, tmp_path, wild, cache=cache, workers=1)
 
@@ -285,8 +432,22 @@ def test_a_split_without_both_classes_is_refused(data: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "change", [{"map_weight": -1.0}, {"smoothing": 0.5}, {"head_rate": -1.0}, {"crops": -1}]
+    "change",
+    [
+        {"rate": -1.0},
+        {"encoder_rate": -1.0},
+        {"features": -1.0},
+        {"penalty": 0.0},
+        {"views": 0},
+        {"distilled": 1.5},
+        {"distilled": -0.5},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="No run is possible"):
         dataclasses.replace(QUICK, **change)  # type: ignore[arg-type]
+
+
+def test_a_negative_number_of_records_is_refused() -> None:
+    with pytest.raises(ConfigError, match="No records can be made"):
+        dataclasses.replace(QUICK, crops=-1)

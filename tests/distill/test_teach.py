@@ -1,0 +1,358 @@
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgedf import typed_json
+from edgedf.distill import statistics
+from edgedf.distill.config import dump_settings, load_settings
+from edgedf.distill.data import read_manifest
+from edgedf.distill.preparation import SETTINGS
+from edgedf.distill.targets import Records, TargetSettings, compute, evaluation_plan
+from edgedf.distill.teach import FINAL, REPORT, TeachReport, TeachSettings, judged_by, teach
+from edgedf.distill.teacher import Branch, Teacher, TeacherConfig, load_teacher
+from edgedf.errors import CheckpointError, ConfigError, DataError
+from edgedf.metrics import auc_with_interval, detection_metrics
+from edgedf.spec import Accuracy
+from tests.distill.pictures import write_dataset, write_manifest
+from tests.distill.test_distributed import torchrun
+
+SMALL = TeacherConfig(first_block=2, last_block=4)
+QUICK = TeachSettings(crops=0, renderings=1, input_size=32, penalty=0.3, teacher=SMALL)
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums are rounded otherwise with another number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data"), groups=3)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def taught(
+    tmp_path_factory: pytest.TempPathFactory, data: Path, cache: Path
+) -> tuple[Path, TeachReport]:
+    """A folder with a teacher of all modalities, and the report."""
+    out = tmp_path_factory.mktemp("taught")
+    return out, teach(data, out, QUICK, cache=cache, workers=1)
+
+
+def of_split(data: Path, cache: Path, split: str) -> Records:
+    samples = read_manifest(data).select(split=split)  # type: ignore[arg-type]
+    return compute(evaluation_plan(samples), cache, TargetSettings(size=32))
+
+
+def directly(
+    path: Path, records: Records, *, kept: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logits of a teacher and of each of its branches; as if by statistics ``kept`` in float16."""
+    teacher, _ = load_teacher(path)
+    pixels = torch.from_numpy(records.images).permute(0, 3, 1, 2).float()
+    maps = torch.from_numpy(records.maps.astype(np.float32))[:, None]
+    with torch.inference_mode():
+        output = teacher(pixels, maps)
+        if kept:
+            found = [branch.statistics(pixels, maps) for branch in teacher.each()]
+            output = teacher.fuse([values.half().float() for values in found])
+    return output.fake_logit.double().numpy(), output.by_modality.double().numpy()
+
+
+def by_name(figures: tuple[Accuracy, ...]) -> dict[tuple[str, str], Accuracy]:
+    return {(figure.dataset, figure.metric): figure for figure in figures}
+
+
+def test_a_run_leaves_a_teacher_that_says_what_it_is(
+    taught: tuple[Path, TeachReport], data: Path
+) -> None:
+    out, report = taught
+    assert report.teacher == out / FINAL
+    assert sorted(path.name for path in out.iterdir()) == sorted([FINAL, REPORT, SETTINGS])
+    teacher, metadata = load_teacher(out / FINAL)
+    assert teacher.config == SMALL
+    assert metadata["sha256"] == report.sha256
+    assert metadata["data_sha256"] == read_manifest(data).sha256
+    assert "research use only" in metadata["licence"]
+    assert "validation split" in metadata["threshold"]["how"]
+    accuracy = [typed_json.decode(Accuracy, figure) for figure in metadata["accuracy"]]
+    assert accuracy == [*report.test]
+    plain = typed_json.encode(dataclasses.replace(report, teacher=str(out / FINAL)))  # type: ignore[arg-type]
+    assert json.loads((out / REPORT).read_text("utf-8")) == json.loads(json.dumps(plain))
+    assert load_settings(TeachSettings, out / SETTINGS) == QUICK
+    text = (out / SETTINGS).read_text("utf-8")
+    assert text.startswith(f"# Manifest's SHA-256: {metadata['data_sha256']}\n")
+    assert text.endswith(dump_settings(QUICK))
+
+
+def test_temperatures_are_those_that_the_teacher_judges_by(
+    taught: tuple[Path, TeachReport],
+) -> None:
+    out, report = taught
+    assert list(report.temperatures) == ["rgb", "frequency", "defocus", "all"]
+    state = safetensors.torch.load_file(out / FINAL)
+    for number, name in enumerate(("rgb", "frequency", "defocus")):
+        scale = state[f"branches.{number}.scale"].item()
+        assert report.temperatures[name] == pytest.approx(1 / scale)
+    assert report.temperatures["all"] == pytest.approx(1 / state["scale"].item())
+    assert np.isfinite(list(report.temperatures.values())).all()
+    # Encoders are ImageNet's and high-pass filters are fixed: neither is in the file.
+    assert not [name for name in state if "encoder" in name or "high_pass" in name]
+
+
+def test_figures_and_calibration_are_those_of_the_saved_teacher(
+    taught: tuple[Path, TeachReport], data: Path, cache: Path
+) -> None:
+    out, report = taught
+    calibration = by_name(report.calibration)
+    assert set(calibration) == {
+        (f"all sets pooled {split}", metric)
+        for split in ("val", "test")
+        for metric in ("ECE", "Brier score")
+    }
+    for split in ("val", "test"):
+        records = of_split(data, cache, split)
+        logits, single = directly(out / FINAL, records, kept=True)
+        known = ~np.isnan(records.labels)
+        groups = np.array([job.sample.group for job in records.jobs], dtype=object)
+        found = detection_metrics(records.labels[known], logits[known], groups[known])
+        for metric, figure in (("ECE", found.ece), ("Brier score", found.brier)):
+            assert figure is not None
+            noted = calibration[f"all sets pooled {split}", metric]
+            assert noted.value == pytest.approx(figure.value, abs=1e-3)
+            assert noted.n == known.sum() == 15
+    # The last loop was over the test split.
+    scenes = np.flatnonzero([job.sample.set == "scenes" for job in records.jobs])
+    test = by_name(report.test)
+    for name, values in [("", logits), *zip(SMALL.modalities, single.T, strict=True)]:
+        figure = auc_with_interval(records.labels[scenes], values[scenes], groups[scenes])
+        noted = test[f"{name} alone: scenes test" if name else "scenes test", "AUC"]
+        assert noted.value == pytest.approx(figure.value, abs=1e-4)
+        assert noted.n == 6
+    assert ("faces256 self-blended test", "AUC") in test
+    assert ("scenes test", "fakes called fake") in test
+    assert ("scenes val", "AUC") in by_name(report.validation)
+
+
+def test_a_teacher_knows_what_it_was_fitted_to(
+    taught: tuple[Path, TeachReport], data: Path, cache: Path
+) -> None:
+    """Each branch tells its training pictures apart; on others these few teach little."""
+    out, _ = taught
+    records = of_split(data, cache, "train")
+    known = ~np.isnan(records.labels)
+    _, single = directly(out / FINAL, records)
+    state = safetensors.torch.load_file(out / FINAL)
+    for number in range(3):
+        side = np.sign(state[f"branches.{number}.scale"].item())
+        groups = [str(index) for index in range(known.sum())]
+        figure = auc_with_interval(records.labels[known], side * single[known, number], groups)
+        assert figure.value > 0.8
+
+
+@pytest.mark.parametrize(
+    "modalities", [("rgb",), ("frequency",), ("defocus",), ("defocus", "rgb"), ("rgb", "frequency")]
+)
+def test_any_modalities_make_a_teacher(
+    modalities: tuple[str, ...], data: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(QUICK, teacher=dataclasses.replace(SMALL, modalities=modalities))
+    report = teach(data, tmp_path, settings, cache=cache, workers=1)
+    assert list(report.temperatures) == [*modalities, "all"]
+    teacher, _ = load_teacher(report.teacher)
+    assert [branch.modality for branch in teacher.each()] == [*modalities]
+    alone = {f.dataset.split()[0] for f in report.test if " alone: " in f.dataset}
+    assert alone == {*modalities}
+
+
+def test_a_branch_is_the_same_whatever_stands_beside_it(
+    taught: tuple[Path, TeachReport], data: Path, cache: Path, tmp_path: Path
+) -> None:
+    alone = dataclasses.replace(
+        QUICK, teacher=dataclasses.replace(SMALL, modalities=("frequency",))
+    )
+    report = teach(data, tmp_path, alone, cache=cache, workers=1)
+    one, all_three = (safetensors.torch.load_file(p) for p in (report.teacher, taught[0] / FINAL))
+    for name in ("centre", "deviation", "weight", "bias", "scale", "offset"):
+        assert torch.equal(one[f"branches.0.{name}"], all_three[f"branches.1.{name}"]), name
+    assert report.sha256 != taught[1].sha256
+
+
+def test_what_a_teacher_says_is_computed_once(
+    taught: tuple[Path, TeachReport],
+    data: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    records = of_split(data, cache, "test")
+    expected, _ = directly(taught[0] / FINAL, records)
+    told: list[tuple[str, int, int]] = []
+    said = judged_by(taught[0] / FINAL, records, tmp_path, progress=lambda *step: told.append(step))
+    assert said.shape == (len(records),)
+    assert said.dtype == np.float64
+    assert np.allclose(said, expected, rtol=2e-3, atol=2e-3)
+    assert np.ptp(said) > 0.1
+    assert told == [("teacher", len(records), len(records))]
+    shards = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(shards) == 1
+
+    def forward(*_: object) -> None:
+        raise AssertionError("it was asked again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Teacher, "forward", forward)
+        again = judged_by(taught[0] / FINAL, records, tmp_path)
+        assert np.array_equal(again, said)
+        with pytest.raises(AssertionError, match="asked again"):
+            judged_by(taught[0] / FINAL, records, tmp_path / "empty")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == shards
+
+
+def test_another_teacher_is_asked_itself(
+    taught: tuple[Path, TeachReport], data: Path, cache: Path, tmp_path: Path
+) -> None:
+    records = of_split(data, cache, "test")
+    other = teach(
+        data, tmp_path / "other", dataclasses.replace(QUICK, penalty=10.0), cache=cache, workers=1
+    )
+    said = judged_by(taught[0] / FINAL, records, tmp_path / "said")
+    different = judged_by(other.teacher, records, tmp_path / "said")
+    assert len(list((tmp_path / "said").iterdir())) == 2
+    assert not np.allclose(said, different, atol=1e-2)
+    # The same teacher under another name is the same teacher.
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes((taught[0] / FINAL).read_bytes())
+    assert np.array_equal(judged_by(copy, records, tmp_path / "said"), said)
+    assert len(list((tmp_path / "said").iterdir())) == 2
+    with pytest.raises(CheckpointError, match="Cannot read the teacher"):
+        judged_by(tmp_path / "none.safetensors", records, tmp_path / "said")
+
+
+def test_a_run_killed_among_the_statistics_goes_on_with_the_same_result(
+    data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of six records: three of training, three of validation, three of test, a branch."""
+    monkeypatch.setattr(statistics, "SHARD", 6)
+    seen: list[tuple[str, int]] = []
+    plain = Branch.statistics
+
+    def counted(branch: Branch, image: Tensor, defocus: Tensor) -> Tensor:
+        seen.append((branch.modality, len(image)))
+        return plain(branch, image, defocus)
+
+    monkeypatch.setattr(Branch, "statistics", counted)
+    whole = teach(data, tmp_path / "whole", QUICK, workers=1)
+    all_seen = [(name, count) for name in SMALL.modalities for count in [6, 6, 4] * 3]
+    assert seen == all_seen
+    seen.clear()
+    shards = 0
+
+    def kill(step: str, done: int, total: int) -> None:
+        nonlocal shards
+        if step == "frequency statistics":
+            shards += 1
+            if shards == 5:
+                raise Killed
+
+    with pytest.raises(Killed):
+        teach(data, tmp_path / "cut", QUICK, workers=1, progress=kill)
+    assert seen == all_seen[:14]
+    assert not (tmp_path / "cut" / FINAL).exists()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut/cache").glob("statistics-*")}
+    assert len(kept) == 14
+    seen.clear()
+    resumed = teach(data, tmp_path / "cut", QUICK, workers=1)
+    assert seen == all_seen[14:]
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    assert resumed.teacher.read_bytes() == whole.teacher.read_bytes()
+    assert dataclasses.replace(resumed, teacher=whole.teacher) == whole
+
+
+def test_another_teacher_in_the_same_folder_is_refused(
+    taught: tuple[Path, TeachReport], data: Path, cache: Path, tmp_path: Path
+) -> None:
+    out, report = taught
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(ConfigError, match="holds a run with other settings or other data"):
+        teach(data, out, dataclasses.replace(QUICK, penalty=1.0), cache=cache, workers=1)
+    elsewhere = write_dataset(tmp_path / "data", groups=2)
+    with pytest.raises(ConfigError, match="holds a run with other settings or other data"):
+        teach(elsewhere, out, QUICK, cache=cache, workers=1)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert teach(data, out, QUICK, cache=cache, workers=1) == report
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_two_processes_make_the_same_teacher(data: Path, tmp_path: Path) -> None:
+    """With 22 crops a picture there are two shards of training records, one for each process."""
+    settings = dataclasses.replace(
+        QUICK,
+        crops=22,
+        teacher=dataclasses.replace(SMALL, modalities=("rgb",), last_block=2),
+    )
+    (tmp_path / "settings.toml").write_text(dump_settings(settings))
+    one = teach(data, tmp_path / "one", settings, workers=1)
+    ended = torchrun(
+        *("edgedf.cli", "distill", "teach", "--data", str(data), "--out", "two"),
+        *("--config", "settings.toml", "--workers", "1"),
+        cwd=tmp_path,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("Teacher: two/teacher.safetensors") == 1
+    assert ended.stderr.count("Settings:") == 1
+    states = [safetensors.torch.load_file(tmp_path / name / FINAL) for name in ("one", "two")]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.allclose(states[1][name], value, rtol=1e-3, atol=1e-4), name
+    kept = [{path.name for path in (tmp_path / n / "cache").iterdir()} for n in ("one", "two")]
+    assert kept[0] == kept[1]
+    assert len([name for name in kept[0] if name.startswith("statistics-")]) == 4
+    assert one.skipped == ()
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_reported(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "data", groups=11)
+    picture = folder / "scenes" / "train-0-real.png"
+    picture.write_bytes(picture.read_bytes()[:50])
+    settings = dataclasses.replace(
+        QUICK, teacher=TeacherConfig(modalities=("rgb",), first_block=1, last_block=1)
+    )
+    report = teach(folder, tmp_path / "out", settings, workers=1)
+    assert [entry.file for entry in report.skipped] == [str(picture)]
+
+
+def test_a_split_without_both_classes_is_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(next(data.rglob("*real.png")).read_bytes())
+    write_manifest(tmp_path, [("a.png", "scenes", "real", "g", "train", "s")])
+    with pytest.raises(DataError, match=r"train split of .* holds real"):
+        teach(tmp_path, tmp_path / "out", QUICK)
+
+
+@pytest.mark.parametrize(
+    "change", [{"penalty": 0.0}, {"input_size": 33}, {"input_size": 0}, {"crops": -1}]
+)
+def test_settings_that_make_no_sense_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        dataclasses.replace(QUICK, **change)  # type: ignore[arg-type]
