@@ -16,18 +16,19 @@ _LIMITS = """\
 ## What it cannot do
 
 - **It is weak on sources it has not seen.** The figures above are for pictures of the same sources
-  as the training pictures. On other generators and cameras expect less; how much less is not
-  known before it is measured there. Measure on your own pictures before you rely on it:
-  `edgedf distill evaluate`.
+  as the training pictures. On other generators and cameras expect less: `docs/results.md` has what
+  is left when each source is kept from training, which was the ground of every choice. Measure on
+  your own pictures before you rely on it: `edgedf evaluate`.
 - **A score is not a probability** that a picture is fake. It orders pictures; the thresholds were
   chosen on validation pictures of the same sources, half of them fake. Where fakes are rare, most
   of what it calls fake is real.
 - It sees the centre square at {size} x {size} pixels: a swapped face at the edge, or a small one in
   a large picture, is not in what it looks at.
 - Face swaps are represented by self-blended faces alone, never by swaps from the wild.
-- Heavy recompression, screenshots of screenshots, and printed or filmed pictures were not tested.
+- Screenshots of screenshots, and printed or filmed pictures were not tested; `docs/results.md` has
+  what recompression, scaling, blur, noise and brightness cost.
 - Its defocus map learns a map computed from edges and from synthetic depth of field. There is no
-  measured ground truth for it, and it is not a depth map. Blur above about 1 px is underestimated.
+  measured ground truth for it on photographs, and it is not a depth map.
 - Fairness across skin tones, ages and genders was not measured.
 
 Do not use it to accuse a person, nor as the only ground of any decision about one.
@@ -50,7 +51,7 @@ def model_card(metadata: Mapping[str, Any], student: Student) -> str:
     threshold = typed_json.decode(Threshold, metadata["threshold"])
     figures = [typed_json.decode(Accuracy, entry) for entry in metadata["accuracy"]]
     aucs = [figure for figure in figures if figure.metric == "AUC"]
-    maps = [figure for figure in figures if figure.metric.startswith("map error")]
+    maps = [figure for figure in figures if " error " in f" {figure.metric} "]
     verdicts = [figure for figure in figures if figure not in (*aucs, *maps)]
     return "\n".join(
         [
@@ -64,7 +65,8 @@ def model_card(metadata: Mapping[str, Any], student: Student) -> str:
             f"- SHA-256 of the manifest: `{training.data_sha256}`",
             f"- Thresholds: real up to {threshold.real_at:g}, fake from "
             f"{threshold.fake_at:g}, unsure between. {_sentence(threshold.how)}",
-            "- The encoder started from EfficientNet-Lite0 on ImageNet (Google, Apache-2.0)",
+            "- The encoder's weights come from EfficientNet-Lite0 on ImageNet (Google, Apache-2.0)",
+            *_teacher(metadata.get("teacher_sha256")),
             "",
             "## How good it is",
             "",
@@ -84,11 +86,15 @@ def model_card(metadata: Mapping[str, Any], student: Student) -> str:
             "",
             "Mean absolute error of the defocus map, in pixels of the input, at stride 4:",
             "",
-            *_table("error, px", maps),
+            *_table("error, px", maps, with_metric=True),
             "",
             _LIMITS.format(size=size),
         ]
     )
+
+
+def _teacher(sha256: str | None) -> list[str]:
+    return [f"- SHA-256 of what its teacher judges by: `{sha256}`"] if sha256 else []
 
 
 def _sentence(text: str) -> str:

@@ -200,9 +200,10 @@ def teach(
 def judged_by(
     path: str | Path, records: Records, cache: str | Path, progress: Progress = silent
 ) -> NDArray[np.float64]:
-    """A teacher's logits for records, computed once and kept in the cache.
+    """A teacher's logits for records.
 
-    Shards are keyed by the pictures and by the teacher's hash, so another teacher makes others.
+    What its branches see is kept in the cache, keyed by the pictures and the branch, so nothing is
+    looked at twice, and another teacher's verdicts cannot be mistaken for this one's.
 
     Args:
         path: Of the teacher.
@@ -218,14 +219,12 @@ def judged_by(
         MissingExtra: The package with the ImageNet weights is not installed.
         OutputError: The cache cannot be written.
     """
-    teacher, metadata = load_teacher(path)
-
-    def logits(images: Tensor, maps: Tensor) -> Tensor:
-        return teacher(images, maps).fake_logit[:, None]
-
-    key = f"logits of teacher {metadata['sha256']}"
-    found = cached_statistics(records, logits, key, cache, step="teacher", progress=progress)
-    return found[:, 0].astype(np.float64)
+    teacher, _ = load_teacher(path)
+    seen = [
+        _tensor(statistics_of_branch(branch, teacher.config, records, cache, progress=progress))
+        for branch in teacher.each()
+    ]
+    return np.asarray(teacher.fuse(seen).fake_logit.double().numpy())
 
 
 def statistics_of_branch(

@@ -217,7 +217,8 @@ def train(
                 distilled=settings.distilled,
                 progress=progress,
             )
-            return _finish(student, splits, settings, folder, dataset, outcome, progress)
+            known = depends.get("Teacher", "")
+            return _finish(student, splits, settings, folder, dataset, outcome, known, progress)
 
         return world.on_main(finish)
 
@@ -311,6 +312,7 @@ def _finish(
     folder: Path,
     dataset: Dataset,
     outcome: Outcome,
+    teacher: str,
     progress: Progress,
 ) -> TrainReport:
     """Choose thresholds on validation, measure on test, write student, card and report."""
@@ -336,11 +338,12 @@ def _finish(
         "licence": settings.licence,
         "threshold": typed_json.encode(threshold),
         "training": {
-            "data": ", ".join(dataset.sets) + " (train split), self-blended faces, "
-            "synthetic depth of field",
+            "data": ", ".join(dataset.sets) + " (train split), self-blended faces, portrait-mode "
+            "copies, synthetic depth of field" + (", a teacher's verdicts" if teacher else ""),
             "data_sha256": dataset.sha256,
             "steps": outcome.best_step,
         },
+        **({"teacher_sha256": teacher} if teacher else {}),
         # What `edgedf distill evaluate` makes of a data set.
         "evaluation": asdict(
             EvaluationSettings(settings.face_sets, settings.sharp_sets, settings.loop.seed)

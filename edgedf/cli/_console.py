@@ -138,7 +138,7 @@ class StepProgress:
         )
         self._tasks: dict[str, Any] = {}
         self._every = every
-        self._started: dict[str, tuple[float, int]] = {}
+        self._started: dict[str, tuple[float, int, int]] = {}
         self._last_line = time.monotonic()
 
     def __enter__(self) -> StepProgress:
@@ -184,7 +184,10 @@ class StepProgress:
     def _say_line(self, step: str, done: int, total: int) -> None:
         now = time.monotonic()
         # A step that goes on where an earlier run stopped has not done all of it just now.
-        started, first = self._started.setdefault(step, (now, done))
+        started, first, last = self._started.get(step, (now, done, done))
+        if done < last:  # the same step again, of something else
+            started, first = now, done
+        self._started[step] = started, first, done
         if now - self._last_line < self._every:
             return
         self._last_line = now

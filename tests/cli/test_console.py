@@ -87,6 +87,21 @@ def test_what_an_earlier_run_did_does_not_shorten_the_time_left(
     assert capsys.readouterr().err.splitlines()[-1] == "steps: 910/1000, about 180 s left"
 
 
+def test_a_step_that_starts_again_is_timed_from_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("edgedf.cli._console.time.monotonic", lambda: now[0])
+    with StepProgress(every=0.0) as progress:
+        progress("maps", 50, 100)
+        now[0] += 500.0
+        progress("maps", 100, 100)
+        progress("maps", 10, 40)
+        now[0] += 10.0
+        progress("maps", 20, 40)
+    assert capsys.readouterr().err.splitlines()[-1] == "maps: 20/40, about 20 s left"
+
+
 def test_quick_steps_print_no_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with StepProgress(every=1000.0) as progress:
         for done in range(100):

@@ -135,6 +135,13 @@ def test_in_domain_fits_the_training_split_and_judges_the_test_split(mixed: Reco
     assert kinds == [("whole", 0.0), ("self_blend", 1.0)]
 
 
+def test_without_a_training_split_of_both_classes_there_is_nothing_to_fit_to() -> None:
+    jobs = [whole("a", label, "quiz", "test") for label in ("real", "fake")]
+    for more in ([], [whole("a", "real", "quiz", "train")]):
+        with pytest.raises(DataError):
+            in_domain(records([*jobs, *more]))
+
+
 def test_figures_are_those_of_the_judged_records() -> None:
     """Groups of two pictures, so that the interval depends on them."""
     jobs = [

@@ -17,7 +17,7 @@ from edgedf.distill.data import read_manifest
 from edgedf.distill.preparation import SETTINGS
 from edgedf.distill.targets import Records, TargetSettings, compute, evaluation_plan
 from edgedf.distill.teach import FINAL, REPORT, TeachReport, TeachSettings, judged_by, teach
-from edgedf.distill.teacher import Branch, Teacher, TeacherConfig, load_teacher
+from edgedf.distill.teacher import Branch, TeacherConfig, load_teacher
 from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.metrics import auc_with_interval, detection_metrics
 from edgedf.spec import Accuracy
@@ -199,55 +199,72 @@ def test_a_branch_is_the_same_whatever_stands_beside_it(
     assert report.sha256 != taught[1].sha256
 
 
-def test_what_a_teacher_says_is_computed_once(
+def look(*_: object) -> Tensor:
+    """Takes the place of what a branch sees with."""
+    raise AssertionError("a branch looks again")
+
+
+def test_a_teachers_verdicts_are_its_own_and_pictures_are_looked_at_once(
     taught: tuple[Path, TeachReport],
     data: Path,
     cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    records = of_split(data, cache, "test")
-    expected, _ = directly(taught[0] / FINAL, records)
+    path, records = taught[0] / FINAL, of_split(data, cache, "test")
+    expected, _ = directly(path, records)
     told: list[tuple[str, int, int]] = []
-    said = judged_by(taught[0] / FINAL, records, tmp_path, progress=lambda *step: told.append(step))
+    said = judged_by(path, records, tmp_path, progress=lambda *step: told.append(step))
     assert said.shape == (len(records),)
     assert said.dtype == np.float64
     assert np.allclose(said, expected, rtol=2e-3, atol=2e-3)
+    assert np.allclose(said, directly(path, records, kept=True)[0], rtol=1e-5, atol=1e-5)
     assert np.ptp(said) > 0.1
-    assert told == [("teacher", len(records), len(records))]
+    count = len(records)
+    assert told == [(f"{name} statistics", count, count) for name in SMALL.modalities]
     shards = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert len(shards) == 1
-
-    def forward(*_: object) -> None:
-        raise AssertionError("it was asked again")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Teacher, "forward", forward)
-        again = judged_by(taught[0] / FINAL, records, tmp_path)
-        assert np.array_equal(again, said)
-        with pytest.raises(AssertionError, match="asked again"):
-            judged_by(taught[0] / FINAL, records, tmp_path / "empty")
+    assert len(shards) == 3
+    monkeypatch.setattr(Branch, "statistics", look)
+    assert np.array_equal(judged_by(path, records, tmp_path), said)
+    # Where the teacher was taught, what it saw is kept as well.
+    assert np.allclose(judged_by(path, records, cache), said, rtol=1e-3, atol=1e-3)
+    with pytest.raises(AssertionError, match="looks again"):
+        judged_by(path, records, tmp_path / "empty")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == shards
 
 
-def test_another_teacher_is_asked_itself(
-    taught: tuple[Path, TeachReport], data: Path, cache: Path, tmp_path: Path
+def test_another_teacher_has_verdicts_of_its_own(
+    taught: tuple[Path, TeachReport],
+    data: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    records = of_split(data, cache, "test")
-    other = teach(
-        data, tmp_path / "other", dataclasses.replace(QUICK, penalty=10.0), cache=cache, workers=1
+    records, kept = of_split(data, cache, "test"), tmp_path / "kept"
+    said = judged_by(taught[0] / FINAL, records, kept)
+    stricter = dataclasses.replace(QUICK, penalty=10.0)
+    deeper = dataclasses.replace(QUICK, teacher=dataclasses.replace(SMALL, last_block=5))
+    first, second = (
+        teach(data, tmp_path / name, settings, cache=cache, workers=1).teacher
+        for name, settings in (("stricter", stricter), ("deeper", deeper))
     )
-    said = judged_by(taught[0] / FINAL, records, tmp_path / "said")
-    different = judged_by(other.teacher, records, tmp_path / "said")
-    assert len(list((tmp_path / "said").iterdir())) == 2
-    assert not np.allclose(said, different, atol=1e-2)
-    # The same teacher under another name is the same teacher.
+    expected = [directly(path, records, kept=True)[0] for path in (first, second)]
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes((taught[0] / FINAL).read_bytes())
-    assert np.array_equal(judged_by(copy, records, tmp_path / "said"), said)
-    assert len(list((tmp_path / "said").iterdir())) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(Branch, "statistics", look)
+        # It sees the same and makes something else of it.
+        others = judged_by(first, records, kept)
+        assert np.allclose(others, expected[0], rtol=1e-5, atol=1e-5)
+        assert not np.allclose(others, said, atol=1e-2)
+        assert np.array_equal(judged_by(copy, records, kept), said)
+        with pytest.raises(AssertionError, match="looks again"):
+            judged_by(second, records, kept)
+    assert len(list(kept.iterdir())) == 3
+    assert np.allclose(judged_by(second, records, kept), expected[1], rtol=1e-5, atol=1e-5)
+    assert len(list(kept.iterdir())) == 6
     with pytest.raises(CheckpointError, match="Cannot read the teacher"):
-        judged_by(tmp_path / "none.safetensors", records, tmp_path / "said")
+        judged_by(tmp_path / "none.safetensors", records, kept)
 
 
 def test_a_run_killed_among_the_statistics_goes_on_with_the_same_result(
@@ -330,6 +347,16 @@ def test_two_processes_make_the_same_teacher(data: Path, tmp_path: Path) -> None
     assert kept[0] == kept[1]
     assert len([name for name in kept[0] if name.startswith("statistics-")]) == 4
     assert one.skipped == ()
+
+
+def test_the_smallest_input_is_judged_by_the_last_blocks(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    """At stride 32 a block sees a single pixel of it, which does not vary."""
+    settings = dataclasses.replace(QUICK, teacher=TeacherConfig(modalities=("rgb",)))
+    report = teach(data, tmp_path, settings, cache=cache, workers=1)
+    state = safetensors.torch.load_file(report.teacher)
+    assert all(torch.isfinite(value).all() for value in state.values())
 
 
 def test_a_picture_that_cannot_be_read_is_left_out_and_reported(tmp_path: Path) -> None:

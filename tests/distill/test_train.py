@@ -18,7 +18,7 @@ from edgedf.distill.evaluate import evaluate_checkpoint
 from edgedf.distill.loop import LoopSettings
 from edgedf.distill.probe import Calibration, Probe
 from edgedf.distill.student import StudentConfig, load_checkpoint
-from edgedf.distill.teacher import Teacher, TeacherConfig, load_teacher, save_teacher
+from edgedf.distill.teacher import Branch, Teacher, TeacherConfig, load_teacher, save_teacher
 from edgedf.distill.train import (
     BEST,
     CARD,
@@ -51,9 +51,10 @@ class Killed(Exception):
     """Stands for a power cut."""
 
 
-def write_teacher(path: Path, seed: int = 0) -> Path:
+def write_teacher(path: Path, seed: int = 0, block: int = 1) -> Path:
     """A teacher whose verdicts mean nothing, but are its own."""
-    teacher = Teacher(TeacherConfig(modalities=("rgb",), first_block=1, last_block=1))
+    config = TeacherConfig(modalities=("rgb",), first_block=block, last_block=block)
+    teacher = Teacher(config)
     (branch,) = teacher.each()
     rng = np.random.default_rng(seed)
     centre, deviation = np.full(branch.features, 1, "f4"), np.ones(branch.features, "f4")
@@ -228,35 +229,36 @@ def test_a_teacher_changes_the_verdict_and_nothing_else(
     assert apart[0] < apart[1] < apart[2]
 
 
-def test_what_a_teacher_said_is_kept_in_the_cache(
+def test_what_a_teacher_has_seen_is_kept_in_the_cache(
     data: Path, cache: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = dataclasses.replace(QUICK, loop=dataclasses.replace(QUICK.loop, steps=1))
     train(data, tmp_path / "one", short, teacher=teacher, cache=cache, workers=1)
+    deeper = write_teacher(tmp_path / "deeper.safetensors", block=2)
 
-    def forward(*_: object) -> None:
+    def look(*_: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Teacher, "forward", forward)
+        patch.setattr(Branch, "statistics", look)
         train(data, tmp_path / "two", short, teacher=teacher, cache=cache, workers=1)
-        other = write_teacher(tmp_path / "other.safetensors", seed=1)
         with pytest.raises(Killed):
-            train(data, tmp_path / "three", short, teacher=other, cache=cache, workers=1)
+            train(data, tmp_path / "three", short, teacher=deeper, cache=cache, workers=1)
     assert (tmp_path / "one" / FINAL).read_bytes() == (tmp_path / "two" / FINAL).read_bytes()
-    # The steps are over: what is left is the other teacher's part.
+    # The steps are over: what is left is the teacher's part.
     told: list[str] = []
     train(
         data,
         tmp_path / "three",
         short,
-        teacher=other,
+        teacher=deeper,
         cache=cache,
         workers=1,
         progress=lambda step, done, total: told.append(step),
     )
     assert "training steps" not in told
-    assert "teacher" in told
+    assert "rgb statistics" in told
+    assert (tmp_path / "three" / FINAL).read_bytes() != (tmp_path / "one" / FINAL).read_bytes()
 
 
 def test_another_teacher_in_the_same_folder_is_refused(
@@ -348,6 +350,16 @@ def test_processes_refuse_what_one_would_and_say_it_once(
     assert ended.returncode != 0
     assert ended.stderr.count("holds a run with other settings") == 1
     assert "Traceback" not in ended.stderr.split("torch/distributed")[0]
+
+
+def test_processes_that_find_no_teacher_say_it_once(data: Path, tmp_path: Path) -> None:
+    ended = torchrun(
+        *("edgedf.cli", "distill", "train", "--data", str(data), "--out", "out"),
+        *("--teacher", "none.safetensors"),
+        cwd=tmp_path,
+    )
+    assert ended.returncode != 0
+    assert ended.stderr.count("Cannot read the teacher none.safetensors") == 1
 
 
 def test_a_process_killed_while_maps_are_computed_goes_on(
