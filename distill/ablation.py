@@ -63,6 +63,9 @@ class AblationSettings:
         batch: Of the same.
         seed: Of everything random.
         size: Side of the pictures.
+
+    Raises:
+        ConfigError: A value out of range.
     """
 
     penalty: float = 3.0
@@ -71,6 +74,22 @@ class AblationSettings:
     batch: int = 16
     seed: int = 0
     size: int = 256
+
+    def __post_init__(self) -> None:
+        if (
+            self.penalty <= 0
+            or not 0 <= self.distilled <= 1
+            or min(self.steps, self.batch) < 1
+            or self.seed < 0
+            or not 32 <= self.size <= 2048
+            or self.size % 32
+        ):
+            raise ConfigError(
+                f"Recipes cannot be compared with {self}.",
+                expected="a penalty above 0, a share from 0 to 1, steps and batch from 1, a seed "
+                "from 0, a side from 32 to 2048 that is a multiple of 32",
+                next_step="change the value that is outside",
+            )
 
 
 @dataclass(frozen=True)
@@ -150,6 +169,8 @@ def as_markdown(rows: Sequence[Row]) -> str:
                 for figure in row.figures
             )
         )
+        if not titles:
+            continue
         heads = ["recipe", *titles, *(["mean"] if is_out else [])]
         lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for recipe, found in figures.items():
@@ -162,7 +183,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
                 cells.append(f"{np.mean(known):.3f}" if known else "")
             lines.append(f"| {' | '.join([RECIPES.get(recipe, recipe), *cells])} |")
         sizes = [next(f.n for found in figures.values() if (f := found.get(t))) for t in titles]
-        lines.append(f"| n | {' | '.join(map(str, sizes))} |{' |' if is_out else ''}")
+        lines.append(f"| {' | '.join(['n', *map(str, sizes), *([''] if is_out else [])])} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables) + "\n"
 
@@ -182,8 +203,12 @@ class _Bench:
         self._settings, self._progress = settings, progress
         self._statistics: dict[str, NDArray[np.floating]] = {}
         digest = hashlib.sha256(records.labels.tobytes())
+        digest.update(np.ascontiguousarray(records.images).data)
+        digest.update(np.ascontiguousarray(records.maps).data)
         for job in records.jobs:
-            digest.update(f"{job.sample.path.name} {job.kind}".encode())
+            sample = job.sample
+            told = (job.kind, sample.set, sample.split, sample.source, sample.group)
+            digest.update(json.dumps(told).encode())
         digest.update(json.dumps(typed_json.encode(settings)).encode())
         self._key = digest.hexdigest()[:12]
 
@@ -226,9 +251,38 @@ class _Bench:
             share = settings.distilled
             targets = (1 - share) * targets + share * np.tanh(teacher / 2)
         probe = fit_probe(statistics[fold.fitted], targets, weights, penalty=settings.penalty)
-        # No validation split is spared here; only the order of what it gives counts.
-        scale = calibrate(probe(statistics[fold.fitted]), records.labels[fold.fitted])
+        scale = self._scale(statistics, fold.fitted, targets, weights)
         return lambda part: _scaled(probe, scale, statistics[part])
+
+    def _scale(
+        self,
+        statistics: NDArray[np.floating],
+        fitted: Indices,
+        targets: NDArray[np.floating],
+        weights: NDArray[np.float64],
+    ) -> Calibration:
+        """Scale of a verdict, from a fifth of the groups, judged by a fit to the others.
+
+        On what it was fitted to, a verdict is surer than it has reason to be.
+        """
+        labels, apart = self._records.labels[fitted], self._apart(fitted)
+        if len(set(labels[apart].tolist())) < 2 or len(set(labels[~apart].tolist())) < 2:
+            apart = np.ones(len(fitted), bool)  # too few to set some aside
+            rest = apart
+        else:
+            rest = ~apart
+        trial = fit_probe(
+            statistics[fitted[rest]],
+            targets[rest],
+            weights[rest],
+            penalty=self._settings.penalty,
+        )
+        return calibrate(trial(statistics[fitted[apart]]), labels[apart])
+
+    def _apart(self, fitted: Indices) -> NDArray[np.bool_]:
+        """A fifth of the groups, the same ones each time."""
+        groups = (self._records.jobs[index].sample.group for index in fitted)
+        return np.array([hashlib.sha256(group.encode()).digest()[0] < 51 for group in groups])
 
     def _teacher(self, fold: Fold) -> Callable[[Indices], NDArray[np.float64]]:
         branches = [self._closed(self._branch(name), fold) for name in MODALITIES]

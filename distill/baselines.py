@@ -149,7 +149,8 @@ class _Labels:
         return {"label": fake_loss(logits, batch.labels, count=batch.labelled)}
 
     def evaluate(self, averaged: nn.Module, progress: Progress) -> dict[str, float]:
-        some = self._records.subset(np.arange(0, len(self._records), self._apart()))
+        chosen = np.random.default_rng(0).permutation(len(self._records))[:_LOOKED_AT]
+        some = self._records.subset(np.sort(chosen))
         known = ~np.isnan(some.labels)
         groups = np.array([job.sample.group for job in some.jobs], dtype=object)
         logits = judge_all(averaged, some)
@@ -157,9 +158,6 @@ class _Labels:
 
     def save_best(self, path: Path, averaged: nn.Module, step: int) -> None:
         write_bytes(path, save({k: v.contiguous() for k, v in averaged.state_dict().items()}))
-
-    def _apart(self) -> int:
-        return max(1, len(self._records) // _LOOKED_AT)
 
 
 def learn_labels(

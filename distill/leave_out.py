@@ -20,7 +20,7 @@ from edgedf.distill.evaluate import as_accuracy
 from edgedf.distill.preparation import Indices
 from edgedf.distill.targets import FACE_SETS, SHARP_SETS, Records, TargetSettings, compute, plan
 from edgedf.errors import DataError
-from edgedf.metrics import auc_with_interval
+from edgedf.metrics import auc_with_interval, check_both_classes
 from edgedf.progress import Progress, silent
 from edgedf.spec import Accuracy
 
@@ -174,6 +174,9 @@ def in_domain(records: Records) -> Fold:
 
     Args:
         records: From :func:`every_record`.
+
+    Raises:
+        DataError: The training split lacks a class.
     """
     splits = np.array([job.sample.split for job in records.jobs])
     sets = np.array([job.sample.set for job in records.jobs])
@@ -188,7 +191,9 @@ def in_domain(records: Records) -> Fold:
         if swapped.size:
             real = whole[records.labels[whole] == 0]
             judged[f"{name} self-blended test"] = np.concatenate([real, swapped])
-    return Fold("test", np.flatnonzero(splits == "train"), judged)
+    fitted = np.flatnonzero(splits == "train")
+    check_both_classes(records.labels[fitted], "Fitting to the training split needs")
+    return Fold("test", fitted, judged)
 
 
 def _both(classes: set[str] | set[float]) -> bool:

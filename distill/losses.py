@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["distilled_feature_loss", "distilled_logit_loss", "fake_loss", "map_loss"]
+__all__ = ["distilled_feature_loss", "fake_loss", "map_loss"]
 
 
 def fake_loss(
@@ -37,46 +37,21 @@ def fake_loss(
     return _mean_entropy(logits, labelled, targets, count)
 
 
-def distilled_logit_loss(
-    logits: Tensor, teacher: Tensor, *, temperature: float = 2.0, count: float | None = None
-) -> Tensor:
-    """Cross-entropy with the teacher's softened score, times the temperature squared.
-
-    Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network" (2015), eq. 1 and
-    section 2, for two classes: gradients of softened scores shrink with the square of the
-    temperature, which the factor makes good, so that the weight beside the labels' loss need not
-    follow it.
-
-    Args:
-        logits: (N,), the student's.
-        teacher: (N,), the teacher's logits; NaN where it says nothing.
-        temperature: Both logits are divided by it, > 0.
-        count: What the sum is divided by; None for the number of logits that the teacher gives.
-
-    Returns:
-        A scalar; 0 when the teacher says nothing. Its least value is not 0 but the entropy of the
-        teacher's scores.
-    """
-    known = ~torch.isnan(teacher)
-    targets = torch.sigmoid(teacher[known] / temperature)
-    return temperature**2 * _mean_entropy(logits / temperature, known, targets, count)
-
-
 def distilled_feature_loss(features: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """How far the student's features are from the teacher's, layer by layer.
 
-    Hints as in Romero et al., "FitNets" (ICLR 2015). Each layer's squared error is divided by the
-    variance of the teacher's features, so that no layer counts more because its values are larger.
+    Hints as in Romero et al., "FitNets" (ICLR 2015). Features are rectified by relu6 and so of one
+    scale whatever the layer.
 
     Args:
         features: The student's, (N, C, h, w) a layer.
         teacher: The teacher's, of the same shapes.
 
     Returns:
-        A scalar; 0 where they agree, 1 where the student knows no more than the mean.
+        Mean squared error, averaged over layers: a scalar in [0, 36].
     """
     parts = [
-        (found.float() - wanted.float()).square().mean() / wanted.float().var().clamp_min(1e-12)
+        (found.float() - wanted.float()).square().mean()
         for found, wanted in zip(features, teacher, strict=True)
     ]
     return torch.stack(parts).mean()

@@ -186,11 +186,10 @@ def claimed(
     head = "".join(f"# {name}'s SHA-256: {value}\n" for name, value in hashes.items())
     text = head + dump_settings(settings)
     path = folder / SETTINGS
-    also = ", another teacher" if depends else ""
     if (folder / state).is_file() and not _is_same(path, text):
         raise ConfigError(
-            f"{folder} holds a run with other settings{also} or other data.",
-            expected=f"the settings in {path}",
+            f"{folder} holds a run with other settings, other data or another teacher.",
+            expected=f"what {path} says",
             next_step="choose another --out, or delete that folder",
         )
     write_text(path, text)

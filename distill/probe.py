@@ -22,6 +22,8 @@ __all__ = ["Calibration", "Probe", "balance", "calibrate", "fit_probe"]
 # Features that vary less than this count as varying this much, in the features' own unit (relu6
 # activations): int8 rounds an activation to 6 / 255, so that finer differences do not survive.
 LEAST_DEVIATION = 0.05
+# Of a probe's values in standard deviations, when they are turned into log odds.
+LEAST_SCALE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,4 +130,6 @@ def calibrate(values: NDArray[np.floating], labels: NDArray[np.floating]) -> Cal
     spread = max(float(np.std(values)), 1e-9)
     model = LogisticRegression(C=1e3, class_weight="balanced")
     model.fit(np.asarray(values, np.float64).reshape(-1, 1) / spread, labels)
-    return Calibration(float(model.coef_[0, 0]) / spread, float(model.intercept_[0]))
+    # A value that misleads on these pictures must not be turned around: few pictures prove little.
+    scale = max(float(model.coef_[0, 0]), LEAST_SCALE)
+    return Calibration(scale / spread, float(model.intercept_[0]))

@@ -138,7 +138,7 @@ class Branch(nn.Module):
         parts = [
             statistic
             for x in inner[self._first :]
-            for statistic in (x.mean(dim=(2, 3)), x.std(dim=(2, 3)))
+            for statistic in (x.mean(dim=(2, 3)), _deviation(x))
         ]
         return torch.cat(parts, dim=1)
 
@@ -283,7 +283,7 @@ def load_teacher(path: str | Path) -> tuple[Teacher, dict[str, Any]]:
             raise ValueError("it holds values that are not finite")
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(
-            f"Cannot read the teacher {path}: {error}.",
+            f"Cannot read the teacher {path}: {getattr(error, 'strerror', None) or error}.",
             expected=expected,
             next_step="check the path, or run `edgedf distill teach` again",
         ) from error
@@ -305,6 +305,11 @@ def fingerprint(teacher: Teacher) -> str:
         digest.update(name.encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _deviation(x: Tensor) -> Tensor:
+    """Standard deviation over the picture; 0 where the picture is one pixel at that stride."""
+    return x.std(dim=(2, 3), correction=min(1, x.shape[2] * x.shape[3] - 1))
 
 
 def _own(teacher: Teacher) -> dict[str, Tensor]:

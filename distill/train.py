@@ -113,10 +113,16 @@ class TrainSettings(PictureSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         is_share = 0 <= self.distilled <= 1
-        if self.rate < 0 or self.penalty <= 0 or self.views < 1 or not is_share:
+        if (
+            min(self.rate, self.encoder_rate, self.features) < 0
+            or self.penalty <= 0
+            or self.views < 1
+            or not is_share
+        ):
             raise ConfigError(
                 f"No run is possible with {self}.",
-                expected="a rate from 0, a penalty above 0, one view or more, a share from 0 to 1",
+                expected="rates and weights from 0, a penalty above 0, one view or more, "
+                "a share from 0 to 1",
                 next_step="change the value that is outside",
             )
 
@@ -187,7 +193,7 @@ def train(
     store = Path(cache) if cache is not None else folder / "cache"
     with joined(settings.loop.device) as world:
         told = progress if world.is_main else silent
-        depends = {} if teacher is None else {"Teacher": load_teacher(teacher)[1]["sha256"]}
+        depends = world.on_main(lambda: _hashes(teacher))
         dataset = world.on_main(lambda: claimed(Path(data), folder, settings, STATE, depends))
         splits = prepare(
             dataset,
@@ -221,6 +227,10 @@ def train(
             return _finish(student, splits, settings, folder, dataset, outcome, known, progress)
 
         return world.on_main(finish)
+
+
+def _hashes(teacher: str | Path | None) -> dict[str, str]:
+    return {} if teacher is None else {"Teacher": load_teacher(teacher)[1]["sha256"]}
 
 
 class _Learner(nn.Module):

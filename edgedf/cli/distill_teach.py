@@ -102,8 +102,9 @@ def teach(
     console.print(figures_table(report.calibration, "Calibration"))
     heat = ", ".join(f"{name} {value:.2f}" for name, value in report.temperatures.items())
     console.print(f"Temperatures: {heat}")
-    console.print(f"Teacher: {report.teacher}", soft_wrap=True)
+    console.print(f"Teacher: {report.teacher}", soft_wrap=True, markup=False)
     console.print(
         f"Next: edgedf distill train --teacher {report.teacher} --data {data} --out runs/student",
         soft_wrap=True,
+        markup=False,
     )

@@ -85,7 +85,8 @@ def train(
     """Train a student and measure it on the test split.
 
     First the defocus map of every picture is computed (once; kept in the cache), then the student
-    learns maps and labels. The best averaged weights on the validation split are tested once.
+    learns maps step by step, and its verdict in closed form. The weights with the best maps on the
+    validation split are tested once.
     """
     from edgedf.cli._console import StepProgress, new_console, print_json
     from edgedf.cli._figures import figures_table, needs_distill, skipped_text
@@ -141,5 +142,5 @@ def train(
         f"{report.parameters / 1e6:.2f} M parameters, weights of step {report.best_step}{early}, "
         f"{report.seconds / 60:.0f} min of steps"
     )
-    console.print(f"Student: {report.checkpoint}", soft_wrap=True)
-    console.print(f"Next: edgedf convert {report.checkpoint}", soft_wrap=True)
+    console.print(f"Student: {report.checkpoint}", soft_wrap=True, markup=False)
+    console.print(f"Next: edgedf convert {report.checkpoint}", soft_wrap=True, markup=False)

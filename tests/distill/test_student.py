@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edgedf.distill import student as module
 from edgedf.distill.backbones import MEAN, STD, Conv, load_imagenet_weights
+from edgedf.distill.decoder import LocalPath
 from edgedf.distill.student import Student, StudentConfig, load_checkpoint, save_checkpoint
 from edgedf.errors import CheckpointError, ConfigError
 from edgedf.spec import MAP_MAXIMUM
@@ -199,6 +200,21 @@ def test_rounded_weights_still_learn() -> None:
         assert gradient.abs().sum() > 0, name
     assert student.high_pass is not None
     assert all(weight.grad is None for weight in student.high_pass.parameters())
+
+
+def test_blocks_of_the_path_past_the_encoder_have_a_shortcut() -> None:
+    torch.manual_seed(0)
+    path = LocalPath(8, blocks=2)
+    x = torch.randn(1, 3, 32, 64)
+    with torch.no_grad():
+        wanted = path.widen(path.shrink(path.stem(x)))
+        found = path(x)
+        for block in path.blocks:
+            block[1].weight.zero_()
+        assert torch.equal(path(x), wanted)
+    assert wanted.shape == (1, 8, 8, 16)
+    assert (found >= wanted).all()
+    assert (found > wanted).any()
 
 
 def test_the_map_and_not_the_verdict_looks_past_the_encoder() -> None:

@@ -312,10 +312,10 @@ def test_another_teacher_in_the_same_folder_is_refused(
 ) -> None:
     out, report = taught
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(ConfigError, match="holds a run with other settings or other data"):
+    with pytest.raises(ConfigError, match="holds a run with other settings, other data"):
         teach(data, out, dataclasses.replace(QUICK, penalty=1.0), cache=cache, workers=1)
     elsewhere = write_dataset(tmp_path / "data", groups=2)
-    with pytest.raises(ConfigError, match="holds a run with other settings or other data"):
+    with pytest.raises(ConfigError, match="holds a run with other settings, other data"):
         teach(elsewhere, out, QUICK, cache=cache, workers=1)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert teach(data, out, QUICK, cache=cache, workers=1) == report

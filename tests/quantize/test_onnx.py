@@ -23,7 +23,7 @@ def test_activations_are_uint8_and_weights_int8_per_channel() -> None:
     graph, constants = loaded(small_int8("onnx"))
     producers = {name: node for node in graph.node for name in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert len(convolutions) == 57
+    assert len(convolutions) == 58
     for node in convolutions:
         activation, weight = producers[node.input[0]], producers[node.input[1]]
         assert {activation.op_type, weight.op_type} == {"DequantizeLinear"}
