@@ -209,6 +209,7 @@ class _Bench:
             sample = job.sample
             told = (job.kind, sample.set, sample.split, sample.source, sample.group)
             digest.update(json.dumps(told).encode())
+        self._records_key = digest.hexdigest()
         digest.update(json.dumps(typed_json.encode(settings)).encode())
         self._key = digest.hexdigest()[:12]
 
@@ -306,13 +307,12 @@ class _Bench:
             load_imagenet_weights(student.encoder)
             apart = max(1, len(self._records) // 1024)
             set_thresholds(student, self._records.images[::apart], self._progress)
-            digest = hashlib.sha256(json.dumps(typed_json.encode(student.config)).encode())
-            for value in student.spreads.state_dict().values():
-                digest.update(value.numpy().tobytes())
+            # The thresholds follow from the records, but for rounding.
+            described = json.dumps([typed_json.encode(student.config), self._records_key])
             self._statistics["student"] = cached_statistics(
                 self._records,
                 lambda images, maps: student.statistics(images),
-                f"student {digest.hexdigest()}",
+                f"student {described}",
                 self._cache,
                 step="student statistics",
                 progress=self._progress,

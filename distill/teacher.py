@@ -243,6 +243,7 @@ def save_teacher(path: str | Path, teacher: Teacher, metadata: Mapping[str, Any]
         metadata: JSON-compatible facts.
 
     Raises:
+        CheckpointError: A weight is not finite.
         OutputError: The file cannot be written.
     """
     described = {
@@ -250,8 +251,15 @@ def save_teacher(path: str | Path, teacher: Teacher, metadata: Mapping[str, Any]
         "format_version": FORMAT_VERSION,
         "architecture": typed_json.encode(teacher.config),
     }
+    own = _own(teacher)
+    if not all(torch.isfinite(value).all() for value in own.values()):
+        raise CheckpointError(
+            "The teacher holds values that are not finite.",
+            expected="finite weights",
+            next_step="look for pictures whose statistics are not finite; none should be",
+        )
     text = json.dumps(described, sort_keys=True)
-    return write_bytes(path, save(_own(teacher), {_METADATA_KEY: text}))
+    return write_bytes(path, save(own, {_METADATA_KEY: text}))
 
 
 def load_teacher(path: str | Path) -> tuple[Teacher, dict[str, Any]]:
@@ -268,6 +276,8 @@ def load_teacher(path: str | Path) -> tuple[Teacher, dict[str, Any]]:
     path = Path(path)
     expected = "a teacher written by `edgedf distill teach`"
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is not a file")
         if path.stat().st_size > MAX_TEACHER_BYTES:
             raise ValueError(f"it has {path.stat().st_size / 1e6:.0f} MB")
         with safetensors.safe_open(str(path), framework="pt") as file:

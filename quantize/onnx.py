@@ -50,6 +50,7 @@ def to_int8(
         plain.write_bytes(without_metadata(_load(model)).SerializeToString(deterministic=True))
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         logit_range = {"rmin": np.float32(-LOGIT_BOUND), "rmax": np.float32(LOGIT_BOUND)}
+        graph = onnx.load(str(prepared))
         whole_range = {"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}
         quantization.quantize_static(
             str(prepared),
@@ -62,8 +63,8 @@ def to_int8(
             calibrate_method=quantization.CalibrationMethod.MinMax,
             extra_options={
                 "TensorQuantOverrides": {
-                    "fake_logit": [logit_range],
-                    **{name: [whole_range] for name in _cast_inputs(onnx.load(str(prepared)))},
+                    **{name: [logit_range] for name in _logit_tensors(graph)},
+                    **{name: [whole_range] for name in _cast_inputs(graph)},
                 }
             },
         )
@@ -190,6 +191,15 @@ def without_metadata(proto: Any) -> Any:
         del part.metadata_props[:]
         part.doc_string = ""
     return proto
+
+
+def _logit_tensors(proto: Any) -> list[str]:
+    """The logit, and what it is shaped from: a reshape keeps the range of what goes into it."""
+    producer = {name: node for node in proto.graph.node for name in node.output}
+    names = ["fake_logit"]
+    while names[-1] in producer and producer[names[-1]].op_type == "Reshape":
+        names.append(producer[names[-1]].input[0])
+    return names
 
 
 def _cast_inputs(proto: Any) -> list[str]:

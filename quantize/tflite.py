@@ -81,11 +81,11 @@ def to_int8(
             "min": np.zeros_like(ranges[name]["min"]),
             "max": np.full_like(ranges[name]["max"], 255.0),
         }
-    logit = _logit_tensor(model)
-    ranges[logit] = {
-        "min": np.full_like(ranges[logit]["min"], -LOGIT_BOUND),
-        "max": np.full_like(ranges[logit]["max"], LOGIT_BOUND),
-    }
+    for name in _logit_tensors(model):
+        ranges[name] = {
+            "min": np.full_like(ranges[name]["min"], -LOGIT_BOUND),
+            "max": np.full_like(ranges[name]["max"], LOGIT_BOUND),
+        }
     quantizer = quantizer_module.Quantizer(_with_room_for_biases(model, ranges), rules)
     with _quiet(), contextlib.redirect_stderr(io.StringIO()):
         return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
@@ -219,15 +219,31 @@ def _with_room_for_biases(model: bytes, ranges: Mapping[str, Mapping[str, Any]])
     return bytes(edited)
 
 
-def _logit_tensor(model: bytes) -> str:
-    """Name of the tensor that the signature calls ``fake_logit``."""
+def _logit_tensors(model: bytes) -> list[str]:
+    """Names of the tensor that the signature calls ``fake_logit``, and of those it is shaped from.
+
+    A reshape has the range of what goes into it, whatever is asked for behind it.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
     flatbuffer = _flatbuffer(model)
+    graph = flatbuffer.subgraphs[0]
+    producer = {int(op.outputs[0]): op for op in graph.operators}
     (index,) = (
-        entry.tensorIndex
+        int(entry.tensorIndex)
         for entry in flatbuffer.signatureDefs[0].outputs
         if entry.name == b"fake_logit"
     )
-    return str(flatbuffer.subgraphs[0].tensors[index].name.decode())
+    names = []
+    while True:
+        names.append(str(graph.tensors[index].name.decode()))
+        op = producer.get(index)
+        if op is None:
+            return names
+        code = flatbuffer.operatorCodes[op.opcodeIndex]
+        if max(code.builtinCode, code.deprecatedBuiltinCode) != schema.BuiltinOperator.RESHAPE:
+            return names
+        index = int(op.inputs[0])
 
 
 def _cast_inputs(model: bytes) -> list[str]:

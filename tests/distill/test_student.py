@@ -387,7 +387,7 @@ def _rewrite(path: Path, change: dict[str, object], tensors: dict[str, torch.Ten
     ("change", "tensors", "message"),
     [
         ({"format_version": 3}, {}, "has checkpoint format 3"),
-        ({"format_version": 1}, {}, "checkpoint format"),
+        ({"format_version": 1}, {}, "format 1, which is no longer read"),
         ({"format_version": None}, {}, "names no checkpoint format"),
         ({"architecture": {"blocks": "many"}}, {}, "none of ours"),
         ({"architecture": {"hidden": 128}}, {}, "none of ours"),
@@ -468,3 +468,11 @@ def test_diverged_weights_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not finite"):
         save_checkpoint(tmp_path / "a.safetensors", student, {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_deviation_of_zero_is_refused(tmp_path: Path) -> None:
+    student = Student(TINY)
+    student.deviation[3] = 0
+    path = save_checkpoint(tmp_path / "a.safetensors", student, {})
+    with pytest.raises(CheckpointError, match="deviation"):
+        load_checkpoint(path)

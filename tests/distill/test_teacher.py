@@ -322,7 +322,7 @@ def a_pickle(path: Path) -> None:
     ("make", "message"),
     [
         (not_there, "Cannot read the teacher"),
-        (a_folder, "Cannot read the teacher"),
+        (a_folder, "is not a file"),
         (text, "Cannot read the teacher"),
         (a_pickle, "Cannot read the teacher"),
         (a_student, "is no teacher"),

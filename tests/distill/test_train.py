@@ -268,7 +268,7 @@ def test_another_teacher_in_the_same_folder_is_refused(
     train(data, tmp_path / "run", short, teacher=teacher, cache=cache, workers=1)
     before = (tmp_path / "run" / STATE).read_bytes()
     other = write_teacher(tmp_path / "other.safetensors", seed=1)
-    with pytest.raises(ConfigError, match="holds a run with other settings, other data or another teacher"):
+    with pytest.raises(ConfigError, match="other data or another teacher"):
         train(data, tmp_path / "run", short, teacher=other, cache=cache, workers=1)
     for folder, given in ((tmp_path / "run", None), (run, teacher)):
         with pytest.raises(ConfigError, match="holds a run with other settings"):
