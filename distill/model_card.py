@@ -71,9 +71,9 @@ def model_card(metadata: Mapping[str, Any], student: Student) -> str:
             "## How good it is",
             "",
             "Measured at the end of training, on the test split: pictures that neither training "
-            "nor any choice has seen, with no group (person, photograph, source picture) shared "
-            "with the other splits. Intervals are 95 % bootstrap intervals over groups, 2,000 "
-            "resamples.",
+            "nor the thresholds have seen, with no group (person, photograph, source picture) "
+            "shared with the other splits. Intervals are 95 % bootstrap intervals over groups, "
+            "2,000 resamples.",
             "",
             *_table("AUC", aucs),
             "",

@@ -205,9 +205,14 @@ def train(
             workers=workers,
             progress=told,
         )
+        # What lies here belongs to this run if the run was there before.
+        is_done = (folder / STATE).is_file() and (folder / FINAL).is_file()
         outcome = _learn_maps(splits, settings, folder, world, told)
 
         def finish() -> TrainReport:
+            if is_done:
+                student, _ = load_checkpoint(folder / FINAL)
+                return report_on(student)
             student, _ = load_checkpoint(folder / BEST)
             said = None
             if teacher is not None:
@@ -223,6 +228,9 @@ def train(
                 distilled=settings.distilled,
                 progress=progress,
             )
+            return report_on(student)
+
+        def report_on(student: Student) -> TrainReport:
             known = depends.get("Teacher", "")
             return _finish(student, splits, settings, folder, dataset, outcome, known, progress)
 

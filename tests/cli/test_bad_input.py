@@ -512,7 +512,6 @@ def test_a_full_disk_loses_nothing_and_leaves_nothing_half_written(
     [
         ((*MAP, "photo.jpg"), "scipy"),
         ((*EVALUATE, "pictures"), "torch"),
-        ((*EVALUATE, "pictures"), "sklearn"),
     ],
 )
 def test_without_the_extra_the_command_that_brings_it_is_named(
