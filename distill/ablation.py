@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from edgedf import typed_json
 from edgedf.distill.backbones import load_imagenet_weights
 from edgedf.distill.baselines import FineTuned, MapXception, judge_all, learn_labels
-from edgedf.distill.leave_out import Fold, every_record, in_domain, left_out
+from edgedf.distill.data import read_manifest
+from edgedf.distill.leave_out import Fold, every_record, in_domain, left_out, left_out_units
 from edgedf.distill.loop import LoopSettings
 from edgedf.distill.preparation import Indices, domains
 from edgedf.distill.probe import Calibration, Probe, balance, calibrate, fit_probe
@@ -141,6 +142,7 @@ def ablate(
             expected=", ".join(RECIPES),
             next_step="choose some of these",
         )
+    left_out_units(read_manifest(data).samples)  # known before the minutes that maps take
     records = every_record(
         data, cache, size=settings.size, seed=settings.seed, workers=workers, progress=progress
     )

@@ -24,7 +24,7 @@ from edgedf.metrics import auc_with_interval, check_both_classes
 from edgedf.progress import Progress, silent
 from edgedf.spec import Accuracy
 
-__all__ = ["Fold", "Unit", "every_record", "in_domain", "left_out", "units"]
+__all__ = ["Fold", "Unit", "every_record", "in_domain", "left_out", "left_out_units", "units"]
 
 
 @dataclass(frozen=True)
@@ -146,13 +146,7 @@ def left_out(records: Records) -> tuple[Fold, ...]:
     Raises:
         DataError: Nothing can be left out.
     """
-    chosen = units([job.sample for job in records.jobs])
-    if len(chosen) < 2:
-        raise DataError(
-            "Nothing can be left out.",
-            expected="two sources or sets with both classes, one to fit to and one to judge",
-            next_step="add pictures of another source",
-        )
+    chosen = left_out_units([job.sample for job in records.jobs])
     sources = np.array([job.sample.source for job in records.jobs])
     sets = np.array([job.sample.set for job in records.jobs])
     whole = np.array([job.kind == "whole" for job in records.jobs])
@@ -194,6 +188,25 @@ def in_domain(records: Records) -> Fold:
     fitted = np.flatnonzero(splits == "train")
     check_both_classes(records.labels[fitted], "Fitting to the training split needs")
     return Fold("test", fitted, judged)
+
+
+def left_out_units(samples: Sequence[Sample]) -> tuple[Unit, ...]:
+    """As :func:`units`, at least two of them.
+
+    Args:
+        samples: Pictures of any splits.
+
+    Raises:
+        DataError: Nothing can be left out.
+    """
+    chosen = units(samples)
+    if len(chosen) < 2:
+        raise DataError(
+            "Nothing can be left out.",
+            expected="two sources or sets with both classes, one to fit to and one to judge",
+            next_step="add pictures of another source",
+        )
+    return chosen
 
 
 def _both(classes: set[str] | set[float]) -> bool:
