@@ -26,7 +26,13 @@ from edgedf.distill.data import read_manifest
 from edgedf.distill.leave_out import Fold, every_record, in_domain, left_out, left_out_units
 from edgedf.distill.loop import LoopSettings
 from edgedf.distill.preparation import Indices, domains
-from edgedf.distill.probe import Calibration, Probe, balance, calibrate, fit_probe
+from edgedf.distill.probe import (
+    Calibration,
+    balance,
+    calibrate,
+    distilled_targets,
+    fit_probe,
+)
 from edgedf.distill.statistics import cached_statistics
 from edgedf.distill.student import Student
 from edgedf.distill.targets import Records
@@ -248,14 +254,12 @@ class _Bench:
         teacher: NDArray[np.float64] | None = None,
     ) -> Callable[[Indices], NDArray[np.float64]]:
         records, settings = self._records, self._settings
-        targets = 2.0 * records.labels[fold.fitted] - 1
-        weights = balance(domains(records, fold.fitted), targets)
-        if teacher is not None:
-            share = settings.distilled
-            targets = (1 - share) * targets + share * np.tanh(teacher / 2)
+        labels = records.labels[fold.fitted]
+        targets = distilled_targets(labels, teacher, settings.distilled)
+        weights = balance(domains(records, fold.fitted), labels)
         probe = fit_probe(statistics[fold.fitted], targets, weights, penalty=settings.penalty)
         scale = self._scale(statistics, fold.fitted, targets, weights)
-        return lambda part: _scaled(probe, scale, statistics[part])
+        return lambda part: scale(probe(statistics[part]))
 
     def _scale(
         self,
@@ -338,9 +342,3 @@ class _Bench:
             progress=self._progress,
         )
         return lambda part: judge_all(network, self._records.subset(part))
-
-
-def _scaled(
-    probe: Probe, scale: Calibration, statistics: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    return probe(statistics) * scale.scale + scale.offset

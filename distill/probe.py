@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from edgedf.errors import ConfigError
 from edgedf.metrics import check_both_classes
 
-__all__ = ["Calibration", "Probe", "balance", "calibrate", "fit_probe"]
+__all__ = ["Calibration", "Probe", "balance", "calibrate", "distilled_targets", "fit_probe"]
 
 # Features that vary less than this count as varying this much, in the features' own unit (relu6
 # activations): int8 rounds an activation to 6 / 255, so that finer differences do not survive.
@@ -63,6 +63,10 @@ class Calibration:
     scale: float
     offset: float
 
+    def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Apply it: (n,) → (n,)."""
+        return values * self.scale + self.offset
+
 
 def balance(domains: Sequence[str], labels: NDArray[np.floating]) -> NDArray[np.float64]:
     """Weights under which each class of each domain counts by the square root of its size.
@@ -80,6 +84,26 @@ def balance(domains: Sequence[str], labels: NDArray[np.floating]) -> NDArray[np.
     _, member, count = np.unique(keys, return_inverse=True, return_counts=True)
     weights = 1 / np.sqrt(count[member])
     return np.asarray(weights / weights.mean(), np.float64)
+
+
+def distilled_targets(
+    labels: NDArray[np.floating], teacher: NDArray[np.float64] | None, share: float
+) -> NDArray[np.floating]:
+    """What a probe is fitted to: labels mixed with what a teacher made of the same records.
+
+    Args:
+        labels: (n,): 1 fake, 0 real.
+        teacher: (n,): its logits; None for labels alone.
+        share: Of the teacher, in [0, 1].
+
+    Returns:
+        (n,), in [-1, 1]: -1 for real and 1 for fake.
+    """
+    targets = 2.0 * labels - 1
+    if teacher is None:
+        return targets
+    # tanh(x / 2) is 2 sigmoid(x) - 1: what the teacher expects of the label.
+    return np.asarray((1 - share) * targets + share * np.tanh(teacher / 2))
 
 
 def fit_probe(

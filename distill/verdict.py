@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgedf.distill.augment import change
 from edgedf.distill.preparation import domains, labelled
-from edgedf.distill.probe import balance, calibrate, fit_probe
+from edgedf.distill.probe import balance, calibrate, distilled_targets, fit_probe
 from edgedf.distill.student import Student
 from edgedf.distill.targets import Records
 from edgedf.progress import Progress, silent
@@ -71,10 +71,8 @@ def fit_verdict(
         images = (_changed(training.images[i], seed, view, int(i)) for i in learned)
         parts.append(statistics_of(student, images, len(learned), tell))
     labels = training.labels[learned]
-    targets = 2.0 * labels - 1
-    if teacher is not None:
-        # tanh(x / 2) is 2 sigmoid(x) - 1: what the teacher expects of the label.
-        targets = (1 - distilled) * targets + distilled * np.tanh(teacher[learned] / 2)
+    said = None if teacher is None else teacher[learned]
+    targets = distilled_targets(labels, said, distilled)
     probe = fit_probe(
         np.concatenate(parts),
         np.tile(targets, views),

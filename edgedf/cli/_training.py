@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-__all__ = ["ConfigFile", "Overrides", "settings_of", "show_settings"]
+__all__ = ["CacheFolder", "ConfigFile", "Overrides", "Workers", "settings_of", "show_settings"]
 
 T = TypeVar("T")
 
@@ -24,6 +24,23 @@ Overrides = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="One setting, such as loop.patience=3; may be repeated. Wins over --config.",
+    ),
+]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Where what is computed is kept, for runs to share. Default: in --out.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        metavar="N",
+        help="Processes that compute maps. Default: one a core.",
     ),
 ]
 

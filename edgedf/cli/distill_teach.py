@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgedf.cli._training import ConfigFile, Overrides
+from edgedf.cli._training import CacheFolder, ConfigFile, Overrides, Workers
 
 __all__ = ["EPILOG", "teach"]
 
@@ -41,17 +41,8 @@ def teach(
         float | None,
         typer.Option(min=0.0, metavar="X", help="On each branch's weights, the more the simpler."),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where maps and statistics are kept, for runs to share. Default: in --out.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Processes that compute maps. Default: one a core."),
-    ] = None,
+    cache: CacheFolder = None,
+    workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Fit a teacher: the picture, its fine detail and its defocus map, each judged by itself.

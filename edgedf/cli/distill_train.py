@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgedf.cli._training import ConfigFile, Overrides
+from edgedf.cli._training import CacheFolder, ConfigFile, Overrides, Workers
 
 __all__ = ["EPILOG", "train"]
 
@@ -69,17 +69,8 @@ def train(
         int | None,
         typer.Option(min=0, metavar="N", help="Of everything random: loop.seed."),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where computed maps are kept, for runs to share. Default: in --out.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Processes that compute maps. Default: one a core."),
-    ] = None,
+    cache: CacheFolder = None,
+    workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Train a student and measure it on the test split.

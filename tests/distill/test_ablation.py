@@ -2,17 +2,15 @@ import csv
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from edgedf import typed_json
 from edgedf.distill import ablation
 from edgedf.distill.ablation import RECIPES, AblationSettings, Row, ablate, as_markdown
+from edgedf.distill.probe import Calibration
 from edgedf.errors import ConfigError, DataError
 from edgedf.spec import Accuracy
 from tests.distill.pictures import SIDE, crop, write, write_dataset, write_manifest
@@ -26,13 +24,7 @@ class Computed(Exception):
     """Something was computed that should have been read."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are slower with more, the more so where tests share the processor."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def write_noisy(folder: Path) -> Path:
@@ -141,13 +133,13 @@ def test_a_distilled_student_follows_its_teacher_by_its_share(
 ) -> None:
     """With none of the teacher it is the student of labels, which no share changes."""
     said: list[np.ndarray] = []
-    scaled = ablation._scaled
+    scaled = Calibration.__call__
 
-    def noted(*arguments: Any) -> np.ndarray:
-        said.append(scaled(*arguments))
+    def noted(scale: Calibration, values: np.ndarray) -> np.ndarray:
+        said.append(scaled(scale, values))
         return said[-1]
 
-    monkeypatch.setattr(ablation, "_scaled", noted)
+    monkeypatch.setattr(Calibration, "__call__", noted)
 
     def logits(recipe: str, share: float) -> np.ndarray:
         settings = dataclasses.replace(SETTINGS, distilled=share)
