@@ -23,8 +23,9 @@ from edgedf import typed_json
 from edgedf.distill.backbones import load_imagenet_weights
 from edgedf.distill.baselines import FineTuned, MapXception, judge_all, learn_labels
 from edgedf.distill.data import read_manifest
+from edgedf.distill.distributed import World
 from edgedf.distill.leave_out import Fold, every_record, in_domain, left_out, left_out_units
-from edgedf.distill.loop import LoopSettings
+from edgedf.distill.loop import BEST, LoopSettings
 from edgedf.distill.preparation import Indices, domains
 from edgedf.distill.probe import (
     Calibration,
@@ -34,11 +35,12 @@ from edgedf.distill.probe import (
     fit_probe,
 )
 from edgedf.distill.statistics import cached_statistics
-from edgedf.distill.student import Student
+from edgedf.distill.student import Student, load_checkpoint
 from edgedf.distill.targets import Records
 from edgedf.distill.teach import statistics_of_branch
 from edgedf.distill.teacher import MODALITIES, Teacher, TeacherConfig
-from edgedf.distill.verdict import set_thresholds
+from edgedf.distill.train import TrainSettings, learn_maps
+from edgedf.distill.verdict import set_thresholds, statistics_of
 from edgedf.errors import ConfigError
 from edgedf.files import write_text
 from edgedf.progress import Progress, silent
@@ -55,8 +57,14 @@ RECIPES: Mapping[str, str] = {
     "teacher": "teacher, all three branches",
     "student": "student, labels only",
     "student-distilled": "student, labels and the teacher's verdicts",
+    "student-maps": "student, encoder tuned on defocus maps",
+    "student-features": "student, the same held to the teacher's features",
 }
 """What can be compared, by name."""
+
+# Of an encoder that learns maps; the decoder learns ten times as fast.
+_ENCODER_RATE = 2e-4
+_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
@@ -244,6 +252,8 @@ class _Bench:
             return self._closed(self._branch(recipe), fold)
         if recipe == "teacher":
             return self._teacher(fold)
+        if recipe in ("student-maps", "student-features"):
+            return self._closed(self._tuned(recipe, fold), fold)
         said = self._teacher(fold)(fold.fitted) if recipe == "student-distilled" else None
         return self._closed(self._student(), fold, said)
 
@@ -311,8 +321,7 @@ class _Bench:
             torch.manual_seed(self._settings.seed)
             student = Student().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             load_imagenet_weights(student.encoder)
-            apart = max(1, len(self._records) // 1024)
-            set_thresholds(student, self._records.images[::apart], self._progress)
+            self._set_thresholds(student)
             # The thresholds follow from the records, but for rounding.
             described = json.dumps([typed_json.encode(student.config), self._records_key])
             self._statistics["student"] = cached_statistics(
@@ -325,19 +334,43 @@ class _Bench:
             )
         return self._statistics["student"]
 
-    def _learned(self, recipe: str, fold: Fold) -> Callable[[Indices], NDArray[np.float64]]:
+    def _set_thresholds(self, student: Student) -> None:
+        apart = max(1, len(self._records) // 1024)
+        set_thresholds(student, self._records.images[::apart], self._progress)
+
+    def _tuned(self, recipe: str, fold: Fold) -> NDArray[np.floating]:
+        """What a student sees whose encoder has learned maps, of which it has seen no label."""
+        settings = TrainSettings(
+            encoder_rate=_ENCODER_RATE,
+            features=float(recipe == "student-features"),
+            loop=self._loop(),
+        )
+        records, run = self._records, self._run(recipe, fold)
+        learned = records.subset(fold.fitted)
+        # The only look is the last one, so nothing is chosen by it.
+        looked_at = learned.subset(np.arange(min(_LOOKED_AT, len(learned))))
+        learn_maps(learned, looked_at, settings, run, world=World(), progress=self._progress)
+        student, _ = load_checkpoint(run / BEST)
+        student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._set_thresholds(student)
+        return statistics_of(student, iter(records.images), len(records), self._progress)
+
+    def _loop(self) -> LoopSettings:
         settings = self._settings
+        return LoopSettings(
+            steps=settings.steps,
+            batch=settings.batch,
+            seed=settings.seed,
+            evaluate_every=settings.steps,
+        )
+
+    def _learned(self, recipe: str, fold: Fold) -> Callable[[Indices], NDArray[np.float64]]:
         build: Any = FineTuned if recipe == "fine-tune" else MapXception
         network = learn_labels(
             build,
             self._records.subset(fold.fitted),
             self._run(recipe, fold),
-            LoopSettings(
-                steps=settings.steps,
-                batch=settings.batch,
-                seed=settings.seed,
-                evaluate_every=settings.steps,
-            ),
+            self._loop(),
             rate=3e-4,
             progress=self._progress,
         )

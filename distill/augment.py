@@ -46,11 +46,11 @@ def change(
 
     Args:
         image: uint8 RGB, (N, N, 3).
-        defocus: float32, (M, M): sigma in pixels of the image.
+        defocus: float32, (M, M) or several, (M, M, K): sigma in pixels of the image.
         rng: Source of randomness.
 
     Returns:
-        The picture and its map. Gaussian blur adds in variance:
+        The picture and its map, or maps. Gaussian blur adds in variance:
         sigma' = sqrt(sigma^2 + added^2).
     """
     if rng.random() < 0.5:

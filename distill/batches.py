@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edgedf.distill.augment import change
@@ -36,6 +37,7 @@ class Batch:
         labels: float32, (N,): 1 fake, 0 real, NaN neither.
         count: What a loss over all records is divided by: records of the whole batch a process.
         labelled: What a loss over labels is divided by: labels of the whole batch a process.
+        beside: Another map of each picture, as ``maps``; None where there is none.
     """
 
     images: Tensor
@@ -43,13 +45,15 @@ class Batch:
     labels: Tensor
     count: float
     labelled: float
+    beside: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
         images, maps, labels = (
             tensor.to(device, non_blocking=True) for tensor in (self.images, self.maps, self.labels)
         )
-        return replace(self, images=images, maps=maps, labels=labels)
+        beside = None if self.beside is None else self.beside.to(device, non_blocking=True)
+        return replace(self, images=images, maps=maps, labels=labels, beside=beside)
 
 
 class Batches:
@@ -63,10 +67,19 @@ class Batches:
         records: Records of the training split.
         size: Records a batch, over all processes.
         seed: Of everything random.
+        beside: (n, h, w): another map of each record, which changes with the picture as its own
+            does; None for none.
     """
 
-    def __init__(self, records: Records, *, size: int, seed: int) -> None:
-        self._records, self._size, self._seed = records, size, seed
+    def __init__(
+        self,
+        records: Records,
+        *,
+        size: int,
+        seed: int,
+        beside: NDArray[np.floating] | None = None,
+    ) -> None:
+        self._records, self._size, self._seed, self._beside = records, size, seed, beside
         pools: dict[tuple[str, str], list[int]] = defaultdict(list)
         for index, job in enumerate(records.jobs):
             kind = job.kind if job.kind in _MADE else job.sample.label
@@ -111,22 +124,26 @@ class Batches:
             )
         chosen, records, size = self.indices(step), self._records, self._size // ranks
         images, maps = [], []
+        stacks = [records.maps, *([] if self._beside is None else [self._beside])]
         mine = range(rank * size, (rank + 1) * size)
         for position in mine:
             # From 1: numpy takes [seed, step, 0] for [seed, step], which the plan is drawn with.
             rng = np.random.default_rng([self._seed, step, position + 1])
             index = chosen[position]
-            image, dense = change(records.images[index], records.maps[index].astype("f4"), rng)
+            dense = np.stack([stack[index] for stack in stacks], axis=2).astype(np.float32)
+            image, dense = change(records.images[index], dense, rng)
             images.append(image)
             maps.append(dense)
         labels = records.labels[list(chosen)]
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+        dense_maps = torch.from_numpy(np.stack(maps)).permute(0, 3, 1, 2).contiguous()
         return Batch(
             pixels.contiguous(memory_format=torch.channels_last),
-            torch.from_numpy(np.stack(maps))[:, None],
+            dense_maps[:, :1],
             torch.from_numpy(labels[mine.start : mine.stop].copy()),
             size,
             float((~np.isnan(labels)).sum()) / ranks,
+            None if self._beside is None else dense_maps[:, 1:],
         )
 
 

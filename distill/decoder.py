@@ -1,4 +1,4 @@
-"""The dense head that teacher and student share: an encoder's features → a defocus map."""
+"""What the dense heads of teacher and student are made of: features → a defocus map."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edgedf.distill.backbones import MEAN, STD, Conv
 
-__all__ = ["Decoder", "LocalPath"]
+__all__ = ["Decoder", "LocalPath", "MapHead", "blur_layer"]
 
 _STEM_CHANNELS = 16
 
@@ -74,6 +74,57 @@ class Decoder(nn.Module):
         x = _double(x) + self.reduce4(four)
         mixed: Tensor = self.mix4(x if local is None else x + local)
         return mixed
+
+
+class MapHead(nn.Module):
+    """The teacher's map: an encoder's features, the picture, and a map that is there already.
+
+    The physical map follows from optics and errs in known ways (it underestimates large blurs, and
+    takes fine texture for sharp edges); the picture says where.
+
+    Args:
+        inputs: Channels of the encoder at strides 4, 8 and 16.
+        channels: Width.
+        blocks: Of the path from the picture.
+        takes_map: Whether it looks at the map beside the picture.
+    """
+
+    def __init__(
+        self, inputs: Sequence[int], channels: int, blocks: int, *, takes_map: bool
+    ) -> None:
+        super().__init__()
+        self.decoder = Decoder(inputs, channels)
+        self.local = LocalPath(channels, blocks)
+        self.beside = Conv(1, channels, 3) if takes_map else None
+        self.blur = blur_layer(channels)
+
+    def forward(self, ends: Sequence[Tensor], seen: Tensor, defocus: Tensor) -> Tensor:
+        """Run it.
+
+        Args:
+            ends: Features at the end of each stage of the encoder.
+            seen: What the encoder saw, (N, 3, H, W).
+            defocus: (N, 1, h, w): the map beside it, sigma in pixels.
+
+        Returns:
+            (N, 1, H / 4, W / 4), sigma in pixels, in [0, 6].
+        """
+        local = self.local(seen)
+        if self.beside is not None:
+            size = local.shape[2:]
+            beside = F.interpolate(defocus, size, mode="bilinear", align_corners=False)
+            local = local + self.beside(beside)
+        blur: Tensor = self.blur(self.decoder(ends[1], ends[2], ends[4], local))
+        return blur
+
+
+def blur_layer(channels: int) -> Conv:
+    """The last layer of a map: (N, channels, H, W) → (N, 1, H, W) in [0, 6]."""
+    layer = Conv(channels, 1, 3)
+    # relu6 passes no gradient outside (0, 6): start inside, at a usual blur.
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.constant_(layer.bias, 1.5)
+    return layer
 
 
 def _separable(channels: int) -> nn.Sequential:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgedf import typed_json
+from edgedf.distill.data import SPLITS, Sample
 from edgedf.distill.student import Student
 from edgedf.result import Threshold
 from edgedf.spec import Accuracy, Training
@@ -35,12 +37,19 @@ Do not use it to accuse a person, nor as the only ground of any decision about o
 """
 
 
-def model_card(metadata: Mapping[str, Any], student: Student) -> str:
+def model_card(
+    metadata: Mapping[str, Any],
+    student: Student,
+    samples: Sequence[Sample] = (),
+    about: str = "",
+) -> str:
     """A card in Markdown.
 
     Args:
         metadata: What the checkpoint says of itself, as training writes it.
         student: The student.
+        samples: The pictures it was trained and measured on.
+        about: Markdown that says more of these pictures than can be counted.
 
     Returns:
         The text.
@@ -88,6 +97,7 @@ def model_card(metadata: Mapping[str, Any], student: Student) -> str:
             "",
             *_table("error, px", maps, with_metric=True),
             "",
+            *_pictures(samples, about.strip()),
             _LIMITS.format(size=size),
         ]
     )
@@ -95,6 +105,24 @@ def model_card(metadata: Mapping[str, Any], student: Student) -> str:
 
 def _teacher(sha256: str | None) -> list[str]:
     return [f"- SHA-256 of what its teacher judges by: `{sha256}`"] if sha256 else []
+
+
+def _pictures(samples: Sequence[Sample], about: str) -> list[str]:
+    if not samples:
+        return []
+    lines = [
+        "## About the training pictures",
+        "",
+        "| set | real | fake | train / val / test |",
+        "|---|---|---|---|",
+    ]
+    for name in sorted({sample.set for sample in samples}):
+        members = [sample for sample in samples if sample.set == name]
+        labels = Counter(sample.label for sample in members)
+        splits = Counter(sample.split for sample in members)
+        counts = " / ".join(str(splits[split]) for split in SPLITS)
+        lines.append(f"| {name} | {labels['real']} | {labels['fake']} | {counts} |")
+    return [*lines, "", *([about, ""] if about else [])]
 
 
 def _sentence(text: str) -> str:

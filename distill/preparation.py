@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -164,7 +164,7 @@ def claimed(
     data: Path,
     folder: Path,
     settings: Any,
-    state: str,
+    states: Sequence[str],
     depends: Mapping[str, str] = MappingProxyType({}),
 ) -> Dataset:
     """The data set, once it is noted in the run's folder what the run depends on.
@@ -173,7 +173,7 @@ def claimed(
         data: Folder of the data set.
         folder: Of the run.
         settings: Everything else the run depends on.
-        state: Name of the file that a run in the folder goes on from.
+        states: Names of the files that a run in the folder goes on from.
         depends: SHA-256 of other files that it depends on, by what they are.
 
     Raises:
@@ -186,7 +186,7 @@ def claimed(
     head = "".join(f"# {name}'s SHA-256: {value}\n" for name, value in hashes.items())
     text = head + dump_settings(settings)
     path = folder / SETTINGS
-    if (folder / state).is_file() and not _is_same(path, text):
+    if any((folder / state).is_file() for state in states) and not _is_same(path, text):
         raise ConfigError(
             f"{folder} holds a run with other settings, other data or another teacher.",
             expected=f"what {path} says",

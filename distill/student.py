@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from edgedf import typed_json
 from edgedf.distill.backbones import MEAN, STD, Block, Conv, EfficientNetLite, HighPass
-from edgedf.distill.decoder import Decoder, LocalPath
+from edgedf.distill.decoder import Decoder, LocalPath, blur_layer
 from edgedf.errors import CheckpointError, ConfigError, EdgedfError
 from edgedf.files import write_bytes
 
@@ -134,10 +134,7 @@ class Student(nn.Module):
         self.local = (
             LocalPath(config.decoder_channels, config.local_blocks) if config.local_blocks else None
         )
-        self.blur = Conv(config.decoder_channels, 1, 3)
-        # relu6 passes no gradient outside (0, 6): start inside, at a usual blur.
-        nn.init.normal_(self.blur.weight, std=0.01)
-        nn.init.constant_(self.blur.bias, 1.5)
+        self.blur = blur_layer(config.decoder_channels)
         widths = [block.depthwise.groups for block in self._judged()]
         self._widths = widths
         self.spreads = nn.ModuleList(Conv(width, width, depthwise=True) for width in widths)

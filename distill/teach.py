@@ -1,8 +1,8 @@
-"""Teaching the teacher: statistics of frozen branches, a verdict for each, and their sum.
+"""Teaching the teacher: statistics of frozen branches, a verdict for each, their sum, and a map.
 
-The run's folder holds ``settings.toml`` and at the end ``teacher.safetensors`` and
-``teacher.json``. Statistics are kept in the cache, shard by shard, so a run that is killed goes on
-where it was.
+The run's folder holds ``settings.toml``, what :mod:`edgedf.distill.loop` writes while the dense
+head learns, and at the end ``teacher.safetensors`` and ``teacher.json``. Statistics are kept in the
+cache, shard by shard, so a run that is killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,15 @@ from torch import Tensor
 
 from edgedf import typed_json
 from edgedf.distill.distributed import World, joined
-from edgedf.distill.evaluate import Predictions, as_accuracy, choose_threshold, measure
+from edgedf.distill.evaluate import (
+    Predictions,
+    as_accuracy,
+    choose_threshold,
+    measure,
+    physical_map_error,
+)
+from edgedf.distill.loop import STATE, LoopSettings
+from edgedf.distill.map_task import Judged, maps_of, physical_maps, rendered
 from edgedf.distill.preparation import (
     RESEARCH_LICENCE,
     PictureSettings,
@@ -33,14 +41,8 @@ from edgedf.distill.preparation import (
 from edgedf.distill.probe import balance, calibrate, fit_probe
 from edgedf.distill.statistics import cached_statistics
 from edgedf.distill.targets import Records
-from edgedf.distill.teacher import (
-    Branch,
-    Teacher,
-    TeacherConfig,
-    fingerprint,
-    load_teacher,
-    save_teacher,
-)
+from edgedf.distill.teach_maps import learn_head, take_head
+from edgedf.distill.teacher import Branch, Teacher, TeacherConfig, fingerprint, save_teacher
 from edgedf.errors import ConfigError
 from edgedf.evaluation import Skipped
 from edgedf.files import write_text
@@ -81,10 +83,12 @@ class TeachSettings(PictureSettings):
     Args:
         penalty: Of each branch's weights; see :func:`edgedf.distill.probe.fit_probe`.
         input_size: Side of the pictures in pixels, a multiple of 32.
-        seed: Of everything random.
+        rate: Learning rate of the dense head.
         name: Of the teacher.
         licence: Of what it has learned.
-        teacher: Architecture.
+        loop: Steps, batch and averaging of the dense head; device and seed of everything.
+        teacher: Architecture. Where no renderings are there to learn from, the dense head is left
+            out.
 
     Raises:
         ConfigError: A value out of range.
@@ -92,17 +96,22 @@ class TeachSettings(PictureSettings):
 
     penalty: float = 3.0
     input_size: int = 256
-    seed: int = 0
+    rate: float = 2e-3
     name: str = "edgedf-teacher"
     licence: str = RESEARCH_LICENCE
+    loop: LoopSettings = field(default_factory=lambda: LoopSettings(steps=800, batch=16))
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.penalty <= 0 or not 32 <= self.input_size <= 2048 or self.input_size % 32:
+        if (
+            min(self.penalty, self.rate) <= 0
+            or not 32 <= self.input_size <= 2048
+            or self.input_size % 32
+        ):
             raise ConfigError(
                 f"No teacher can be taught with {self}.",
-                expected="a penalty above 0, an input side that is a multiple of 32",
+                expected="a penalty and a rate above 0, an input side that is a multiple of 32",
                 next_step="change the value that is outside",
             )
 
@@ -118,7 +127,8 @@ class TeachReport:
             odds, fitted on the validation split.
         calibration: Expected calibration error and Brier score, on validation and test.
         validation: Figures on the validation split.
-        test: Figures on the test split, by set: of the whole, then of each branch by itself.
+        test: Figures on the test split, by set: of the whole, its map and the physical one on
+            renderings, then of each branch by itself.
         skipped: Pictures that could not be read, of all splits.
     """
 
@@ -155,6 +165,7 @@ def teach(
         The report, which is also in ``teacher.json``.
 
     Raises:
+        CheckpointError: The dense head's saved state is damaged, or its training has diverged.
         ConfigError: ``out`` holds a teacher with other settings or other data.
         DataError: The manifest cannot be used, or more than 5 % of a split's pictures.
         MissingExtra: The package with the ImageNet weights is not installed.
@@ -162,20 +173,23 @@ def teach(
     """
     settings, folder = settings or TeachSettings(), Path(out)
     store = Path(cache) if cache is not None else folder / "cache"
-    with joined("auto") as world:
+    with joined(settings.loop.device) as world:
         told = progress if world.is_main else silent
-        dataset = world.on_main(lambda: claimed(Path(data), folder, settings, FINAL))
+        dataset = world.on_main(lambda: claimed(Path(data), folder, settings, (STATE, FINAL)))
         splits = prepare(
             dataset,
             settings,
             store,
             size=settings.input_size,
-            seed=settings.seed,
+            seed=settings.loop.seed,
             world=world,
             workers=workers,
             progress=told,
         )
-        teacher = Teacher(settings.teacher).eval()
+        torch.manual_seed(settings.loop.seed)
+        can_learn_maps = len(rendered(splits.training)) > 0
+        config = settings.teacher if can_learn_maps else replace(settings.teacher, map_channels=0)
+        teacher = Teacher(config).eval()
         teacher.load_imagenet()
         found: _Found = {}
         for branch in teacher.each():
@@ -188,17 +202,32 @@ def teach(
                     for records in (splits.training, splits.validation, splits.test)
                 )
             )
+        head = teacher.map_head
+        if head is not None:
+            learn_head(
+                teacher,
+                head,
+                splits,
+                folder,
+                store,
+                settings.loop,
+                rate=settings.rate,
+                world=world,
+                progress=told,
+            )
         teacher.to("cpu")
 
         def finish() -> TeachReport:
+            if head is not None:
+                take_head(head, folder)
             _fit(teacher, settings, splits, found)
-            return _finish(teacher, settings, splits, found, folder, dataset.sha256)
+            return _finish(teacher, settings, splits, found, folder, store, dataset.sha256)
 
         return world.on_main(finish)
 
 
 def judged_by(
-    path: str | Path, records: Records, cache: str | Path, progress: Progress = silent
+    teacher: Teacher, records: Records, cache: str | Path, progress: Progress = silent
 ) -> NDArray[np.float64]:
     """A teacher's logits for records.
 
@@ -206,7 +235,7 @@ def judged_by(
     looked at twice, and another teacher's verdicts cannot be mistaken for this one's.
 
     Args:
-        path: Of the teacher.
+        teacher: On the CPU.
         records: Pictures and maps.
         cache: Folder of the shards.
         progress: Told how many records are there.
@@ -215,11 +244,8 @@ def judged_by(
         float64, (n,).
 
     Raises:
-        CheckpointError: The teacher cannot be read.
-        MissingExtra: The package with the ImageNet weights is not installed.
         OutputError: The cache cannot be written.
     """
-    teacher, _ = load_teacher(path)
     seen = [
         _tensor(statistics_of_branch(branch, teacher.config, records, cache, progress=progress))
         for branch in teacher.each()
@@ -285,6 +311,7 @@ def _finish(
     splits: Splits,
     found: _Found,
     folder: Path,
+    cache: Path,
     data_sha256: str,
 ) -> TeachReport:
     on_validation, on_test = (
@@ -296,7 +323,10 @@ def _finish(
     threshold = choose_threshold(
         splits.validation.labels[validation], logits[validation], "the validation split"
     )
-    figures = [*_figures(splits.test, on_test.fake_logit, "test", threshold)]
+    maps = _maps(teacher, splits.test, cache)
+    figures = [*_figures(splits.test, on_test.fake_logit, "test", threshold, maps)]
+    if maps is not None:
+        figures += physical_map_error(splits.test, "test")
     for number, name in enumerate(found):
         for figure in _figures(splits.test, on_test.by_modality[:, number], "test"):
             figures.append(replace(figure, dataset=f"{name} alone: {figure.dataset}"))
@@ -326,11 +356,26 @@ def _finish(
     return report
 
 
+def _maps(teacher: Teacher, records: Records, cache: Path) -> NDArray[np.float32] | None:
+    """The dense head's maps."""
+    if teacher.map_head is None:
+        return None
+
+    def predict(images: Tensor, beside: Tensor | None) -> Tensor:
+        return teacher.defocus_map(images, cast(Tensor, beside))
+
+    return maps_of(predict, Judged(records, physical_maps(records, cache)))
+
+
 def _figures(
-    records: Records, logits: Tensor, split: str, threshold: Threshold | None = None
+    records: Records,
+    logits: Tensor,
+    split: str,
+    threshold: Threshold | None = None,
+    maps: NDArray[np.float32] | None = None,
 ) -> tuple[Accuracy, ...]:
     values = logits.double().numpy()
-    return measure(records, Predictions(values, None), split, threshold)
+    return measure(records, Predictions(values, maps), split, threshold)
 
 
 def _calibration(records: Records, logits: Tensor, split: str) -> Iterator[Accuracy]:

@@ -4,7 +4,8 @@ Each modality is a branch of its own. A branch shows the encoder a picture (the 
 high-pass filter leaves of it, or its physical defocus map), takes the mean and the standard
 deviation of each inner channel over the picture, and judges them by a linear function that is
 found in closed form (:mod:`edgedf.distill.probe`). Branches are added up after each is scaled to
-log odds, so any of them can be left out. A dense head on the fine detail predicts the defocus map.
+log odds, so any of them can be left out. A dense head improves the physical map: it is learned from
+renderings, whose maps are exact, and looks at the finest branch's features beside the map.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from edgedf.distill.backbones import (
     HighPass,
     load_imagenet_weights,
 )
+from edgedf.distill.decoder import MapHead
 from edgedf.distill.probe import Calibration, Probe
 from edgedf.errors import CheckpointError, ConfigError, EdgedfError
 from edgedf.files import write_bytes
@@ -41,17 +43,22 @@ __all__ = [
     "Teacher",
     "TeacherConfig",
     "TeacherOutput",
+    "improved_map",
     "load_teacher",
     "save_teacher",
 ]
 
 MODALITIES = ("rgb", "frequency", "defocus")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_TEACHER_BYTES = 256 * 1024 * 1024
 
 _METADATA_KEY = "edgedf-teacher"
 # Grey levels for a pixel of blur, so that the map's 0 to 5 px fill the range of a picture.
 _LEVELS_PER_PX = 50.0
+# Modalities from the one with most to say of blur down; the dense head looks at the first there is.
+_FINEST = ("frequency", "rgb", "defocus")
+# Stages of an encoder down to stride 16, which the dense head needs.
+_STAGES = 5
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class TeacherConfig:
         backbone: Encoder of each branch: ``lite0``, ``lite1`` or ``lite2``.
         first_block: Number of the first block whose inner channels are judged, from 0.
         last_block: Number of the last.
+        map_channels: Width of the dense head; 0 leaves it out.
+        map_blocks: Of the head's path from the picture.
 
     Raises:
         ConfigError: A value out of range.
@@ -72,6 +81,8 @@ class TeacherConfig:
     backbone: str = "lite0"
     first_block: int = 9
     last_block: int = 14
+    map_channels: int = 64
+    map_blocks: int = 4
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.modalities if name not in MODALITIES]
@@ -82,10 +93,17 @@ class TeacherConfig:
                 expected=f"one or more of {', '.join(MODALITIES)}, each once",
                 next_step="--modalities rgb,frequency,defocus",
             )
-        if self.backbone not in VARIANTS or not 0 <= self.first_block <= self.last_block <= 15:
+        # Upper bounds keep a hostile file from asking for the whole memory.
+        if (
+            self.backbone not in VARIANTS
+            or not 0 <= self.first_block <= self.last_block <= 15
+            or not 0 <= self.map_channels <= 2048
+            or not 0 <= self.map_blocks <= 64
+        ):
             raise ConfigError(
                 f"No teacher can be built from {self}.",
-                expected=f"a backbone of {', '.join(VARIANTS)}, blocks from 0 to 15 in order",
+                expected=f"a backbone of {', '.join(VARIANTS)}, blocks from 0 to 15 in order, "
+                "0 to 2048 channels and 0 to 64 blocks for the map",
                 next_step="change the value that is outside",
             )
 
@@ -96,10 +114,13 @@ class TeacherOutput(NamedTuple):
     Args:
         fake_logit: (N,), log odds of being fake where both are equally frequent.
         by_modality: (N, modalities): that of each branch by itself.
+        defocus_map: (N, 1, H / 4, W / 4), sigma in pixels of the image, in [0, 6]; None where the
+            pictures were not looked at or there is no dense head.
     """
 
     fake_logit: Tensor
     by_modality: Tensor
+    defocus_map: Tensor | None = None
 
 
 class Branch(nn.Module):
@@ -134,13 +155,17 @@ class Branch(nn.Module):
         Returns:
             (N, features).
         """
-        inner = self.encoder.all_features((self.seen(image, defocus) - MEAN) / STD)[1]
+        inner = self.encoder.all_features(self.normalised(image, defocus))[1]
         parts = [
             statistic
             for x in inner[self._first :]
             for statistic in (x.mean(dim=(2, 3)), _deviation(x))
         ]
         return torch.cat(parts, dim=1)
+
+    def normalised(self, image: Tensor, defocus: Tensor) -> Tensor:
+        """What :meth:`seen` gives, as ImageNet's weights want it."""
+        return (self.seen(image, defocus) - MEAN) / STD
 
     def seen(self, image: Tensor, defocus: Tensor) -> Tensor:
         """The picture that the encoder looks at, (N, 3, H, W) in [0, 255]."""
@@ -176,16 +201,20 @@ class Branch(nn.Module):
 
 
 class Teacher(nn.Module):
-    """All branches.
+    """All branches, and the dense head.
 
     Args:
         config: Architecture.
+
+    Raises:
+        ConfigError: The encoders end before stride 16, and a dense head is asked for.
     """
 
     def __init__(self, config: TeacherConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or TeacherConfig()
         self.branches = nn.ModuleList(Branch(name, config) for name in config.modalities)
+        self.map_head = _map_head(self.finest, config) if config.map_channels else None
         # After the branches are added up: they agree often, so that their sum is too sure.
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("offset", torch.zeros(()))
@@ -197,7 +226,29 @@ class Teacher(nn.Module):
             image: RGB, float, (N, 3, H, W) in [0, 255].
             defocus: (N, 1, h, w), sigma in pixels of the image.
         """
-        return self.fuse([branch.statistics(image, defocus) for branch in self.each()])
+        verdict = self.fuse([branch.statistics(image, defocus) for branch in self.each()])
+        return verdict._replace(
+            defocus_map=None if self.map_head is None else self.defocus_map(image, defocus)
+        )
+
+    def defocus_map(self, image: Tensor, defocus: Tensor) -> Tensor:
+        """The dense head's map, or the physical one where there is no head.
+
+        Args:
+            image: As for :meth:`forward`.
+            defocus: Likewise; not looked at where the teacher has no defocus modality.
+
+        Returns:
+            (N, 1, H / 4, W / 4), sigma in pixels of the image.
+        """
+        if self.map_head is None:
+            return defocus
+        return improved_map(self.finest, self.map_head, image, defocus)
+
+    @property
+    def finest(self) -> Branch:
+        """The branch whose features the dense head looks at."""
+        return min(self.each(), key=lambda branch: _FINEST.index(branch.modality))
 
     def fuse(self, statistics: Sequence[Tensor]) -> TeacherOutput:
         """Judge by the statistics of each branch, in the order of the modalities."""
@@ -230,6 +281,25 @@ class Teacher(nn.Module):
         """
         for branch in self.each():
             load_imagenet_weights(branch.encoder)
+
+
+def improved_map(branch: Branch, head: MapHead, image: Tensor, defocus: Tensor) -> Tensor:
+    """A dense head's map; gradients reach the head alone.
+
+    Args:
+        branch: Whose features the head looks at.
+        head: The head.
+        image: RGB, float, (N, 3, H, W) in [0, 255].
+        defocus: (N, 1, h, w): the physical map, sigma in pixels of the image.
+
+    Returns:
+        (N, 1, H / 4, W / 4), likewise.
+    """
+    seen = branch.normalised(image, defocus)
+    with torch.no_grad():
+        ends = branch.encoder(seen)
+    found: Tensor = head(ends, seen, defocus)
+    return found
 
 
 def save_teacher(path: str | Path, teacher: Teacher, metadata: Mapping[str, Any]) -> Path:
@@ -315,6 +385,19 @@ def fingerprint(teacher: Teacher) -> str:
         digest.update(name.encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _map_head(branch: Branch, config: TeacherConfig) -> MapHead:
+    channels = branch.encoder.channels
+    if len(channels) < _STAGES:
+        raise ConfigError(
+            f"Encoders that end with block {config.last_block} have nothing at stride 16.",
+            expected="encoders that go on to stride 16 where there is a dense head",
+            next_step="choose a later teacher.last_block, or teacher.map_channels=0",
+        )
+    inputs = (channels[1], channels[2], channels[4])
+    takes_map = "defocus" in config.modalities
+    return MapHead(inputs, config.map_channels, config.map_blocks, takes_map=takes_map)
 
 
 def _deviation(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from edgedf import typed_json
 from edgedf.distill.backbones import load_imagenet_weights
-from edgedf.distill.batches import Batch, Batches
 from edgedf.distill.data import Dataset
 from edgedf.distill.distributed import World, joined
 from edgedf.distill.evaluate import (
@@ -35,7 +34,8 @@ from edgedf.distill.evaluate import (
 )
 from edgedf.distill.logbook import METRICS
 from edgedf.distill.loop import BEST, STATE, Loop, LoopSettings, Outcome, ParameterGroup
-from edgedf.distill.losses import distilled_feature_loss, map_loss
+from edgedf.distill.losses import distilled_feature_loss
+from edgedf.distill.map_task import Judged, MapTask
 from edgedf.distill.model_card import model_card
 from edgedf.distill.preparation import (
     RESEARCH_LICENCE,
@@ -49,6 +49,7 @@ from edgedf.distill.preparation import (
 from edgedf.distill.student import Student, StudentConfig, load_checkpoint, save_checkpoint
 from edgedf.distill.targets import Records
 from edgedf.distill.teach import judged_by
+from edgedf.distill.teach_maps import with_taught_maps
 from edgedf.distill.teacher import load_teacher
 from edgedf.distill.verdict import fit_verdict
 from edgedf.errors import ConfigError
@@ -67,6 +68,7 @@ __all__ = [
     "STATE",
     "TrainReport",
     "TrainSettings",
+    "learn_maps",
     "train",
 ]
 
@@ -88,6 +90,8 @@ class TrainSettings(PictureSettings):
             but the first.
         distilled: Share of the teacher's verdict in what the fake head is fitted to, where there is
             a teacher; the rest is the label.
+        teacher_maps: Whether the teacher's maps are learned in the place of the physical ones,
+            where there is a teacher with a dense head.
         name: Of the model.
         version: Of the model.
         licence: Of the weights.
@@ -104,6 +108,7 @@ class TrainSettings(PictureSettings):
     penalty: float = 3.0
     views: int = 2
     distilled: float = 0.5
+    teacher_maps: bool = True
     name: str = "edgedf-student"
     version: str = "0.1.0"
     licence: str = RESEARCH_LICENCE
@@ -158,6 +163,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     teacher: str | Path | None = None,
+    about: str = "",
     cache: str | Path | None = None,
     workers: int = 2,
     progress: Progress = silent,
@@ -171,8 +177,9 @@ def train(
         data: Folder with ``manifest.csv``; see :mod:`edgedf.distill.data`.
         out: Folder of the run.
         settings: Everything the run depends on.
-        teacher: A teacher whose verdicts the student learns beside the labels; None for labels
-            alone.
+        teacher: A teacher whose verdicts the student learns beside the labels, and whose maps in
+            the place of the physical ones; None for labels and physical maps alone.
+        about: Markdown about the pictures, for the model card.
         cache: Folder for pictures, maps and what a teacher said, which runs may share; None for one
             inside ``out``.
         workers: Processes that compute maps, for each of torchrun's.
@@ -193,8 +200,10 @@ def train(
     store = Path(cache) if cache is not None else folder / "cache"
     with joined(settings.loop.device) as world:
         told = progress if world.is_main else silent
-        depends = world.on_main(lambda: _hashes(teacher))
-        dataset = world.on_main(lambda: claimed(Path(data), folder, settings, STATE, depends))
+        taught = world.on_main(lambda: None if teacher is None else load_teacher(teacher))
+        sha256 = "" if taught is None else taught[1]["sha256"]
+        depends = {"Teacher": sha256} if sha256 else {}
+        dataset = world.on_main(lambda: claimed(Path(data), folder, settings, [STATE], depends))
         splits = prepare(
             dataset,
             settings,
@@ -207,7 +216,14 @@ def train(
         )
         # What lies here belongs to this run if the run was there before.
         is_done = (folder / STATE).is_file() and (folder / FINAL).is_file()
-        outcome = _learn_maps(splits, settings, folder, world, told)
+        wanted = splits.training
+        if taught is not None and settings.teacher_maps:
+            wanted = with_taught_maps(
+                taught[0].to(world.device), sha256, wanted, store, world=world, progress=told
+            )
+        outcome = learn_maps(
+            wanted, splits.validation, settings, folder, world=world, progress=told
+        )
 
         def finish() -> TrainReport:
             if is_done:
@@ -215,8 +231,8 @@ def train(
                 return report_on(student)
             student, _ = load_checkpoint(folder / BEST)
             said = None
-            if teacher is not None:
-                said = judged_by(teacher, splits.training, store, progress)
+            if taught is not None and settings.distilled:
+                said = judged_by(taught[0].to("cpu"), splits.training, store, progress)
             fit_verdict(
                 student,
                 splits.training,
@@ -231,14 +247,14 @@ def train(
             return report_on(student)
 
         def report_on(student: Student) -> TrainReport:
-            known = depends.get("Teacher", "")
-            return _finish(student, splits, settings, folder, dataset, outcome, known, progress)
+            metadata, report = _measured(
+                student, splits, settings, folder, dataset, outcome, sha256, progress
+            )
+            card = model_card(metadata, student, dataset.samples, about)
+            write_text(folder / CARD, card)
+            return report
 
         return world.on_main(finish)
-
-
-def _hashes(teacher: str | Path | None) -> dict[str, str]:
-    return {} if teacher is None else {"Teacher": load_teacher(teacher)[1]["sha256"]}
 
 
 class _Learner(nn.Module):
@@ -255,7 +271,7 @@ class _Learner(nn.Module):
         self.student = student
         self.start = copy.deepcopy(student.encoder).requires_grad_(False) if is_bound else None
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, beside: None = None) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [0, 255] → the map, and how far the inner features have moved."""
         seen = self.student.seen(image)
         ends, inner = self.student.features(seen)
@@ -267,45 +283,32 @@ class _Learner(nn.Module):
         return self.student.defocus_map(ends, image), moved
 
 
-class _Task:
-    """What a student learns step by step: maps, and to keep its features where they are."""
-
-    def __init__(
-        self, settings: TrainSettings, training: Records, validation: Records, ranks: int
-    ) -> None:
-        self.weights = {"map": 1.0, "features": settings.features}
-        self._validation = validation
-        size = settings.loop.batch * ranks
-        self._batches = Batches(training, size=size, seed=settings.loop.seed)
-
-    def batch(self, step: int, rank: int, ranks: int) -> Batch:
-        return self._batches.part(step, rank, ranks)
-
-    def files(self, step: int, ranks: int) -> Sequence[str]:
-        return self._batches.files(step)
-
-    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        found, moved = module(batch.images)
-        return {"map": map_loss(found, batch.maps, count=batch.count), "features": moved}
-
-    def evaluate(self, averaged: nn.Module, progress: Progress) -> dict[str, float]:
-        predictions = predict(averaged.student, self._validation.images, progress=progress)  # type: ignore[arg-type]
-        figures = measure(self._validation, predictions, "val")
-        errors = {
-            f"{figure.dataset} {figure.metric}": figure.value
-            for figure in figures
-            if figure.metric.startswith("map error")
-        }
-        return {**errors, "score": -float(np.mean(list(errors.values())))}
-
-    def save_best(self, path: Path, averaged: nn.Module, step: int) -> None:
-        save_checkpoint(path, averaged.student, {"step": step})  # type: ignore[arg-type]
-
-
-def _learn_maps(
-    splits: Splits, settings: TrainSettings, folder: Path, world: World, progress: Progress
+def learn_maps(
+    training: Records,
+    validation: Records,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    world: World,
+    progress: Progress = silent,
 ) -> Outcome:
-    torch.manual_seed(settings.loop.seed)
+    """Train a student's map, or go on where a run was cut off; the best one is in :data:`BEST`.
+
+    Args:
+        training: Pictures and wanted maps.
+        validation: Likewise; what the best weights are chosen on.
+        settings: Rates, weights, steps, architecture.
+        folder: Of the run.
+        world: The processes that share the work.
+        progress: Told about steps and looks.
+
+    Raises:
+        CheckpointError: The saved state is damaged, or training has diverged.
+        MissingExtra: The package with the ImageNet weights is not installed.
+        OutputError: The folder cannot be written.
+    """
+    loop = settings.loop
+    torch.manual_seed(loop.seed)
     student = Student(settings.student)
     load_imagenet_weights(student.encoder)
     student.requires_grad_(False)
@@ -318,12 +321,30 @@ def _learn_maps(
             weight.requires_grad_(True)
     is_bound = settings.encoder_rate > 0 and settings.features > 0
     learner = _Learner(student, is_bound).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    task = _Task(settings, splits.training, splits.validation, world.size)
+    task = MapTask(
+        Judged(training),
+        Judged(validation),
+        size=loop.batch * world.size,
+        seed=loop.seed,
+        features=settings.features,
+        save=_save,
+    )
     parts = [ParameterGroup(weights, rate) for weights, rate in groups]
-    return Loop(folder, settings.loop, learner, task, parts, world).go(progress)
+    return Loop(folder, loop, learner, task, parts, world).go(progress)
 
 
-def _finish(
+def _save(path: Path, averaged: nn.Module, step: int) -> None:
+    save_checkpoint(path, averaged.student, {"step": step})  # type: ignore[arg-type]
+
+
+def _taught(settings: TrainSettings) -> str:
+    """What a teacher has given, for the list of what was learned from."""
+    parts = [(settings.distilled > 0, "verdicts"), (settings.teacher_maps, "maps")]
+    given = " and ".join(name for has, name in parts if has)
+    return f", a teacher's {given}" if given else ""
+
+
+def _measured(
     student: Student,
     splits: Splits,
     settings: TrainSettings,
@@ -332,8 +353,8 @@ def _finish(
     outcome: Outcome,
     teacher: str,
     progress: Progress,
-) -> TrainReport:
-    """Choose thresholds on validation, measure on test, write student, card and report."""
+) -> tuple[Mapping[str, Any], TrainReport]:
+    """Choose thresholds on validation, measure on test, write student and report."""
     validation, test = splits.validation, splits.test
     on_validation = predict(student, validation.images, progress=progress)
     known = labelled(validation)
@@ -357,7 +378,7 @@ def _finish(
         "threshold": typed_json.encode(threshold),
         "training": {
             "data": ", ".join(dataset.sets) + " (train split), self-blended faces, portrait-mode "
-            "copies, synthetic depth of field" + (", a teacher's verdicts" if teacher else ""),
+            "copies, synthetic depth of field" + (_taught(settings) if teacher else ""),
             "data_sha256": dataset.sha256,
             "steps": outcome.best_step,
         },
@@ -369,7 +390,6 @@ def _finish(
         "accuracy": [typed_json.encode(figure) for figure in figures],
     }
     checkpoint = save_checkpoint(folder / FINAL, student, metadata)
-    write_text(folder / CARD, model_card(metadata, student))
     report = TrainReport(
         checkpoint,
         outcome.best_step,
@@ -382,4 +402,4 @@ def _finish(
     )
     plain = typed_json.encode(replace(report, checkpoint=str(checkpoint)))  # type: ignore[arg-type]
     write_text(folder / REPORT, json.dumps(plain, indent=1))
-    return report
+    return metadata, report

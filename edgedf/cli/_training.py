@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-__all__ = ["CacheFolder", "ConfigFile", "Overrides", "Workers", "settings_of", "show_settings"]
+from edgedf.progress import Progress
+
+__all__ = [
+    "CacheFolder",
+    "ConfigFile",
+    "Overrides",
+    "Workers",
+    "run_and_report",
+    "settings_of",
+    "show_settings",
+]
 
 T = TypeVar("T")
 
@@ -66,6 +77,46 @@ def settings_of(
 
     given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
     return load_settings(cls, config, [*(overrides or ()), *given])
+
+
+def run_and_report(
+    run: Callable[[Progress, int], T],
+    settings: Any,
+    workers: int | None,
+    report: Path,
+    *,
+    as_json: bool,
+) -> T | None:
+    """Run what trains, in one of torchrun's processes, of which the first alone speaks.
+
+    Args:
+        run: Takes whom to tell and the number of worker processes.
+        settings: Shown first, unless JSON is wanted.
+        workers: What ``--workers`` was given.
+        report: The JSON that the run leaves.
+        as_json: Print that and nothing else.
+
+    Returns:
+        What ``run`` gave; None where there is nothing left to say.
+
+    Raises:
+        EdgedfError: As ``run``.
+        typer.Exit: Another process's failure has stopped this one.
+    """
+    from edgedf.cli._console import StepProgress, print_json
+    from edgedf.distill.distributed import MainFailed, cores_a_process, is_main
+
+    speaks = is_main()
+    if speaks and not as_json:
+        show_settings(settings)
+    try:
+        with StepProgress() as progress:
+            outcome = run(progress, workers or cores_a_process())
+    except MainFailed as error:  # the main process says why
+        raise typer.Exit(2) from error
+    if speaks and as_json:
+        print_json(json.loads(report.read_text("utf-8")))
+    return outcome if speaks and not as_json else None
 
 
 def show_settings(settings: Any) -> None:

@@ -41,6 +41,14 @@ def teach(
         float | None,
         typer.Option(min=0.0, metavar="X", help="On each branch's weights, the more the simpler."),
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Optimiser steps of the map's head: loop.steps."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Of everything random: loop.seed."),
+    ] = None,
     cache: CacheFolder = None,
     workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
@@ -48,14 +56,14 @@ def teach(
     """Fit a teacher: the picture, its fine detail and its defocus map, each judged by itself.
 
     Frozen encoders see the modalities; what they see is kept in the cache, and a linear verdict
-    for each is found in closed form. edgedf distill train --teacher passes it on to a student.
+    for each is found in closed form. A dense head learns from renderings to improve the physical
+    defocus map. edgedf distill train --teacher passes both on to a student.
     """
-    from edgedf.cli._console import StepProgress, new_console, print_json
+    from edgedf.cli._console import new_console
     from edgedf.cli._figures import figures_table, needs_distill, skipped_text
-    from edgedf.cli._training import settings_of, show_settings
+    from edgedf.cli._training import run_and_report, settings_of
 
     with needs_distill("Teaching"):
-        from edgedf.distill.distributed import MainFailed, cores_a_process, is_main
         from edgedf.distill.teach import REPORT, TeachSettings
         from edgedf.distill.teach import teach as run
 
@@ -68,23 +76,22 @@ def teach(
         overrides,
         {
             "penalty": penalty,
+            "loop.steps": steps,
+            "loop.seed": seed,
             "teacher.modalities": chosen,
             "teacher.backbone": backbone,
         },
     )
-    speaks = is_main()
-    if speaks and not as_json:
-        show_settings(settings)
-    workers = workers or cores_a_process()
-    try:
-        with StepProgress() as progress:
-            report = run(data, out, settings, cache=cache, workers=workers, progress=progress)
-    except MainFailed as error:  # the main process says why
-        raise typer.Exit(2) from error
-    if not speaks:
-        return
-    if as_json:
-        print_json(json.loads((out / REPORT).read_text("utf-8")))
+    report = run_and_report(
+        lambda progress, count: run(
+            data, out, settings, cache=cache, workers=count, progress=progress
+        ),
+        settings,
+        workers,
+        out / REPORT,
+        as_json=as_json,
+    )
+    if report is None:
         return
     console = new_console()
     if report.skipped:

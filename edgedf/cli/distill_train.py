@@ -11,6 +11,8 @@ from edgedf.cli._training import CacheFolder, ConfigFile, Overrides, Workers
 
 __all__ = ["EPILOG", "train"]
 
+MAX_ABOUT_BYTES = 100_000
+
 EPILOG = """Examples:
 
 [bold]edgedf distill train --data pictures/ --out runs/first[/]
@@ -69,6 +71,10 @@ def train(
         int | None,
         typer.Option(min=0, metavar="N", help="Of everything random: loop.seed."),
     ] = None,
+    about: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Markdown about the pictures, for the model card."),
+    ] = None,
     cache: CacheFolder = None,
     workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
@@ -79,12 +85,11 @@ def train(
     learns maps step by step, and its verdict in closed form. The weights with the best maps on the
     validation split are tested once.
     """
-    from edgedf.cli._console import StepProgress, new_console, print_json
+    from edgedf.cli._console import new_console
     from edgedf.cli._figures import figures_table, needs_distill, skipped_text
-    from edgedf.cli._training import settings_of, show_settings
+    from edgedf.cli._training import run_and_report, settings_of
 
     with needs_distill("Training"):
-        from edgedf.distill.distributed import MainFailed, cores_a_process, is_main
         from edgedf.distill.train import REPORT, TrainSettings
         from edgedf.distill.train import train as run
 
@@ -100,29 +105,24 @@ def train(
             "student.input_size": input_size,
         },
     )
-    speaks = is_main()
-    if speaks and not as_json:
-        show_settings(settings)
-    workers = workers or cores_a_process()
-    try:
-        with StepProgress() as progress:
-            report = run(
-                data,
-                out,
-                settings,
-                teacher=teacher,
-                cache=cache,
-                workers=workers,
-                progress=progress,
-            )
-    except MainFailed as error:  # the main process says why
-        raise typer.Exit(2) from error
-    if not speaks:
-        return
-    if as_json:
-        import json
-
-        print_json(json.loads((out / REPORT).read_text("utf-8")))
+    text = "" if about is None else _read(about)
+    report = run_and_report(
+        lambda progress, count: run(
+            data,
+            out,
+            settings,
+            teacher=teacher,
+            about=text,
+            cache=cache,
+            workers=count,
+            progress=progress,
+        ),
+        settings,
+        workers,
+        out / REPORT,
+        as_json=as_json,
+    )
+    if report is None:
         return
     console = new_console()
     if report.skipped:
@@ -135,3 +135,23 @@ def train(
     )
     console.print(f"Student: {report.checkpoint}", soft_wrap=True, markup=False)
     console.print(f"Next: edgedf convert {report.checkpoint}", soft_wrap=True, markup=False)
+
+
+def _read(path: Path) -> str:
+    """A text for the card, known to be there before training and not after.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    from edgedf.errors import ConfigError
+
+    try:
+        if path.is_file() and path.stat().st_size > MAX_ABOUT_BYTES:
+            raise ValueError(f"it has {path.stat().st_size / 1e6:.0f} MB")
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--about {path} cannot be read: {getattr(error, 'strerror', None) or error}.",
+            expected=f"a Markdown file of at most {MAX_ABOUT_BYTES // 1000} kB",
+            next_step="check the path",
+        ) from error
