@@ -50,7 +50,7 @@ from edgedf.distill.student import Student, StudentConfig, load_checkpoint, save
 from edgedf.distill.targets import Records
 from edgedf.distill.teach import judged_by
 from edgedf.distill.teach_maps import with_taught_maps
-from edgedf.distill.teacher import load_teacher
+from edgedf.distill.teacher import Teacher, load_teacher
 from edgedf.distill.verdict import fit_verdict
 from edgedf.errors import ConfigError
 from edgedf.evaluation import Skipped
@@ -248,7 +248,7 @@ def train(
 
         def report_on(student: Student) -> TrainReport:
             metadata, report = _measured(
-                student, splits, settings, folder, dataset, outcome, sha256, progress
+                student, splits, settings, folder, dataset, outcome, taught, progress
             )
             card = model_card(metadata, student, dataset.samples, about)
             write_text(folder / CARD, card)
@@ -337,9 +337,12 @@ def _save(path: Path, averaged: nn.Module, step: int) -> None:
     save_checkpoint(path, averaged.student, {"step": step})  # type: ignore[arg-type]
 
 
-def _taught(settings: TrainSettings) -> str:
+def _taught(settings: TrainSettings, teacher: Teacher | None) -> str:
     """What a teacher has given, for the list of what was learned from."""
-    parts = [(settings.distilled > 0, "verdicts"), (settings.teacher_maps, "maps")]
+    if teacher is None:
+        return ""
+    gives_maps = settings.teacher_maps and teacher.map_head is not None
+    parts = [(settings.distilled > 0, "verdicts"), (gives_maps, "maps")]
     given = " and ".join(name for has, name in parts if has)
     return f", a teacher's {given}" if given else ""
 
@@ -351,7 +354,7 @@ def _measured(
     folder: Path,
     dataset: Dataset,
     outcome: Outcome,
-    teacher: str,
+    taught: tuple[Teacher, Mapping[str, Any]] | None,
     progress: Progress,
 ) -> tuple[Mapping[str, Any], TrainReport]:
     """Choose thresholds on validation, measure on test, write student and report."""
@@ -378,11 +381,11 @@ def _measured(
         "threshold": typed_json.encode(threshold),
         "training": {
             "data": ", ".join(dataset.sets) + " (train split), self-blended faces, portrait-mode "
-            "copies, synthetic depth of field" + (_taught(settings) if teacher else ""),
+            "copies, synthetic depth of field" + _taught(settings, taught[0] if taught else None),
             "data_sha256": dataset.sha256,
             "steps": outcome.best_step,
         },
-        **({"teacher_sha256": teacher} if teacher else {}),
+        **({"teacher_sha256": taught[1]["sha256"]} if taught else {}),
         # What `edgedf distill evaluate` makes of a data set.
         "evaluation": asdict(
             EvaluationSettings(settings.face_sets, settings.sharp_sets, settings.loop.seed)

@@ -10,7 +10,9 @@ from tests.runtime.absent import without
 
 QUICK = (
     *("--workers", "1", "--set", "input_size=32", "--set", "crops=0", "--set", "renderings=1"),
-    *("--set", "teacher.first_block=2", "--set", "teacher.last_block=3", "--penalty", "0.5"),
+    *("--set", "teacher.first_block=8", "--set", "teacher.last_block=8", "--penalty", "0.5"),
+    *("--set", "teacher.map_channels=8", "--set", "teacher.map_blocks=1", "--steps", "2"),
+    *("--set", "loop.batch=2", "--set", "loop.device=cpu"),
 )
 TEACHER = Path("runs/first/teacher.safetensors")
 
@@ -30,12 +32,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert taught.returncode == 0, taught.stderr
     settings, figures = taught.stderr, taught.stdout
-    for line in ("input_size = 32", "penalty = 0.5", "[teacher]", "first_block = 2"):
+    for line in ("input_size = 32", "penalty = 0.5", "[loop]", "steps = 2", "[teacher]"):
         assert f"  {line}\n" in settings
     assert "Settings:" not in figures
     for text in (
         "scenes test",
         "rgb alone: scenes test",
+        "rendered depth of field test",
         "Calibration",
         "all sets pooled val",
         "Brier score",
@@ -101,6 +104,9 @@ def test_a_student_learns_from_the_teacher_that_the_command_names(
     report = json.loads(Path("runs/first/teacher.json").read_text("utf-8"))
     settings = Path("runs/student/settings.toml").read_text("utf-8")
     assert f"# Teacher's SHA-256: {report['sha256']}\n" in settings
+    card = Path("runs/student/MODEL_CARD.md").read_text("utf-8")
+    assert "a teacher's verdicts and maps" in card
+    assert f"SHA-256 of what its teacher judges by: `{report['sha256']}`" in card
     assert main(call) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -155,7 +161,10 @@ def test_paths_are_shown_as_they_are(
         (("--set", "input_size=33"), "No teacher can be taught with"),
         (("--set", "teacher.backbnoe=lite1"), "did you mean 'teacher.backbone'?"),
         (("--config", "none.toml"), "Cannot read none.toml"),
-        (("--out", "runs/first", *QUICK, "--set", "seed=1"), "holds a run with other settings"),
+        (("--out", "runs/first", *QUICK, "--seed", "1"), "holds a run with other settings"),
+        (("--out", "runs/first", *QUICK, "--steps", "3"), "holds a run with other settings"),
+        (("--set", "seed=1"), "did you mean 'loop.seed'?"),
+        (("--set", "teacher.map_channels=-1"), "No teacher can be built from"),
         (("--data", "nowhere"), "Cannot read nowhere/manifest.csv"),
         (("--out", "runs/first/teacher.json/x"), "Cannot write"),
     ],

@@ -114,6 +114,10 @@ def test_evaluating_gives_the_figures_of_the_run(
             ("train", "--data", "pictures", "--out", "a", "--set", "student.blcoks=11"),
             "did you mean 'student.blocks'?",
         ),
+        (
+            ("train", "--data", "pictures", "--out", "a", "--set", "teacher_maps=some"),
+            "teacher_maps is str, not boolean",
+        ),
         (("train", "--data", "pictures", "--out", "a", "--set", "loop.steps=few"), "loop.steps is"),
         (
             ("train", "--data", "pictures", "--out", "a", "--config", "none.toml"),

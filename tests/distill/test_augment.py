@@ -47,6 +47,21 @@ def test_a_changed_picture_stays_a_picture_and_its_map_never_gets_sharper(seed: 
     assert np.ptp(added) < 1e-4
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32))
+def test_maps_on_a_stack_change_as_each_would_alone(seed: int) -> None:
+    image = cv2.resize(data.coffee(), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    rng = np.random.default_rng(1)
+    stack = rng.uniform(0, 5, (16, 16, 3)).astype(np.float32)
+    changed, found = change(image, stack, np.random.default_rng(seed))
+    assert found.shape == stack.shape
+    assert found.flags.c_contiguous
+    for number in range(3):
+        picture, alone = change(image, stack[:, :, number], np.random.default_rng(seed))
+        assert np.array_equal(picture, changed)
+        assert np.array_equal(found[:, :, number], alone)
+
+
 def test_picture_and_map_are_flipped_together() -> None:
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
     image[:, : SIZE // 2] = 200

@@ -130,3 +130,75 @@ def test_records_of_one_kind_are_enough() -> None:
     batches = Batches(records({("sharp", "real", "rendered"): 3}), size=4, seed=0)
     assert torch.isnan(batches[0].labels).all()
     assert Counter(batches[0].labels.isnan().tolist()) == {True: 4}
+
+
+# Another map beside each
+
+
+def beside(count: int = 12) -> np.ndarray:
+    return np.random.default_rng(9).uniform(0, 5, (count, MAP, MAP)).astype(np.float16)
+
+
+def test_without_another_map_there_is_none_beside() -> None:
+    batch = Batches(photographs(), size=4, seed=0)[0]
+    assert batch.beside is None
+    assert batch.to(torch.device("meta")).beside is None
+
+
+def test_a_map_beside_changes_with_the_picture_and_changes_nothing_else() -> None:
+    plain, both = (
+        Batches(photographs(), size=16, seed=0, beside=maps) for maps in (None, beside())
+    )
+    for step in range(4):
+        one, other = plain[step], both[step]
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.maps, other.maps)
+        assert one.labels.nan_to_num(-1).tolist() == other.labels.nan_to_num(-1).tolist()
+        assert other.beside is not None
+        assert other.beside.shape == other.maps.shape == (16, 1, MAP, MAP)
+        assert other.beside.dtype == torch.float32
+
+
+def test_a_map_beside_is_flipped_and_blurred_as_its_pictures_own() -> None:
+    """In variance, what is added to both is one number, the same everywhere."""
+    pool, others, flipped, blurred = photographs(), beside(), 0, 0
+    batches = Batches(pool, size=16, seed=0, beside=others)
+    for step in range(4):
+        batch = batches[step]
+        assert batch.beside is not None
+        for position, index in enumerate(batches.indices(step)):
+            own, other = batch.maps[position, 0].numpy(), batch.beside[position, 0].numpy()
+            before = pool.maps[index].astype(np.float32), others[index].astype(np.float32)
+            added = [own**2 - side**2 for side in (before[0], before[0][:, ::-1])]
+            is_flipped = int(np.ptp(added[1]) < np.ptp(added[0]))
+            wanted = before[1][:, ::-1] if is_flipped else before[1]
+            amount = float(added[is_flipped].mean())
+            assert np.ptp(added[is_flipped]) < 1e-5
+            assert np.allclose(other**2 - wanted**2, amount, atol=1e-4)
+            flipped += is_flipped
+            blurred += amount > 0.05
+    assert 16 < flipped < 48
+    assert 4 < blurred < 24
+
+
+def test_a_map_beside_that_is_the_pictures_own_stays_the_same() -> None:
+    pool = photographs()
+    batch = Batches(pool, size=16, seed=2, beside=pool.maps)[1]
+    assert batch.beside is not None
+    assert torch.equal(batch.beside, batch.maps)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_processes_share_the_maps_beside(ranks: int) -> None:
+    batches = Batches(photographs(), size=8, seed=0, beside=beside())
+    whole = batches[3].beside
+    parts = [batches.part(3, rank, ranks).beside for rank in range(ranks)]
+    assert whole is not None
+    assert torch.equal(torch.cat([part for part in parts if part is not None]), whole)
+    assert len({record.numpy().tobytes() for record in whole}) > 4
+
+
+def test_a_batch_takes_the_map_beside_along_to_a_device() -> None:
+    moved = Batches(photographs(), size=2, seed=1, beside=beside())[0].to(torch.device("meta"))
+    assert moved.beside is not None
+    assert moved.beside.device.type == "meta"

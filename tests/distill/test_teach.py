@@ -13,18 +13,37 @@ from edgedf import typed_json
 from edgedf.distill import statistics
 from edgedf.distill.config import dump_settings, load_settings
 from edgedf.distill.data import read_manifest
+from edgedf.distill.logbook import METRICS
+from edgedf.distill.loop import BEST, STATE, LoopSettings
+from edgedf.distill.optics.maps import defocus_map
 from edgedf.distill.preparation import SETTINGS
-from edgedf.distill.targets import Records, TargetSettings, compute, evaluation_plan
+from edgedf.distill.targets import Records, TargetSettings, at_stride, compute, evaluation_plan
 from edgedf.distill.teach import FINAL, REPORT, TeachReport, TeachSettings, judged_by, teach
-from edgedf.distill.teacher import Branch, TeacherConfig, load_teacher
-from edgedf.errors import CheckpointError, ConfigError, DataError
+from edgedf.distill.teacher import Branch, Teacher, TeacherConfig, load_teacher
+from edgedf.errors import ConfigError, DataError
 from edgedf.metrics import auc_with_interval, detection_metrics
 from edgedf.spec import Accuracy
 from tests.distill.pictures import write_dataset, write_manifest
 from tests.distill.test_distributed import torchrun
 
-SMALL = TeacherConfig(first_block=2, last_block=4)
+SMALL = TeacherConfig(first_block=2, last_block=4, map_channels=0)
 QUICK = TeachSettings(crops=0, renderings=1, input_size=32, penalty=0.3, teacher=SMALL)
+# The smallest with a dense head.
+DENSE = dataclasses.replace(
+    QUICK,
+    rate=1e-2,
+    loop=LoopSettings(steps=6, batch=4, warmup=1, evaluate_every=2, save_every=0.0, device="cpu"),
+    teacher=TeacherConfig(
+        modalities=("frequency", "defocus"),
+        first_block=8,
+        last_block=8,
+        map_channels=8,
+        map_blocks=1,
+    ),
+)
+RENDERED = "rendered depth of field test"
+EXACT = "map error against the exact map (px)"
+PHYSICAL = "physical map's error against the exact map (px)"
 
 
 class Killed(Exception):
@@ -53,6 +72,19 @@ def taught(
     return out, teach(data, out, QUICK, cache=cache, workers=1)
 
 
+@pytest.fixture(scope="module")
+def dense(
+    tmp_path_factory: pytest.TempPathFactory, data: Path, cache: Path
+) -> tuple[Path, TeachReport]:
+    """A folder with a teacher that has a dense head, and the report."""
+    out = tmp_path_factory.mktemp("dense")
+    return out, teach(data, out, DENSE, cache=cache, workers=1)
+
+
+def loaded(path: Path) -> Teacher:
+    return load_teacher(path)[0]
+
+
 def of_split(data: Path, cache: Path, split: str) -> Records:
     samples = read_manifest(data).select(split=split)  # type: ignore[arg-type]
     return compute(evaluation_plan(samples), cache, TargetSettings(size=32))
@@ -62,7 +94,7 @@ def directly(
     path: Path, records: Records, *, kept: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Logits of a teacher and of each of its branches; as if by statistics ``kept`` in float16."""
-    teacher, _ = load_teacher(path)
+    teacher = loaded(path)
     pixels = torch.from_numpy(records.images).permute(0, 3, 1, 2).float()
     maps = torch.from_numpy(records.maps.astype(np.float32))[:, None]
     with torch.inference_mode():
@@ -205,9 +237,9 @@ def test_a_teachers_verdicts_are_its_own_and_pictures_are_looked_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path, records = taught[0] / FINAL, of_split(data, cache, "test")
-    expected, _ = directly(path, records)
+    teacher, (expected, _) = loaded(path), directly(path, records)
     told: list[tuple[str, int, int]] = []
-    said = judged_by(path, records, tmp_path, progress=lambda *step: told.append(step))
+    said = judged_by(teacher, records, tmp_path, progress=lambda *step: told.append(step))
     assert said.shape == (len(records),)
     assert said.dtype == np.float64
     assert np.allclose(said, expected, rtol=2e-3, atol=2e-3)
@@ -218,11 +250,11 @@ def test_a_teachers_verdicts_are_its_own_and_pictures_are_looked_at_once(
     shards = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(shards) == 3
     monkeypatch.setattr(Branch, "statistics", look)
-    assert np.array_equal(judged_by(path, records, tmp_path), said)
+    assert np.array_equal(judged_by(teacher, records, tmp_path), said)
     # Where the teacher was taught, what it saw is kept as well.
-    assert np.allclose(judged_by(path, records, cache), said, rtol=1e-3, atol=1e-3)
+    assert np.allclose(judged_by(teacher, records, cache), said, rtol=1e-3, atol=1e-3)
     with pytest.raises(AssertionError, match="looks again"):
-        judged_by(path, records, tmp_path / "empty")
+        judged_by(teacher, records, tmp_path / "empty")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == shards
 
 
@@ -234,7 +266,7 @@ def test_another_teacher_has_verdicts_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     records, kept = of_split(data, cache, "test"), tmp_path / "kept"
-    said = judged_by(taught[0] / FINAL, records, kept)
+    said = judged_by(loaded(taught[0] / FINAL), records, kept)
     stricter = dataclasses.replace(QUICK, penalty=10.0)
     deeper = dataclasses.replace(QUICK, teacher=dataclasses.replace(SMALL, last_block=5))
     first, second = (
@@ -247,17 +279,16 @@ def test_another_teacher_has_verdicts_of_its_own(
     with monkeypatch.context() as patch:
         patch.setattr(Branch, "statistics", look)
         # It sees the same and makes something else of it.
-        others = judged_by(first, records, kept)
+        others = judged_by(loaded(first), records, kept)
         assert np.allclose(others, expected[0], rtol=1e-5, atol=1e-5)
         assert not np.allclose(others, said, atol=1e-2)
-        assert np.array_equal(judged_by(copy, records, kept), said)
+        assert np.array_equal(judged_by(loaded(copy), records, kept), said)
         with pytest.raises(AssertionError, match="looks again"):
-            judged_by(second, records, kept)
+            judged_by(loaded(second), records, kept)
     assert len(list(kept.iterdir())) == 3
-    assert np.allclose(judged_by(second, records, kept), expected[1], rtol=1e-5, atol=1e-5)
+    others = judged_by(loaded(second), records, kept)
+    assert np.allclose(others, expected[1], rtol=1e-5, atol=1e-5)
     assert len(list(kept.iterdir())) == 6
-    with pytest.raises(CheckpointError, match="Cannot read the teacher"):
-        judged_by(tmp_path / "none.safetensors", records, kept)
 
 
 def test_a_run_killed_among_the_statistics_goes_on_with_the_same_result(
@@ -315,14 +346,178 @@ def test_another_teacher_in_the_same_folder_is_refused(
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_two_processes_make_the_same_teacher(data: Path, tmp_path: Path) -> None:
-    """With 22 crops a picture there are two shards of training records, one for each process."""
-    settings = dataclasses.replace(
-        QUICK,
-        crops=22,
-        teacher=dataclasses.replace(SMALL, modalities=("rgb",), last_block=2),
+# The dense head
+
+
+def test_the_file_holds_the_best_head_and_no_encoder(dense: tuple[Path, TeachReport]) -> None:
+    out, report = dense
+    names = [FINAL, REPORT, SETTINGS, BEST, STATE, METRICS, "tensorboard"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    state = safetensors.torch.load_file(out / FINAL)
+    best = safetensors.torch.load_file(out / BEST)
+    head = {name.removeprefix("map_head."): value for name, value in state.items()}
+    assert {name for name in state if name.startswith("map_head.")} == {
+        f"map_head.{name}" for name in best
+    }
+    assert all(torch.equal(head[name], value) for name, value in best.items())
+    assert not [name for name in state if "encoder" in name or "high_pass" in name]
+    teacher, metadata = load_teacher(out / FINAL)
+    assert teacher.config == DENSE.teacher
+    assert metadata["sha256"] == report.sha256
+    # Learning has moved every weight of it but the fixed gains.
+    assert teacher.map_head is not None
+    torch.manual_seed(DENSE.loop.seed)
+    start = dict(Teacher(DENSE.teacher).named_parameters())
+    for name, weight in teacher.map_head.named_parameters():
+        assert not torch.equal(start[f"map_head.{name}"], weight), name
+
+
+def test_figures_tell_the_heads_maps_from_the_physical_ones(
+    dense: tuple[Path, TeachReport], data: Path, cache: Path
+) -> None:
+    """What the reloaded teacher makes of the test pictures, picture by picture."""
+    out, report = dense
+    teacher, records = loaded(out / FINAL), of_split(data, cache, "test")
+    test = by_name(report.test)
+    physical = np.stack([at_stride(defocus_map(x, "physical"), 4) for x in records.images])
+    pixels = torch.from_numpy(records.images).permute(0, 3, 1, 2).float()
+    beside = torch.from_numpy(physical.astype(np.float32))[:, None]
+    with torch.inference_mode():
+        found = teacher.defocus_map(pixels, beside)[:, 0].numpy()
+    wanted, kinds = records.maps.astype(np.float32), [job.kind for job in records.jobs]
+    sets = [job.sample.set for job in records.jobs]
+    errors = {
+        (RENDERED, EXACT): np.abs(found - wanted)[[kind == "rendered" for kind in kinds]],
+        (RENDERED, PHYSICAL): np.abs(physical - wanted)[[kind == "rendered" for kind in kinds]],
+    }
+    for name in ("scenes", "faces256"):
+        of_set = [kind == "whole" and s == name for kind, s in zip(kinds, sets, strict=True)]
+        title = "map error against the physical map (mean absolute, px)"
+        errors[f"{name} test", title] = np.abs(found - wanted)[of_set]
+    for key, error in errors.items():
+        assert test[key].value == pytest.approx(error.mean(), abs=2e-3), key
+        assert test[key].n == len(error), key
+    assert test[RENDERED, EXACT].value != test[RENDERED, PHYSICAL].value
+    # Only the whole has maps.
+    assert not [f for f in report.test if " alone: " in f.dataset and "map" in f.metric]
+
+
+def test_without_renderings_there_is_no_head_and_no_figure_of_maps(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Nothing to learn from; those of the test split could be measured, but tell nothing."""
+    settings = dataclasses.replace(DENSE, renderings=0)
+    report = teach(data, tmp_path, settings, cache=cache, workers=1)
+    teacher = loaded(report.teacher)
+    assert teacher.config == dataclasses.replace(DENSE.teacher, map_channels=0)
+    assert teacher.map_head is None
+    state = safetensors.torch.load_file(report.teacher)
+    assert not [name for name in state if "map" in name]
+    assert "AUC" in {figure.metric for figure in report.test}
+    assert not [figure for figure in report.test if "map" in figure.metric]
+    assert not [figure for figure in report.test if "rendered" in figure.dataset]
+    assert not (tmp_path / STATE).exists()
+    # What was asked for is still what the folder is claimed by.
+    assert load_settings(TeachSettings, tmp_path / SETTINGS) == settings
+    assert teach(data, tmp_path, settings, cache=cache, workers=1) == report
+
+
+@pytest.mark.parametrize(
+    ("modalities", "looks"), [(("rgb",), False), (("rgb", "defocus"), True), (("defocus",), True)]
+)
+def test_a_head_looks_at_the_map_where_the_teacher_does(
+    modalities: tuple[str, ...], looks: bool, data: Path, cache: Path, tmp_path: Path
+) -> None:
+    architecture = dataclasses.replace(DENSE.teacher, modalities=modalities)
+    loop = dataclasses.replace(DENSE.loop, steps=1)
+    settings = dataclasses.replace(DENSE, teacher=architecture, loop=loop)
+    teacher = loaded(teach(data, tmp_path, settings, cache=cache, workers=1).teacher)
+    records = of_split(data, cache, "val")
+    pixels = torch.from_numpy(records.images).permute(0, 3, 1, 2).float()
+    maps = torch.from_numpy(records.maps.astype(np.float32))[:, None]
+    with torch.inference_mode():
+        found = teacher.defocus_map(pixels, maps)
+        assert torch.equal(teacher.defocus_map(pixels, maps.flip(3)), found) == (not looks)
+        others = teacher.defocus_map(pixels.flip(3), maps)
+    # The defocus branch shows the map in the place of the picture.
+    assert torch.equal(others, found) == (modalities == ("defocus",))
+
+
+def test_a_run_killed_while_the_head_learns_goes_on_and_refuses_other_settings(
+    dense: tuple[Path, TeachReport], data: Path, cache: Path, tmp_path: Path
+) -> None:
+    def kill(step: str, done: int, total: int) -> None:
+        if (step, done) == ("training steps", 3):
+            raise Killed
+
+    with pytest.raises(Killed):
+        teach(data, tmp_path, DENSE, cache=cache, workers=1, progress=kill)
+    assert not (tmp_path / FINAL).exists()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert tmp_path / STATE in before
+    others = (
+        dataclasses.replace(DENSE, penalty=1.0),
+        dataclasses.replace(DENSE, loop=dataclasses.replace(DENSE.loop, seed=1)),
     )
-    (tmp_path / "settings.toml").write_text(dump_settings(settings))
+    for other in others:
+        with pytest.raises(ConfigError, match="holds a run with other settings"):
+            teach(data, tmp_path, other, cache=cache, workers=1)
+    assert {path: path.read_bytes() for path in before} == before
+    steps: list[int] = []
+    resumed = teach(
+        data,
+        tmp_path,
+        DENSE,
+        cache=cache,
+        workers=1,
+        progress=lambda step, done, _: steps.append(done) if step == "training steps" else None,
+    )
+    assert steps == [4, 5, 6]
+    assert resumed.teacher.read_bytes() == (dense[0] / FINAL).read_bytes()
+    assert dataclasses.replace(resumed, teacher=dense[1].teacher) == dense[1]
+    # And once more, where nothing is left to do.
+    again = teach(data, tmp_path, DENSE, cache=cache, workers=1)
+    assert again == resumed
+    assert again.teacher.read_bytes() == (dense[0] / FINAL).read_bytes()
+
+
+def test_a_head_changes_no_verdict(
+    dense: tuple[Path, TeachReport], data: Path, cache: Path, tmp_path: Path
+) -> None:
+    teacher = dataclasses.replace(DENSE.teacher, map_channels=0)
+    settings = dataclasses.replace(DENSE, teacher=teacher)
+    blind = teach(data, tmp_path, settings, cache=cache, workers=1)
+    one, other = (safetensors.torch.load_file(path) for path in (blind.teacher, dense[0] / FINAL))
+    assert set(one) == {name for name in other if not name.startswith("map_head.")}
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert blind.sha256 != dense[1].sha256
+    records = of_split(data, cache, "test")
+    said = [judged_by(loaded(path), records, cache) for path in (blind.teacher, dense[0] / FINAL)]
+    assert np.array_equal(*said)
+    assert np.ptp(said[0]) > 0.1
+
+
+def test_an_encoder_that_ends_before_the_head_begins_is_refused(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    teacher = dataclasses.replace(SMALL, map_channels=8)
+    with pytest.raises(ConfigError, match="end with block 4 have nothing at stride 16"):
+        teach(data, tmp_path, dataclasses.replace(QUICK, teacher=teacher), cache=cache, workers=1)
+    assert not (tmp_path / FINAL).exists()
+
+
+# Together and at the edges
+
+
+def test_two_processes_make_the_same_teacher(data: Path, tmp_path: Path) -> None:
+    """With 22 crops a picture there are two shards of training records, one for each process.
+
+    Half the batch each, of which the head learns: the gradient is that of the whole.
+    """
+    teacher = dataclasses.replace(DENSE.teacher, modalities=("defocus",))
+    settings = dataclasses.replace(DENSE, crops=22, teacher=teacher)
+    halved = dataclasses.replace(settings, loop=dataclasses.replace(settings.loop, batch=2))
+    (tmp_path / "settings.toml").write_text(dump_settings(halved))
     one = teach(data, tmp_path / "one", settings, workers=1)
     ended = torchrun(
         *("edgedf.cli", "distill", "teach", "--data", str(data), "--out", "two"),
@@ -338,7 +533,8 @@ def test_two_processes_make_the_same_teacher(data: Path, tmp_path: Path) -> None
         assert torch.allclose(states[1][name], value, rtol=1e-3, atol=1e-4), name
     kept = [{path.name for path in (tmp_path / n / "cache").iterdir()} for n in ("one", "two")]
     assert kept[0] == kept[1]
-    assert len([name for name in kept[0] if name.startswith("statistics-")]) == 4
+    # Four of the branch, and the physical maps of each split's renderings.
+    assert len([name for name in kept[0] if name.startswith("statistics-")]) == 4 + 3
     assert one.skipped == ()
 
 
@@ -346,7 +542,9 @@ def test_the_smallest_input_is_judged_by_the_last_blocks(
     data: Path, cache: Path, tmp_path: Path
 ) -> None:
     """At stride 32 a block sees a single pixel of it, which does not vary."""
-    settings = dataclasses.replace(QUICK, teacher=TeacherConfig(modalities=("rgb",)))
+    settings = dataclasses.replace(
+        QUICK, teacher=TeacherConfig(modalities=("rgb",), map_channels=0)
+    )
     report = teach(data, tmp_path, settings, cache=cache, workers=1)
     state = safetensors.torch.load_file(report.teacher)
     assert all(torch.isfinite(value).all() for value in state.values())
@@ -357,7 +555,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_reported(tmp_path: Path) 
     picture = folder / "scenes" / "train-0-real.png"
     picture.write_bytes(picture.read_bytes()[:50])
     settings = dataclasses.replace(
-        QUICK, teacher=TeacherConfig(modalities=("rgb",), first_block=1, last_block=1)
+        QUICK, teacher=dataclasses.replace(SMALL, modalities=("rgb",), first_block=1, last_block=1)
     )
     report = teach(folder, tmp_path / "out", settings, workers=1)
     assert [entry.file for entry in report.skipped] == [str(picture)]
@@ -371,7 +569,8 @@ def test_a_split_without_both_classes_is_refused(data: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "change", [{"penalty": 0.0}, {"input_size": 33}, {"input_size": 0}, {"crops": -1}]
+    "change",
+    [{"penalty": 0.0}, {"rate": 0.0}, {"input_size": 33}, {"input_size": 0}, {"crops": -1}],
 )
 def test_settings_that_make_no_sense_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ConfigError):

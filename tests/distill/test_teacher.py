@@ -21,13 +21,15 @@ from edgedf.distill.teacher import (
     Teacher,
     TeacherConfig,
     fingerprint,
+    improved_map,
     load_teacher,
     save_teacher,
 )
 from edgedf.errors import CheckpointError, ConfigError, MissingExtra, OutputError
-from tests.distill.pictures import crop
+from tests.distill.pictures import SIDE, crop
 
-CONFIG = TeacherConfig(first_block=9, last_block=10)
+CONFIG = TeacherConfig(first_block=9, last_block=10, map_channels=0)
+DENSE = replace(CONFIG, map_channels=8, map_blocks=1)
 # Mean and deviation of 672 channels in each of two blocks.
 FEATURES = 2 * 2 * 672
 
@@ -50,9 +52,13 @@ def probe(seed: int) -> Probe:
 
 
 def trained(config: TeacherConfig = CONFIG) -> Teacher:
-    """A teacher whose branches judge by random probes."""
+    """A teacher whose branches judge by random probes, and whose head gives random maps."""
+    torch.manual_seed(0)
     teacher = Teacher(config).eval()
     teacher.load_imagenet()
+    if teacher.map_head is not None:
+        # The last layer starts close to the same answer everywhere.
+        torch.nn.init.normal_(teacher.map_head.blur.weight, std=0.2)
     for branch in teacher.each():
         seed = MODALITIES.index(branch.modality)
         branch.take(probe(seed), Calibration(0.5 + seed, seed - 1.0))
@@ -132,6 +138,98 @@ def test_the_number_of_features_follows_from_the_blocks(
 
 def test_encoders_are_frozen() -> None:
     assert not any(weight.requires_grad for weight in Teacher(CONFIG).parameters())
+    asks = {name for name, weight in Teacher(DENSE).named_parameters() if weight.requires_grad}
+    assert asks
+    assert all(name.startswith("map_head.") for name in asks)
+
+
+# What the dense head makes of it
+
+
+def test_a_head_gives_a_map_in_pixels_at_stride_4_beside_the_same_verdict() -> None:
+    image, dense = photographs(), maps()
+    teacher, blind = trained(DENSE), trained()
+    found, plain = teacher(image, dense), blind(image, dense)
+    assert torch.equal(found.fake_logit, plain.fake_logit)
+    assert torch.equal(found.by_modality, plain.by_modality)
+    assert plain.defocus_map is None
+    assert found.defocus_map.shape == (2, 1, SIDE // 4, SIDE // 4)
+    assert torch.equal(teacher.defocus_map(image, dense), found.defocus_map)
+    assert teacher.fuse([b.statistics(image, dense) for b in teacher.each()]).defocus_map is None
+    # Without a head the map that is there already is the best there is.
+    assert blind.defocus_map(image, dense) is dense
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    scale=st.floats(0, 100),
+    blur=st.floats(0, 6),
+    sides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+)
+def test_no_head_leaves_the_range_of_blur(
+    seed: int, scale: float, blur: float, sides: tuple[int, int]
+) -> None:
+    """Whatever its weights, the picture, and the side and content of the map beside it."""
+    torch.manual_seed(seed)
+    teacher = Teacher(replace(DENSE, modalities=("rgb", "defocus")))
+    assert teacher.map_head is not None
+    torch.nn.init.normal_(teacher.map_head.blur.weight, std=scale)
+    height, width = (32 * side for side in sides)
+    image = 255 * torch.rand(1, 3, height, width)
+    with torch.no_grad():
+        found = teacher.defocus_map(image, torch.full((1, 1, 5, 7), blur))
+    assert found.shape == (1, 1, height // 4, width // 4)
+    assert 0 <= found.min() <= found.max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("modalities", "finest"),
+    [
+        (MODALITIES, "frequency"),
+        (("defocus", "rgb"), "rgb"),
+        (("defocus",), "defocus"),
+        (("rgb", "frequency"), "frequency"),
+    ],
+)
+def test_a_head_looks_at_the_finest_branch_and_at_the_map_where_the_teacher_does(
+    modalities: tuple[str, ...], finest: str
+) -> None:
+    teacher, image, dense = trained(replace(DENSE, modalities=modalities)), photographs(), maps()
+    assert teacher.map_head is not None
+    assert teacher.finest.modality == finest
+    found = teacher.defocus_map(image, dense)
+    assert found.std() > 0.01
+    by_map = not torch.equal(teacher.defocus_map(image, maps(seed=1)), found)
+    assert by_map == ("defocus" in modalities)
+    assert (teacher.map_head.beside is None) == ("defocus" not in modalities)
+    by_picture = not torch.equal(teacher.defocus_map(photographs(seed=1), dense), found)
+    assert by_picture == (finest != "defocus")
+
+
+def test_gradients_reach_the_head_alone() -> None:
+    teacher = trained(DENSE)
+    assert teacher.map_head is not None
+    found = improved_map(teacher.finest, teacher.map_head, photographs(), maps())
+    assert torch.equal(found, teacher.defocus_map(photographs(), maps()))
+    found.square().mean().backward()
+    for name, weight in teacher.named_parameters():
+        is_head = name.startswith("map_head.")
+        assert (weight.grad is not None) == is_head, name
+        assert not is_head or weight.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(("last", "is_enough"), [(7, False), (8, True)])
+def test_a_head_needs_encoders_that_go_on_to_stride_16(last: int, is_enough: bool) -> None:
+    """Stage five begins with block 8; four stages end at stride 16 with 80 channels."""
+    config = replace(DENSE, modalities=("rgb",), first_block=last, last_block=last)
+    assert Teacher(replace(config, map_channels=0)).map_head is None
+    if is_enough:
+        assert Teacher(config).map_head is not None
+        return
+    with pytest.raises(ConfigError, match="end with block 7 have nothing at stride 16") as caught:
+        Teacher(config)
+    assert "teacher.map_channels=0" in caught.value.next_step
 
 
 # What branches judge
@@ -193,6 +291,10 @@ def test_modalities_that_are_unknown_or_there_twice_are_refused(
         {"first_block": -1},
         {"last_block": 16},
         {"first_block": 8, "last_block": 7},
+        {"map_channels": -1},
+        {"map_channels": 10**9},
+        {"map_blocks": -1},
+        {"map_blocks": 10**9},
     ],
 )
 def test_an_architecture_that_makes_no_sense_is_refused(change: dict[str, int]) -> None:
@@ -207,7 +309,7 @@ def test_an_architecture_that_makes_no_sense_is_refused(change: dict[str, int]) 
 def test_a_teacher_comes_back_with_encoders_that_are_not_in_the_file(saved: Path) -> None:
     teacher, metadata = load_teacher(saved)
     assert metadata["name"] == "small"
-    assert metadata["format_version"] == 1
+    assert metadata["format_version"] == 2
     assert metadata["sha256"] == fingerprint(trained()) == fingerprint(teacher)
     assert teacher.config == CONFIG
     assert not teacher.training
@@ -218,20 +320,43 @@ def test_a_teacher_comes_back_with_encoders_that_are_not_in_the_file(saved: Path
     assert saved.read_bytes() == save_teacher(saved, teacher, {"name": "small"}).read_bytes()
 
 
+def test_a_head_comes_back_with_its_teacher(tmp_path: Path) -> None:
+    path = save_teacher(tmp_path / "teacher.safetensors", trained(DENSE), {})
+    teacher, metadata = load_teacher(path)
+    assert teacher.config == DENSE
+    assert metadata["sha256"] == fingerprint(trained(DENSE))
+    image, dense = photographs(), maps()
+    found = teacher(image, dense)
+    assert torch.equal(found.defocus_map, trained(DENSE)(image, dense).defocus_map)
+    assert torch.equal(found.fake_logit, trained()(image, dense).fake_logit)
+    stored = safetensors.torch.load_file(path)
+    assert teacher.map_head is not None
+    assert {name for name in stored if name.startswith("map_head.")} == {
+        f"map_head.{name}" for name in teacher.map_head.state_dict()
+    }
+    assert not [name for name in stored if "encoder" in name or "high_pass" in name]
+    # Encoders would be megabytes.
+    assert path.stat().st_size < 300_000
+    assert path.read_bytes() == save_teacher(path, teacher, {}).read_bytes()
+
+
 def test_the_fingerprint_is_of_what_a_teacher_judges_by() -> None:
-    teacher = trained(replace(CONFIG, modalities=("rgb", "defocus")))
+    teacher = trained(replace(DENSE, modalities=("rgb", "defocus")))
     state, first = teacher.state_dict(), fingerprint(teacher)
     own = [name for name in state if ".encoder." not in name]
-    assert len(own) == 2 * 6 + 2
+    head = [name for name in own if name.startswith("map_head.")]
+    assert len(own) == 2 * 6 + 2 + len(head)
+    assert len(head) > 20
     for name in own:
         before = state[name].clone()
         state[name].view(-1)[-1] += 0.5
         assert fingerprint(teacher) != first, name
         state[name].copy_(before)
     assert fingerprint(teacher) == first
-    other = Teacher(replace(CONFIG, modalities=("defocus", "rgb")))
+    other = trained(replace(DENSE, modalities=("defocus", "rgb")))
+    blind = trained(replace(CONFIG, modalities=("rgb", "defocus")))
     blank = Teacher(replace(CONFIG, modalities=("rgb", "defocus")))
-    assert len({fingerprint(other), fingerprint(blank), first}) == 3
+    assert len({*map(fingerprint, (other, blind, blank)), first}) == 4
 
 
 def rewrite(
@@ -251,7 +376,8 @@ WEIGHT = "branches.0.weight"
 @pytest.mark.parametrize(
     ("change", "tensors", "message"),
     [
-        ({"format_version": 2}, {}, "its format is 2"),
+        ({"format_version": 1}, {}, "its format is 1"),
+        ({"format_version": 3}, {}, "its format is 3"),
         ({"format_version": None}, {}, "its format is None"),
         ({"architecture": None}, {}, "is null, not an object"),
         ({"architecture": {"modalities": ["rgb", "sound"]}}, {}, "modalities rgb, sound"),
@@ -259,6 +385,14 @@ WEIGHT = "branches.0.weight"
         ({"architecture": {"last_block": 10**9}}, {}, "No teacher can be built"),
         ({"architecture": {"encoder": "lite0"}}, {}, "encoder is unknown"),
         ({"architecture": {"modalities": ["rgb"]}}, {}, "weights are not those"),
+        ({"architecture": {"map_channels": 10**9}}, {}, "No teacher can be built"),
+        ({"architecture": {"map_channels": -1}}, {}, "No teacher can be built"),
+        ({"architecture": {"map_channels": 8.5}}, {}, "map_channels is float"),
+        ({"architecture": {"map_channels": True}}, {}, "map_channels is bool"),
+        ({"architecture": {"map_blocks": 10**9}}, {}, "No teacher can be built"),
+        ({"architecture": {"map_channels": 8, "last_block": 9}}, {}, "weights are not those"),
+        ({"architecture": {"first_block": 2, "last_block": 4}}, {}, "nothing at stride 16"),
+        ({}, {"map_head.blur.bias": torch.ones(1)}, "weights are not those"),
         ({}, {"surplus": torch.ones(1)}, "weights are not those"),
         ({}, {WEIGHT: None}, "weights are not those"),
         ({}, {WEIGHT: torch.ones(3)}, "weights are not those"),

@@ -11,12 +11,15 @@ import pytest
 import safetensors.torch
 import torch
 
+from edgedf.distill import train as module
 from edgedf.distill.backbones import EfficientNetLite, load_imagenet_weights
 from edgedf.distill.config import dump_settings, load_settings
 from edgedf.distill.evaluate import evaluate_checkpoint
 from edgedf.distill.loop import LoopSettings
+from edgedf.distill.map_task import Judged, maps_of
 from edgedf.distill.probe import Calibration, Probe
 from edgedf.distill.student import StudentConfig, load_checkpoint
+from edgedf.distill.targets import Records
 from edgedf.distill.teacher import Branch, Teacher, TeacherConfig, load_teacher, save_teacher
 from edgedf.distill.train import (
     BEST,
@@ -52,13 +55,25 @@ class Killed(Exception):
 
 def write_teacher(path: Path, seed: int = 0, block: int = 1) -> Path:
     """A teacher whose verdicts mean nothing, but are its own."""
-    config = TeacherConfig(modalities=("rgb",), first_block=block, last_block=block)
+    config = TeacherConfig(modalities=("rgb",), first_block=block, last_block=block, map_channels=0)
     teacher = Teacher(config)
     (branch,) = teacher.each()
     rng = np.random.default_rng(seed)
     centre, deviation = np.full(branch.features, 1, "f4"), np.ones(branch.features, "f4")
     weight = rng.normal(0, 0.3, branch.features).astype("f4")
     branch.take(Probe(centre, deviation, weight, 0.0), Calibration(1.0, 0.0))
+    return save_teacher(path, teacher, {})
+
+
+def write_seeing_teacher(path: Path, seed: int = 0) -> Path:
+    """A teacher with a dense head, whose maps mean nothing but are its own."""
+    config = TeacherConfig(
+        modalities=("defocus",), first_block=8, last_block=8, map_channels=8, map_blocks=1
+    )
+    torch.manual_seed(seed)
+    teacher = Teacher(config)
+    assert teacher.map_head is not None
+    torch.nn.init.normal_(teacher.map_head.blur.weight, std=0.2)
     return save_teacher(path, teacher, {})
 
 
@@ -119,13 +134,13 @@ def test_a_run_leaves_a_student_that_says_what_it_is(run: Path) -> None:
     assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     assert all(float(row["map"]) > 0 and float(row["features"]) == 0 for row in rows)
     assert [bool(row["score"]) for row in rows] == [False, False, True] * 2
-    errors = {name: float(value) for name, value in rows[-1].items() if "map error" in name}
-    assert [name.split(" map error")[0] for name in errors] == [
-        "faces256 val",
-        "scenes val",
-        "rendered depth of field val",
-    ]
-    assert float(rows[-1]["score"]) == pytest.approx(-np.mean(list(errors.values())))
+    looks = [float(row["map error on validation"]) for row in rows if row["score"]]
+    assert [float(row["score"]) for row in rows if row["score"]] == [-error for error in looks]
+    # The best maps on renderings are those of the student.
+    validation = {(f["dataset"], f["metric"]): f["value"] for f in report["validation"]}
+    exact = validation["rendered depth of field val", "map error against the exact map (px)"]
+    assert exact == pytest.approx(min(looks), abs=1e-3)
+    assert report["best_step"] == 3 * (1 + int(np.argmin(looks)))
     assert len(list((run / "tensorboard").iterdir())) == 1
 
 
@@ -252,6 +267,115 @@ def test_what_a_teacher_has_seen_is_kept_in_the_cache(
     assert "training steps" not in told
     assert "rgb statistics" in told
     assert (tmp_path / "three" / FINAL).read_bytes() != (tmp_path / "one" / FINAL).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_seeing_teacher(tmp_path_factory.mktemp("seeing") / "teacher.safetensors")
+
+
+def test_a_teachers_maps_take_the_place_of_the_physical_ones_in_training_alone(
+    data: Path, cache: Path, seeing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[Records, Records]] = []
+
+    def note(training: Records, validation: Records, *_: object, **__: object) -> None:
+        given.append((training, validation))
+        raise Killed
+
+    monkeypatch.setattr(module, "learn_maps", note)
+    own = dataclasses.replace(QUICK, teacher_maps=False)
+    for name, settings, teacher in (
+        ("alone", QUICK, None),
+        ("own", own, seeing),
+        ("taught", QUICK, seeing),
+    ):
+        with pytest.raises(Killed):
+            train(data, tmp_path / name, settings, teacher=teacher, cache=cache, workers=1)
+    (alone, looked_at), (kept, _), (taught, still) = given
+    assert np.array_equal(kept.maps, alone.maps)
+    assert np.array_equal(still.maps, looked_at.maps)
+    dense = load_teacher(seeing)[0]
+    wanted = maps_of(lambda x, y: dense.defocus_map(x, y), Judged(alone, alone.maps))  # type: ignore[arg-type]
+    kinds = [job.kind for job in alone.jobs]
+    assert set(kinds) == {"whole", "self_blend", "rendered"}
+    for index, kind in enumerate(kinds):
+        is_exact = kind == "rendered"
+        expected = alone.maps[index] if is_exact else wanted[index]
+        np.testing.assert_allclose(taught.maps[index], expected, rtol=2e-3, atol=2e-3)
+        assert is_exact or not np.allclose(taught.maps[index], alone.maps[index], atol=0.1)
+    assert np.array_equal(taught.images, alone.images)
+    assert [job.kind for job in taught.jobs] == kinds
+
+
+def test_a_student_learns_its_teachers_maps_and_can_leave_them(
+    run: Path, data: Path, cache: Path, seeing: Path, tmp_path: Path
+) -> None:
+    own = dataclasses.replace(QUICK, teacher_maps=False)
+    given = {}
+    for name, settings in (("taught", QUICK), ("own", own)):
+        report = train(data, tmp_path / name, settings, teacher=seeing, cache=cache, workers=1)
+        given[name] = load_checkpoint(report.checkpoint)[1]["training"]["data"]
+    alone, taught, kept = (
+        load_checkpoint(folder / BEST)[0].state_dict()
+        for folder in (run, tmp_path / "taught", tmp_path / "own")
+    )
+    dense = [name for name in alone if name.startswith(("decoder.", "local.", "blur."))]
+    moved = [name for name in dense if name.endswith((".weight", ".bias"))]
+    assert len(moved) > 20
+    for name in dense:
+        assert torch.allclose(kept[name], alone[name], atol=1e-6), name
+        assert torch.equal(taught[name], alone[name]) == (name not in moved), name
+    assert given["taught"].endswith(", a teacher's verdicts and maps")
+    assert given["own"].endswith(", a teacher's verdicts")
+    # Settings say it, so that one is not taken for the other.
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        train(data, tmp_path / "taught", own, teacher=seeing, cache=cache, workers=1)
+
+
+def test_without_its_share_of_the_verdict_a_teacher_judges_nothing(
+    run: Path, data: Path, cache: Path, seeing: Path, teacher: Path, tmp_path: Path
+) -> None:
+    silent = dataclasses.replace(QUICK, distilled=0.0)
+
+    def judge(*_: object) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "judged_by", judge)
+        for name, path in (("seeing", seeing), ("blind", teacher)):
+            train(data, tmp_path / name, silent, teacher=path, cache=cache, workers=1)
+        with pytest.raises(Killed):
+            train(data, tmp_path / "asked", QUICK, teacher=seeing, cache=cache, workers=1)
+    # What the encoder sees and the labels are the same, and so is the verdict.
+    alone = load_checkpoint(run / FINAL)[0].state_dict()
+    for name, path, given in (
+        ("seeing", seeing, ", a teacher's maps"),
+        ("blind", teacher, "synthetic depth of field"),
+    ):
+        student, metadata = load_checkpoint(tmp_path / name / FINAL)
+        head = student.state_dict()["fake.weight"]
+        assert torch.allclose(head, alone["fake.weight"], atol=1e-6), name
+        assert metadata["training"]["data"].endswith(given)
+        assert metadata["teacher_sha256"] == load_teacher(path)[1]["sha256"]
+
+
+def test_a_killed_run_goes_on_with_its_teachers_maps(
+    data: Path, cache: Path, seeing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(step: str, done: int, total: int) -> None:
+        if (step, done) == ("training steps", 4):
+            raise Killed
+
+    options = {"teacher": seeing, "cache": cache, "workers": 1}
+    train(data, tmp_path / "whole", QUICK, **options)  # type: ignore[arg-type]
+    with pytest.raises(Killed):
+        train(data, tmp_path / "cut", QUICK, progress=kill, **options)  # type: ignore[arg-type]
+    # The maps are read again, not looked for.
+    monkeypatch.setattr(Teacher, "defocus_map", kill)
+    train(data, tmp_path / "cut", QUICK, **options)  # type: ignore[arg-type]
+    one, other = ((tmp_path / name / BEST).read_bytes() for name in ("whole", "cut"))
+    assert one == other
 
 
 def test_another_teacher_in_the_same_folder_is_refused(

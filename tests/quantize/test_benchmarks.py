@@ -75,3 +75,17 @@ def test_conversion_gives_time_and_memory() -> None:
     assert result["source"] == "exports"
     assert result["seconds"] >= result["stages"]["total"] > 0
     assert 50 < result["peak_mb"] < 4000
+
+
+def test_recipes_cost_what_they_look_at() -> None:
+    document = json.loads(output_of("recipes.py", "--json", "--rounds", "1"))
+    check_host(document["host"])
+    costs = {cost["recipe"]: cost for cost in document["costs"]}
+    parts = ["rgb", "frequency", "defocus"]
+    assert list(costs) == ["xception", "fine-tune", *parts, "teacher", "student"]
+    assert costs["student"]["parameters"] < 1.5e6 < costs["xception"]["parameters"]
+    assert costs["student"]["multiply_adds"] < 0.4e9 < costs["teacher"]["multiply_adds"]
+    # A teacher is its branches and the dense head.
+    for cost in ("parameters", "multiply_adds"):
+        assert costs["teacher"][cost] > sum(costs[name][cost] for name in parts)
+    assert all(cost["median_ms"] > 0 for cost in costs.values())
