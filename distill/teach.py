@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgedf import typed_json
+from edgedf.distill.data import Dataset
 from edgedf.distill.distributed import World, joined
 from edgedf.distill.evaluate import (
     Predictions,
@@ -28,7 +29,7 @@ from edgedf.distill.evaluate import (
     physical_map_error,
 )
 from edgedf.distill.loop import STATE, LoopSettings
-from edgedf.distill.map_task import Judged, maps_of, physical_maps, rendered
+from edgedf.distill.map_task import Judged, maps_of, physical_maps
 from edgedf.distill.preparation import (
     RESEARCH_LICENCE,
     PictureSettings,
@@ -176,6 +177,10 @@ def teach(
     with joined(settings.loop.device) as world:
         told = progress if world.is_main else silent
         dataset = world.on_main(lambda: claimed(Path(data), folder, settings, (STATE, FINAL)))
+        # Built before the maps are computed: an architecture that cannot be is known at once.
+        torch.manual_seed(settings.loop.seed)
+        teacher = Teacher(_architecture(settings, dataset)).eval()
+        teacher.load_imagenet()
         splits = prepare(
             dataset,
             settings,
@@ -186,11 +191,6 @@ def teach(
             workers=workers,
             progress=told,
         )
-        torch.manual_seed(settings.loop.seed)
-        can_learn_maps = len(rendered(splits.training)) > 0
-        config = settings.teacher if can_learn_maps else replace(settings.teacher, map_channels=0)
-        teacher = Teacher(config).eval()
-        teacher.load_imagenet()
         found: _Found = {}
         for branch in teacher.each():
             branch.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -288,6 +288,14 @@ def statistics_of_branch(
         step=f"{branch.modality} statistics",
         progress=progress,
     )
+
+
+def _architecture(settings: TeachSettings, dataset: Dataset) -> TeacherConfig:
+    """The teacher's, without a dense head where there will be no renderings to learn it from."""
+    sharp = any(sample.set in settings.sharp_sets for sample in dataset.select(split="train"))
+    if settings.renderings and sharp:
+        return settings.teacher
+    return replace(settings.teacher, map_channels=0)
 
 
 def _fit(teacher: Teacher, settings: TeachSettings, splits: Splits, found: _Found) -> None:
