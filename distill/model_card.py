@@ -93,8 +93,9 @@ def model_card(
             "",
             *_table("share", verdicts, with_metric=True),
             "",
-            "Mean absolute error of the defocus map, in pixels of the input, at stride 4. Against the "
-            "physical map it is a difference between two estimates; only renderings have a truth.",
+            "Mean absolute error of the defocus map, in pixels of the input, at stride 4. Against "
+            "the physical map it is a difference between two estimates; only renderings have a "
+            "truth.",
             "",
             *_table("error, px", maps, with_metric=True),
             "",

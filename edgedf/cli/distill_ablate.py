@@ -18,8 +18,9 @@ EPILOG = """Examples:
 
 [bold]edgedf distill ablate --data pictures/ --out runs/ablation --cache runs/cache --markdown[/]
 
-Recipes: xception, fine-tune (both learn step by step, which takes an hour or two on two cores),
-rgb, frequency, defocus, teacher, student, student-distilled (minutes)."""
+Recipes: rgb, frequency, defocus, teacher, student, student-distilled (minutes); xception,
+fine-tune, student-maps, student-features (learn step by step: most of an hour each on two
+cores)."""
 
 
 def ablate(
