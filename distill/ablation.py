@@ -307,8 +307,8 @@ class _Bench:
 
     def _branch(self, modality: str) -> NDArray[np.floating]:
         if modality not in self._statistics:
-            config = TeacherConfig(modalities=(modality,))
-            teacher = Teacher(config).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            config = TeacherConfig(modalities=(modality,), map_channels=0)
+            teacher = Teacher(config).eval()
             teacher.load_imagenet()
             (branch,) = teacher.each()
             self._statistics[modality] = statistics_of_branch(

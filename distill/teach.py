@@ -193,7 +193,7 @@ def teach(
         )
         found: _Found = {}
         for branch in teacher.each():
-            branch.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            branch.to(world.device)
             found[branch.modality] = _Seen(
                 *(
                     statistics_of_branch(
@@ -278,6 +278,8 @@ def statistics_of_branch(
     Raises:
         OutputError: The cache cannot be written.
     """
+    # The layout decides how sums are rounded: the same one whoever asks.
+    branch.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     architecture = (config.backbone, config.first_block, config.last_block)
     return cached_statistics(
         records,
