@@ -57,6 +57,7 @@ __all__ = [
     "Verdicts",
     "auc_with_interval",
     "check_both_classes",
+    "correlation_with_interval",
     "detection_metrics",
     "logit",
     "map_error_with_interval",
@@ -362,6 +363,41 @@ def paired_metrics(
             for name in curve
         }
     )
+
+
+def correlation_with_interval(
+    first: NDArray[np.floating], second: NDArray[np.floating], groups: Groups
+) -> Figure:
+    """Pearson correlation of two values that each picture has.
+
+    Args:
+        first: (n,).
+        second: (n,), in the same order.
+        groups: (n,): group of each picture.
+
+    Raises:
+        DataError: One of the two does not vary, or as :func:`mean_with_interval`.
+    """
+    for values in (first, second):
+        _checked(np.zeros(len(values)), values, groups)
+        if values.min() == values.max():
+            raise DataError(
+                f"All {len(values)} values are {values[0]:g}: they correlate with nothing.",
+                expected="values that vary",
+                next_step="add pictures, or check the model",
+            )
+    # Centred, so that the differences of sums below keep their digits.
+    x, y = (np.asarray(values, np.float64) - np.mean(values) for values in (first, second))
+    columns = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+
+    def correlation(weights: Floats) -> Floats:
+        n, sx, sy, sxx, syy, sxy = (weights @ columns).T
+        spreads = np.maximum(sxx - sx * sx / n, 0.0), np.maximum(syy - sy * sy / n, 0.0)
+        return np.clip(_divided(sxy - sx * sy / n, np.sqrt(spreads[0] * spreads[1])), -1.0, 1.0)
+
+    chunks = _Resamples(groups).chunks()
+    values = [correlation(np.ones((1, len(x)))), *map(correlation, chunks)]
+    return _figure(np.concatenate(values), len(x))
 
 
 def map_error_with_interval(
