@@ -395,9 +395,8 @@ def correlation_with_interval(
         spreads = np.maximum(sxx - sx * sx / n, 0.0), np.maximum(syy - sy * sy / n, 0.0)
         return np.clip(_divided(sxy - sx * sy / n, np.sqrt(spreads[0] * spreads[1])), -1.0, 1.0)
 
-    chunks = _Resamples(groups).chunks()
-    values = [correlation(np.ones((1, len(x)))), *map(correlation, chunks)]
-    return _figure(np.concatenate(values), len(x))
+    resampled = map(correlation, _Resamples(groups).chunks())
+    return _figure(np.concatenate([correlation(np.ones((1, len(x)))), *resampled]), len(x))
 
 
 def map_error_with_interval(

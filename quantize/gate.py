@@ -1,4 +1,4 @@
-"""The accuracy gate: from what two models said about the same pictures to pass, fail or cannot tell.
+"""The accuracy gate: from what two models said of the same pictures to pass, fail or cannot tell.
 
 Pure arithmetic; :mod:`~edgedf.quantize.verify` runs the models. Each row has two limits: one for
 the estimate and a wider one, the bound, for the upper end of its 95 % interval.
@@ -275,14 +275,17 @@ def _row(name: RowName, figure: Figure, limits: Limits, seen: Measurements) -> R
     verdict = verdict_of(figure, limit, bound)
     reason, needed = "", None
     if verdict == "fail":
-        reason = f"over the limit of {limit:g}"
+        reason = f"over the limit of {_shown(name, limit)}"
     elif verdict == "cannot tell":
         none = name == "flips" and seen.flipped == 0
         needed = _needed_of_none(bound, seen) if none else images_needed(figure, limit, bound)
         if figure.value <= limit + _SLACK:
-            reason = f"within the limit of {limit:g}, but it may be more than {bound:g}"
+            reason = (
+                f"within the limit of {_shown(name, limit)}, but may be over its bound of "
+                f"{_shown(name, bound)}"
+            )
         else:
-            reason = f"over the limit of {limit:g}, but that may be chance"
+            reason = f"over the limit of {_shown(name, limit)}, but that may be chance"
     return Row(name, verdict, figure.value, figure.low, figure.high, limit, bound, reason, needed)
 
 
@@ -310,6 +313,10 @@ def _correlation_row(name: RowName, agreement: Agreement, least: float) -> Row:
     needed = _rounded_up(max(figure.n * (width / room) ** 2, figure.n + 1))
     reason = f"below {least:g}, but that may be chance"
     return Row(name, "cannot tell", value, low, high, least, None, reason, needed)
+
+
+def _shown(name: RowName, value: float) -> str:
+    return f"{100 * value:g}%" if name in ("flips", "map_error") else f"{value:g}"
 
 
 def _rounded_up(number: float) -> int:

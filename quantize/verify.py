@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple, Union
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ __all__ = [
     "verify_pair",
 ]
 
-Pictures = Union[Sequence[Picture], Sequence[str]]
+Pictures = Sequence[Picture] | Sequence[str]
 """Pictures of which the truth is known, or paths of others."""
 
 DEFAULT_WORST = 8
