@@ -51,10 +51,14 @@ footer { margin-top: 2rem; color: #5c636a; font-size: .875rem; }
 @media (max-width: 40rem) {
   dl { display: block; } dd { margin-bottom: .5rem; }
   thead { position: absolute; left: -999rem; }
-  tr { display: block; padding: .5rem 0; border-bottom: 1px solid #dee2e6; }
+  tr { display: block; position: relative; padding: .5rem 0 .5rem 2.5rem;
+    border-bottom: 1px solid #dee2e6; }
   th, td { display: block; border: 0; padding: .1rem 0; text-align: left; }
-  td.mark { display: inline; } td:empty { display: none; }
+  td.mark { position: absolute; left: 0; width: 1.75rem; text-align: center; }
+  td:empty { display: none; }
   td[data-label]::before { content: attr(data-label) ": "; color: #5c636a; }
+  .side-by-side { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .side-by-side figure:first-child { grid-column: 1 / -1; max-width: 256px; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }

@@ -14,6 +14,7 @@ from edgedf.artifact import read_artifact
 from edgedf.errors import ConfigError
 from edgedf.imaging import RGBImage
 from edgedf.metrics import logit
+from edgedf.quantize.run import Run
 from edgedf.runtime.detector import Detector
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import ModelSpec
@@ -42,6 +43,22 @@ class Model:
     name: str
     spec: ModelSpec
     answer: Answer
+
+    @classmethod
+    def from_run(cls, name: str, spec: ModelSpec, run: Run) -> Model:
+        """A model that is not a file, such as one that was just made.
+
+        Args:
+            name: Which one, for people.
+            spec: Its spec.
+            run: As :func:`edgedf.quantize.run.open_model` gives it.
+        """
+
+        def answer(pixels: RGBImage) -> tuple[float, NDArray[np.float32]]:
+            outputs = run(pixels)
+            return float(outputs["fake_logit"][0]), outputs["defocus_map"]
+
+        return cls(name, spec, answer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +153,4 @@ def _from_checkpoint(path: Path) -> Model:
     from edgedf.quantize.export import run_checkpoint
 
     spec, run = run_checkpoint(path)
-
-    def answer(pixels: RGBImage) -> tuple[float, NDArray[np.float32]]:
-        outputs = run(pixels)
-        return float(outputs["fake_logit"][0]), outputs["defocus_map"]
-
-    return Model(f"{path} ({spec.model_id}, torch)", spec, answer)
+    return Model.from_run(f"{path} ({spec.model_id}, torch)", spec, run)

@@ -209,7 +209,17 @@ def verify_pair(
     worst: int = DEFAULT_WORST,
     progress: Progress = silent,
 ) -> Verification:
-    """Compare two opened models on real pictures; arguments as for :func:`verify`.
+    """Compare two opened models on real pictures.
+
+    Args:
+        pair: The models; opened from files by :func:`~edgedf.quantize.pair.open_pair`, or anything
+            else that answers.
+        pictures: As for :func:`verify`, like all that follows.
+        limits: What may be lost.
+        data: Name of the pictures.
+        split: Name of their split.
+        worst: How many of the worst pictures to list.
+        progress: Told about each picture.
 
     Raises:
         ArtifactUnreadable: The parent fails at run time.
@@ -238,12 +248,6 @@ def verify_pair(
             compared = _compared(pair, entry, both)
             seen.append((entry, compared, both.parent_logit, both.artifact_logit))
         progress("pictures", done, len(entries))
-    if not seen:  # a single picture that cannot be read
-        raise DataError(
-            f"No picture of {data or 'the list'} can be read. {skipped[0].reason}",
-            expected="at least one",
-            next_step="check the files",
-        )
     measurements = _measure(seen, maps)
     progress("figures", 1, 1)
     rows = judge(measurements, limits)

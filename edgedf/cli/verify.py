@@ -229,10 +229,12 @@ def _limits(path: Path | None, given: dict[str, float | None]) -> Limits:
     from edgedf.cli._figures import needs_distill
     from edgedf.quantize.gate import Limits
 
-    with needs_distill("Reading limits with this version of Python"):
+    options = {name: value for name, value in given.items() if value is not None}
+    if path is None:
+        return Limits(**options)
+    with needs_distill("Reading a file of limits with this version of Python"):
         from edgedf.distill.config import load_settings
-    options = [f"{name}={value!r}" for name, value in given.items() if value is not None]
-    return load_settings(Limits, path, options)
+    return load_settings(Limits, path, [f"{name}={value!r}" for name, value in options.items()])
 
 
 def _pictures(
