@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tomli_w
-
 from edgedf import typed_json
 from edgedf.errors import ConfigError
 
@@ -83,6 +81,8 @@ def dump_settings(settings: Any) -> str:
         >>> print(dump_settings(StudentConfig()).splitlines()[0])
         input_size = 256
     """
+    import tomli_w  # reading needs no extra
+
     return tomli_w.dumps(_without_none(typed_json.encode(settings)))
 
 

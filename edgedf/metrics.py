@@ -24,6 +24,10 @@ every picture is right (or wrong) no resample differs, and the interval is that 
 ECE of a resample is larger than that of the whole, since fewer distinct pictures are in a bin, so
 its interval lies high. Results depend on nothing but the input.
 
+What one model loses against another is measured on the same resamples for both (paired bootstrap):
+what makes a resample hard for one makes it hard for the other, so their difference varies less than
+either figure.
+
 Memory stays bounded: resamples are worked on in chunks, each as one array operation.
 """
 
@@ -48,15 +52,19 @@ __all__ = [
     "Groups",
     "MapMetrics",
     "Metrics",
+    "PairedFigure",
+    "PairedMetrics",
     "Verdicts",
     "auc_with_interval",
     "check_both_classes",
+    "correlation_with_interval",
     "detection_metrics",
     "logit",
     "map_error_with_interval",
     "map_metrics",
     "mean_auc_with_interval",
     "mean_with_interval",
+    "paired_metrics",
 ]
 
 Groups = Sequence[str] | NDArray[np.object_]
@@ -168,6 +176,34 @@ class MapMetrics:
 
     error: Figure
     correlation: Figure | None
+
+
+@dataclass(frozen=True)
+class PairedFigure:
+    """A figure of two models on the same pictures.
+
+    Args:
+        first: Of the first.
+        second: Of the second.
+        drop: First minus second, with an interval of its own: of the differences on each resample.
+    """
+
+    first: Figure
+    second: Figure
+    drop: Figure
+
+
+@dataclass(frozen=True)
+class PairedMetrics:
+    """What two models tell from the same pictures.
+
+    Args:
+        auc: Area under the ROC curve.
+        tpr_at_1_percent_fpr: TPR at an FPR of at most 1 %, each model at a cut of its own.
+    """
+
+    auc: PairedFigure
+    tpr_at_1_percent_fpr: PairedFigure
 
 
 def logit(score: float) -> float:
@@ -290,6 +326,77 @@ def mean_with_interval(values: NDArray[np.generic], groups: Groups) -> Figure:
     _checked(np.zeros(len(numbers)), numbers, groups)
     rate = {"mean": _Rate(numbers[:, np.newaxis], np.ones(len(numbers)))}
     return _figure(_measured(_Resamples(groups), {}, None, rate)["mean"], len(numbers))
+
+
+def paired_metrics(
+    labels: NDArray[np.floating],
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
+    groups: Groups,
+) -> PairedMetrics:
+    """What a second model loses against a first one, by a paired bootstrap.
+
+    Args:
+        labels: (n,): 1 fake, 0 real.
+        first: (n,): scores or logits of the first model; higher means fake.
+        second: (n,): those of the second, in the same order.
+        groups: (n,): group of each picture.
+
+    Raises:
+        DataError: Only one class is there, or as :func:`detection_metrics`.
+    """
+    check_both_classes(labels, "What a model loses in AUC needs")
+    resamples = _Resamples(groups)
+    curve = {name: _CURVE[name] for name in ("auc", "tpr_at_1_percent_fpr")}
+    one, other = (
+        _measured(resamples, curve, _Ranking(_checked(labels, scores, groups), scores), {})
+        for scores in (first, second)
+    )
+    n = len(labels)
+    return PairedMetrics(
+        **{
+            name: PairedFigure(
+                _figure(one[name], n),
+                _figure(other[name], n),
+                _figure(one[name] - other[name], n),
+            )
+            for name in curve
+        }
+    )
+
+
+def correlation_with_interval(
+    first: NDArray[np.floating], second: NDArray[np.floating], groups: Groups
+) -> Figure:
+    """Pearson correlation of two values that each picture has.
+
+    Args:
+        first: (n,).
+        second: (n,), in the same order.
+        groups: (n,): group of each picture.
+
+    Raises:
+        DataError: One of the two does not vary, or as :func:`mean_with_interval`.
+    """
+    for values in (first, second):
+        _checked(np.zeros(len(values)), values, groups)
+        if values.min() == values.max():
+            raise DataError(
+                f"All {len(values)} values are {values[0]:g}: they correlate with nothing.",
+                expected="values that vary",
+                next_step="add pictures, or check the model",
+            )
+    # Centred, so that the differences of sums below keep their digits.
+    x, y = (np.asarray(values, np.float64) - np.mean(values) for values in (first, second))
+    columns = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+
+    def correlation(weights: Floats) -> Floats:
+        n, sx, sy, sxx, syy, sxy = (weights @ columns).T
+        spreads = np.maximum(sxx - sx * sx / n, 0.0), np.maximum(syy - sy * sy / n, 0.0)
+        return np.clip(_divided(sxy - sx * sy / n, np.sqrt(spreads[0] * spreads[1])), -1.0, 1.0)
+
+    resampled = map(correlation, _Resamples(groups).chunks())
+    return _figure(np.concatenate([correlation(np.ones((1, len(x)))), *resampled]), len(x))
 
 
 def map_error_with_interval(

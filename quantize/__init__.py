@@ -4,4 +4,7 @@
 ``source`` (what is converted), ``export`` (from a checkpoint, needs torch), ``calibration``
 (images), ``tflite`` and ``onnx`` (the two quantizers), ``describe`` (the spec), ``parity`` (the
 proof), ``operators`` (what the result consists of) and ``report``.
+
+:mod:`~edgedf.quantize.verify` measures on labelled pictures what a small model loses: ``pair`` (the
+two models), ``gate`` (limits and verdicts), ``wording`` and ``html_report`` (for people).
 """

@@ -28,7 +28,7 @@ from edgedf.quantize.run import Outputs, Run, as_outputs
 from edgedf.runtime.backends.base import unpack
 from edgedf.spec import ModelSpec
 
-__all__ = ["ONNX_OPSET", "Exported", "export_checkpoint"]
+__all__ = ["ONNX_OPSET", "Exported", "export_checkpoint", "run_checkpoint"]
 
 ONNX_OPSET = 18
 
@@ -71,15 +71,8 @@ def export_checkpoint(
         CheckpointError: Not a checkpoint of ours.
         MissingExtra: torch or a converter is not installed.
     """
-    path = Path(checkpoint)
     progress("load checkpoint", 0, 1)
-    with _needs_export():
-        import torch
-
-        from edgedf.distill.student import load_checkpoint
-    student, metadata = load_checkpoint(path)
-    spec = describe_checkpoint(metadata, sha256_of(path))
-    network = _with_byte_input(torch, student.deployable())
+    torch, network, spec = _open(Path(checkpoint))
     progress("load checkpoint", 1, 1)
     sample = torch.zeros((1, spec.input.height, spec.input.width, 3), dtype=torch.uint8)
     models: dict[ModelFormat, bytes] = {}
@@ -96,6 +89,34 @@ def export_checkpoint(
         specs[model_format] = described
         progress(step, 1, 1)
     return Exported(models, specs, _torch_run(torch, network))
+
+
+def run_checkpoint(checkpoint: str | Path) -> tuple[ModelSpec, Run]:
+    """A student run by torch, without exporting it.
+
+    Args:
+        checkpoint: A ``.safetensors`` file of ours.
+
+    Returns:
+        Its spec, and the function that runs it.
+
+    Raises:
+        CheckpointError: Not a checkpoint of ours.
+        MissingExtra: torch is not installed.
+    """
+    torch, network, spec = _open(Path(checkpoint))
+    return spec, _torch_run(torch, network)
+
+
+def _open(path: Path) -> tuple[Any, Any, ModelSpec]:
+    """torch, the network that takes bytes, and its spec."""
+    with _needs_export():
+        import torch
+
+        from edgedf.distill.student import load_checkpoint
+    student, metadata = load_checkpoint(path)
+    spec = describe_checkpoint(metadata, sha256_of(path))
+    return torch, _with_byte_input(torch, student.deployable()), spec
 
 
 def _with_byte_input(torch: Any, network: Any) -> Any:

@@ -34,11 +34,15 @@ __all__ = [
     "TOLERANCES",
     "Comparison",
     "OutputParity",
+    "PairStatistics",
     "Tolerance",
     "VerdictParity",
     "compare",
+    "output_parity",
     "run_on",
 ]
+
+Floats = NDArray[np.float64]
 
 # Dead: the standard deviation is below this fraction of the original's.
 DEAD_BELOW = 0.01
@@ -145,6 +149,117 @@ class Comparison:
         return self.verdicts.passed and all(output.passed for output in self.outputs)
 
 
+class PairStatistics:
+    """What the comparison of an output needs, gathered piece by piece in constant memory.
+
+    Means and products are merged as by Chan, Golub & LeVeque (1979), so a small spread around a
+    large mean is not lost.
+
+    Attributes:
+        max_abs: Largest absolute difference.
+    """
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._sum_abs = 0.0
+        self._means: Floats = np.zeros(2)
+        self._products: Floats = np.zeros((2, 2))
+        self._lows, self._highs = np.full(2, math.inf), np.full(2, -math.inf)
+        self.max_abs = 0.0
+
+    def add(self, found: NDArray[np.floating], wanted: NDArray[np.floating]) -> PairStatistics:
+        """Take in some values of both.
+
+        Args:
+            found: Values of the model under test, any shape; at least one.
+            wanted: Those of the original, the same shape.
+
+        Returns:
+            The object itself.
+        """
+        pair = np.stack([found.ravel(), wanted.ravel()]).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of infinities; what comes of them is NaN
+            difference = np.abs(pair[0] - pair[1])
+            means = pair.mean(axis=1)
+            centred = pair - means[:, np.newaxis]
+            products = centred @ centred.T
+            step, n = means - self._means, self._n + pair.shape[1]
+            self._products += products + np.outer(step, step) * self._n * pair.shape[1] / n
+            self._means += step * pair.shape[1] / n
+        self._n = n
+        self._sum_abs += float(difference.sum())
+        self.max_abs = float(np.maximum(self.max_abs, difference.max()))
+        self._lows = np.minimum(self._lows, pair.min(axis=1))
+        self._highs = np.maximum(self._highs, pair.max(axis=1))
+        return self
+
+    @property
+    def mean_abs(self) -> float:
+        """Mean absolute difference."""
+        return self._sum_abs / self._n
+
+    @property
+    def wanted_range(self) -> float:
+        """Largest minus smallest value of the original."""
+        return float(self._highs[1] - self._lows[1])
+
+    @property
+    def wanted_mean(self) -> float:
+        """Mean value of the original."""
+        return float(self._means[1])
+
+    @property
+    def spreads(self) -> tuple[float, float]:
+        """Standard deviation of the model under test and of the original; 0 where all is equal."""
+        # Rounding leaves something of equal values, which would not be 0.
+        flat = self._lows == self._highs
+        found, wanted = np.where(flat, 0.0, np.sqrt(np.diag(self._products) / self._n)).tolist()
+        return found, wanted
+
+    @property
+    def correlation(self) -> float:
+        """Pearson's; NaN where there is none."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            lengths = np.sqrt(np.diag(self._products))
+            value = self._products[0, 1] / (lengths[0] * lengths[1])
+        return float(np.clip(value, -1.0, 1.0))
+
+
+def output_parity(
+    name: str,
+    statistics: PairStatistics,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+) -> OutputParity:
+    """Compare one output with the original's.
+
+    Args:
+        name: Of the output.
+        statistics: Of at least one value.
+        least: Smallest correlation that passes; None for any.
+        most: Largest mean absolute difference that passes, as a fraction of the original's range;
+            None for any.
+    """
+    spread, wanted_spread = statistics.spreads
+    # Written so that a NaN anywhere counts as dead and as out of tolerance. Where the original
+    # does not vary there is nothing to prove: that fails as well.
+    dead = not (spread > DEAD_BELOW * wanted_spread and spread > 0.0)
+    correlation = statistics.correlation if not dead and wanted_spread > 0.0 else None
+    value_range, mean = statistics.wanted_range, statistics.mean_abs
+    relative = mean / value_range if value_range > 0.0 else math.inf
+    limits, passed = [], not dead and correlation is not None
+    if least is not None:
+        limits.append(f"correlation ≥ {least:g}")
+        passed = passed and correlation is not None and correlation >= least
+    if most is not None:
+        limits.append(f"mean ≤ {most:g} of the range")
+        passed = passed and relative <= most
+    return OutputParity(
+        name, statistics.max_abs, mean, relative, correlation, dead, passed, ", ".join(limits)
+    )
+
+
 def run_on(
     run: Run,
     images: Sequence[NDArray[np.uint8]],
@@ -196,11 +311,14 @@ def compare(
         images,
         len(found),
         (
-            _measure("fake_logit", logits, wanted_logits, least=tolerance.logit_correlation),
-            _measure(
+            output_parity(
+                "fake_logit",
+                PairStatistics().add(logits, wanted_logits),
+                least=tolerance.logit_correlation,
+            ),
+            output_parity(
                 "defocus_map",
-                maps,
-                wanted_maps,
+                PairStatistics().add(maps, wanted_maps),
                 least=tolerance.map_correlation,
                 most=tolerance.map_mean_error,
             ),
@@ -211,37 +329,6 @@ def compare(
 
 def _stack(outputs: Sequence[Outputs], name: str) -> NDArray[np.float64]:
     return np.concatenate([output[name].ravel() for output in outputs]).astype(np.float64)
-
-
-def _measure(
-    name: str,
-    found: NDArray[np.float64],
-    wanted: NDArray[np.float64],
-    *,
-    least: float | None = None,
-    most: float | None = None,
-) -> OutputParity:
-    difference = np.abs(found - wanted)
-    spread, wanted_spread = float(found.std()), float(wanted.std())
-    # Written so that a NaN anywhere counts as dead and as out of tolerance. Where the original
-    # does not vary there is nothing to prove: that fails as well.
-    dead = not (spread > DEAD_BELOW * wanted_spread and spread > 0.0)
-    correlation = None
-    if not dead and wanted_spread > 0.0:
-        correlation = float(np.corrcoef(found, wanted)[0, 1])
-    value_range = float(wanted.max() - wanted.min())
-    mean = float(difference.mean())
-    relative = mean / value_range if value_range > 0.0 else math.inf
-    limits, passed = [], not dead and correlation is not None
-    if least is not None:
-        limits.append(f"correlation ≥ {least:g}")
-        passed = passed and correlation is not None and correlation >= least
-    if most is not None:
-        limits.append(f"mean ≤ {most:g} of the range")
-        passed = passed and relative <= most
-    return OutputParity(
-        name, float(difference.max()), mean, relative, correlation, dead, passed, ", ".join(limits)
-    )
 
 
 def _verdicts(

@@ -12,7 +12,7 @@ from edgedf.errors import OutputError
 from edgedf.imaging import RGBImage, center_square_crop
 from edgedf.result import Detection
 
-__all__ = ["SCALE_MAXIMUM", "encode_jpeg", "render"]
+__all__ = ["SCALE_MAXIMUM", "color_map", "encode_jpeg", "fit_square", "render"]
 
 SCALE_MAXIMUM = 3.0
 """Blur at the upper end of the color scale, in pixels: the same for all pictures, so that colors
@@ -60,13 +60,45 @@ def render(image: RGBImage, detection: Detection, *, maximum: float = SCALE_MAXI
     canvas = np.full((_HEIGHT, _WIDTH, 3), 255, np.uint8)
     top, left, right = _MARGIN + _CAPTION, _MARGIN, _MARGIN + _PANEL + _MARGIN
     side = slice(top, top + _PANEL)
-    canvas[side, left : left + _PANEL] = _fit(center_square_crop(image))
-    canvas[side, right : right + _PANEL] = _colored(detection.defocus_map, maximum)
+    canvas[side, left : left + _PANEL] = fit_square(center_square_crop(image))
+    canvas[side, right : right + _PANEL] = color_map(detection.defocus_map, maximum)
     _write(canvas, "photograph (centre square)", (left, top - 12), _SMALL)
     _write(canvas, "defocus: blur sigma in px of the model's input", (right, top - 12), _SMALL)
     _draw_scale(canvas, right + _PANEL + 14, top, maximum)
     _draw_verdict(canvas, top + _PANEL, detection)
     return canvas
+
+
+def fit_square(square: RGBImage, side: int = _PANEL) -> RGBImage:
+    """A square picture in another size, to look at (a model's input is resized otherwise).
+
+    Args:
+        square: uint8 RGB, (S, S, 3).
+        side: Pixels wanted on each side.
+
+    Returns:
+        uint8 RGB, (side, side, 3).
+    """
+    kernel = cv2.INTER_AREA if square.shape[0] > side else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(square, (side, side), interpolation=kernel), np.uint8)
+
+
+def color_map(
+    defocus_map: NDArray[np.float32], maximum: float = SCALE_MAXIMUM, side: int = _PANEL
+) -> RGBImage:
+    """A defocus map in colors, from dark blue for sharp to yellow for ``maximum``.
+
+    Args:
+        defocus_map: (height, width), blur in pixels of the model's input.
+        maximum: Blur at the upper end of the color scale; more looks like this.
+        side: Pixels wanted on each side.
+
+    Returns:
+        uint8 RGB, (side, side, 3).
+    """
+    levels = np.clip(defocus_map / maximum, 0.0, 1.0) * 255.0
+    smooth = cv2.resize(levels, (side, side), interpolation=cv2.INTER_LINEAR)
+    return _viridis(np.rint(smooth).astype(np.uint8))
 
 
 def encode_jpeg(picture: RGBImage) -> bytes:
@@ -82,17 +114,6 @@ def encode_jpeg(picture: RGBImage) -> bytes:
     if not done:
         raise OutputError("OpenCV cannot write JPEG.", next_step="edgedf doctor")
     return data.tobytes()
-
-
-def _fit(square: RGBImage) -> NDArray[np.uint8]:
-    kernel = cv2.INTER_AREA if square.shape[0] > _PANEL else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(square, (_PANEL, _PANEL), interpolation=kernel), np.uint8)
-
-
-def _colored(defocus_map: NDArray[np.float32], maximum: float) -> NDArray[np.uint8]:
-    levels = np.clip(defocus_map / maximum, 0.0, 1.0) * 255.0
-    smooth = cv2.resize(levels, (_PANEL, _PANEL), interpolation=cv2.INTER_LINEAR)
-    return _viridis(np.rint(smooth).astype(np.uint8))
 
 
 def _viridis(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:

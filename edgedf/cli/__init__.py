@@ -1,7 +1,8 @@
 """The ``edgedf`` command: finds the verb, imports that verb's module alone, and runs it.
 
 Exit codes: 0 done; 1 done, but with a bad outcome (a proof that failed, images that could not be
-read); 2 a mistake in what was asked or given; 70 a bug in edgedf; 130 interrupted.
+read); 2 a mistake in what was asked or given; 70 a bug in edgedf; 130 interrupted. One verb,
+``edgedf verify``, needs 2 for something else and has 64 for mistakes.
 """
 
 from __future__ import annotations
@@ -26,23 +27,31 @@ if TYPE_CHECKING:
 __all__ = ["VERBS", "main"]
 
 
+READER_LEFT, USER_MISTAKE, BUG, INTERRUPTED = 1, 2, 70, 130
+
+
 class Verb(NamedTuple):
-    """A verb's module, which has a Typer application named ``app``, and its line in the help."""
+    """A verb's module, which has a Typer application named ``app``, and its line in the help.
+
+    ``mistake`` is its exit code for a mistake in what was asked or given.
+    """
 
     module: str
     help: str
+    mistake: int = USER_MISTAKE
 
 
 VERBS = {
     "detect": Verb("edgedf.cli.detect", "Say of photographs whether they are real or fake."),
     "convert": Verb("edgedf.cli.convert", "Convert a student to int8 TFLite and ONNX, with proof."),
     "evaluate": Verb("edgedf.cli.evaluate", "Measure a model on labelled photographs."),
+    "verify": Verb(
+        "edgedf.cli.verify", "Prove a converted model as good as its parent, or fail.", mistake=64
+    ),
     "info": Verb("edgedf.cli.info", "Show what a model file says about itself."),
     "doctor": Verb("edgedf.cli.doctor", "Say what is installed, what is missing, what that costs."),
     "distill": Verb("edgedf.cli.distill", "Physics maps, training and evaluation."),
 }
-
-READER_LEFT, USER_MISTAKE, BUG, INTERRUPTED = 1, 2, 70, 130
 
 # What writing to a full, broken or exhausted disk raises.
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -73,9 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_stdout()
         if isinstance(error, BrokenPipeError):
             return READER_LEFT
-        if code in (0, 1):  # else the reason has been given
-            return _report(error, debug)
+        mistake = _mistake(arguments)
+        if code in {0, 1, 2} - {mistake}:  # else the reason has been given
+            return _report(error, debug, mistake)
     return code
+
+
+def _mistake(arguments: Sequence[str]) -> int:
+    """The exit code for a mistake."""
+    verb = VERBS.get(arguments[0]) if arguments else None
+    return USER_MISTAKE if verb is None else verb.mistake
 
 
 def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
@@ -95,10 +111,10 @@ def _run(arguments: list[str], debug: bool) -> int:
         _drop_stdout()
         return READER_LEFT
     except Exception as error:
-        return _report(error, debug)
+        return _report(error, debug, _mistake(arguments))
 
 
-def _report(error: Exception, debug: bool) -> int:
+def _report(error: Exception, debug: bool, mistake: int) -> int:
     """Say what went wrong and return the exit code for it."""
     from edgedf.cli._console import print_error
     from edgedf.errors import EdgedfError, OutputError, ParityError
@@ -109,7 +125,7 @@ def _report(error: Exception, debug: bool) -> int:
         traceback.print_exception(error)
     if isinstance(error, EdgedfError):
         print_error(error)
-        return 1 if isinstance(error, ParityError) else USER_MISTAKE
+        return 1 if isinstance(error, ParityError) else mistake
     if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
         target = error.filename or "the results"
         print_error(
@@ -119,7 +135,7 @@ def _report(error: Exception, debug: bool) -> int:
                 next_step="free some space or write somewhere else, then run it again",
             )
         )
-        return USER_MISTAKE
+        return mistake
     if isinstance(error, OSError) and error.errno in _CANNOT_USE and error.filename:
         print_error(
             EdgedfError(
@@ -128,9 +144,9 @@ def _report(error: Exception, debug: bool) -> int:
                 next_step="check its permissions, or name another path",
             )
         )
-        return USER_MISTAKE
+        return mistake
     print_error(_unexpected(error, debug))
-    return USER_MISTAKE if isinstance(error, ModuleNotFoundError) else BUG
+    return mistake if isinstance(error, ModuleNotFoundError) else BUG
 
 
 def _drop_stdout() -> None:

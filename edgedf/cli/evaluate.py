@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 if TYPE_CHECKING:
-    from edgedf.evaluation import Judgement, Picture
-    from edgedf.progress import Progress
+    from edgedf.evaluation import Judgement
     from edgedf.result import Threshold
     from edgedf.runtime.detector import Detector
 
@@ -85,6 +84,7 @@ def evaluate(
     from edgedf import typed_json
     from edgedf.cli._console import StepProgress, new_console, print_json
     from edgedf.cli._figures import report_tables, skipped_text
+    from edgedf.cli._pictures import labelled_pictures
     from edgedf.distill.perturb import perturbations
     from edgedf.runtime.evaluate import evaluate as run
 
@@ -92,7 +92,7 @@ def evaluate(
         stream = None if predictions is None else stack.enter_context(_writable(predictions))
         detector = stack.enter_context(_opened(model, threads))
         progress = stack.enter_context(StepProgress())
-        pictures, measured = _pictures(data, layout, split, sets or (), progress)
+        pictures, measured = labelled_pictures(data, layout, split, sets or (), progress)
         report, judgements = run(
             detector,
             pictures,
@@ -112,51 +112,6 @@ def evaluate(
     if report.skipped:
         new_console(stderr=True).print(skipped_text(report.skipped), soft_wrap=True)
         raise typer.Exit(SOME_SKIPPED)
-
-
-def _pictures(
-    data: Path, layout: str, split: str | None, sets: Sequence[str], progress: Progress
-) -> tuple[tuple[Picture, ...], str]:
-    """What to judge, and the name of the split that is.
-
-    Raises:
-        ConfigError: There is no such layout, split or set.
-        DataError: The folder is not laid out as expected, or nothing is left of it.
-    """
-    from edgedf.distill.data import LABELS, SPLITS
-    from edgedf.distill.datasets import open_dataset
-    from edgedf.errors import ConfigError, DataError
-    from edgedf.evaluation import Picture
-
-    known = (*SPLITS, "all")
-    if split is not None and split not in known:
-        raise ConfigError(
-            f"There is no split {split!r}.", expected=", ".join(known), next_step="--split test"
-        )
-    dataset = open_dataset(data, layout, progress=progress)
-    unknown = [name for name in sets if name not in dataset.sets]
-    if unknown:
-        raise ConfigError(
-            f"{data} has no set {unknown[0]!r}.",
-            expected=", ".join(dataset.sets),
-            next_step="leave --set out for all of them",
-        )
-    if split is None:
-        # Folders without splits get some from their loader, for training.
-        divided = dataset.layout != "folders" or not any((data / name).is_dir() for name in LABELS)
-        split = "test" if divided else "all"
-    pictures = tuple(
-        Picture(str(s.path), s.set, s.source, s.group, s.label, s.video)
-        for s in dataset.select(sets=sets or None)
-        if split in ("all", s.split)
-    )
-    if not pictures:
-        raise DataError(
-            f"The {split} split of {data} has no picture" + (" in these sets." if sets else "."),
-            expected="at least one",
-            next_step="choose another split with --split; all takes every one",
-        )
-    return pictures, split
 
 
 @contextlib.contextmanager

@@ -25,11 +25,13 @@ from edgedf.metrics import (
     Metrics,
     Verdicts,
     auc_with_interval,
+    correlation_with_interval,
     detection_metrics,
     logit,
     map_metrics,
     mean_auc_with_interval,
     mean_with_interval,
+    paired_metrics,
 )
 from edgedf.result import Threshold, sigmoid
 
@@ -276,6 +278,122 @@ def test_correlations_are_those_of_numpy_across_chunks(monkeypatch: pytest.Monke
 def test_maps_of_different_shapes_are_refused() -> None:
     with pytest.raises(DataError, match=r"\(1, 2, 2\) and \(1, 4, 4\)"):
         map_metrics(np.zeros((1, 2, 2)), np.zeros((1, 4, 4)), ["a"])
+
+
+# Two models on the same pictures
+
+
+def two_models(seed: int, n: int, noise: float = 0.5) -> tuple[Array, Array, Array, list[str]]:
+    """Labels, logits of a model and of one that is almost the same, groups of pictures."""
+    labels, first = drawn(seed, n)
+    rng = np.random.default_rng(seed + 1)
+    return (
+        labels,
+        first,
+        first + rng.normal(0, noise, n),
+        rng.integers(0, n, n).astype(str).tolist(),
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 60))
+def test_a_model_loses_exactly_nothing_against_itself(seed: int, n: int) -> None:
+    labels, logits, _, groups = two_models(seed, n)
+    for pair in (
+        paired_metrics(labels, logits, logits, groups).auc,
+        paired_metrics(labels, logits, logits.copy(), groups).tpr_at_1_percent_fpr,
+    ):
+        assert pair.drop == Figure(0.0, 0.0, 0.0, n)
+        assert pair.first == pair.second
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 60))
+def test_what_one_model_loses_the_other_gains(seed: int, n: int) -> None:
+    labels, first, second, groups = two_models(seed, n)
+    there = paired_metrics(labels, first, second, groups)
+    back = paired_metrics(labels, second, first, groups)
+    for one, other in (
+        (there.auc, back.auc),
+        (there.tpr_at_1_percent_fpr, back.tpr_at_1_percent_fpr),
+    ):
+        assert (one.first, one.second) == (other.second, other.first)
+        assert one.drop.value == -other.drop.value
+        assert one.drop.low == pytest.approx(-other.drop.high, abs=1e-12)
+        assert one.drop.high == pytest.approx(-other.drop.low, abs=1e-12)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 12))
+def test_the_interval_of_a_drop_is_that_of_measuring_both_on_every_resample(
+    seed: int, n: int
+) -> None:
+    labels, first, second, groups = two_models(seed, n)
+    drops = []
+    for counts in np.concatenate(list(metrics._Resamples(groups).chunks())).astype(int):
+        chosen = np.repeat(np.arange(n), counts)
+        fake, real = chosen[labels[chosen] == 1], chosen[labels[chosen] == 0]
+        if fake.size and real.size:
+            pairs = [
+                (np.sign(scores[fake][:, None] - scores[real][None]).mean() + 1) / 2
+                for scores in (first, second)
+            ]
+            drops.append(pairs[0] - pairs[1])
+    found = paired_metrics(labels, first, second, groups).auc
+    assert found.drop.value == pytest.approx(
+        roc_auc_score(labels, first) - roc_auc_score(labels, second)
+    )
+    low, high = np.percentile(drops, [2.5, 97.5])
+    assert (found.drop.low, found.drop.high) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_figures_of_a_pair_are_those_of_each_and_the_drop_varies_less() -> None:
+    labels, first, second, _ = two_models(0, 300, noise=0.1)
+    groups = SINGLES[:300]
+    pair = paired_metrics(labels, first, second, groups)
+    for found, logits in ((pair.auc.first, first), (pair.auc.second, second)):
+        assert found == auc_with_interval(labels, logits, groups)
+    tpr = detection_metrics(labels, second, groups).tpr_at_1_percent_fpr
+    assert pair.tpr_at_1_percent_fpr.second == tpr
+    width = pair.auc.first.high - pair.auc.first.low
+    assert pair.auc.drop.high - pair.auc.drop.low < width / 4
+    assert pair.auc.drop.low < pair.auc.drop.value < pair.auc.drop.high
+
+
+@pytest.mark.parametrize(
+    ("labels", "second", "said"),
+    [
+        ([0.0, 0.0], [1.0, 2.0], "both classes"),
+        ([0.0, 1.0], [1.0, float("inf")], "1 of 2 scores are no finite numbers"),
+        ([0.0, 1.0], [1.0], "1 scores"),
+    ],
+)
+def test_what_cannot_be_paired_is_refused(
+    labels: list[float], second: list[float], said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        paired_metrics(np.array(labels), np.array([1.0, 2.0]), np.array(second), ["a", "b"])
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 2**32), st.integers(3, 20))
+def test_the_interval_of_a_correlation_is_that_of_every_resample(seed: int, n: int) -> None:
+    _, first, second, groups = two_models(seed, n)
+    values = []
+    for counts in np.concatenate(list(metrics._Resamples(groups).chunks())).astype(int):
+        x, y = np.repeat(first, counts), np.repeat(second, counts)
+        if np.ptp(x) > 0:
+            values.append(np.corrcoef(x, y)[0, 1])
+    found = correlation_with_interval(first, second, groups)
+    assert found.value == pytest.approx(np.corrcoef(first, second)[0, 1])
+    if len(set(groups)) > 2:
+        ends = np.percentile(values, [2.5, 97.5])
+        assert (found.low, found.high) == pytest.approx(tuple(ends), abs=1e-6)
+
+
+def test_equal_values_correlate_with_nothing() -> None:
+    with pytest.raises(DataError, match="All 3 values are 2"):
+        correlation_with_interval(np.arange(3.0), np.full(3, 2.0), list("abc"))
 
 
 def test_nothing_but_numpy_is_needed() -> None:

@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import ModelFormat
+from edgedf.artifact import ModelFormat, embed_tflite, read_artifact
 from edgedf.imaging import prepare
 from edgedf.quantize import onnx, tflite
+from edgedf.quantize.convert import convert
 from edgedf.quantize.export import Exported, export_checkpoint
+from edgedf.runtime.models import shipped_model
 
 SMALL = 64
 
@@ -168,6 +170,25 @@ def small_model(model_format: ModelFormat) -> Path:
     """A float export of the small student as a file; do not change it."""
     path = scratch() / f"small.{model_format}"
     path.write_bytes(small_exports().models[model_format])
+    return path
+
+
+@cache
+def shipped_int8(model_format: ModelFormat) -> Path:
+    """What ``edgedf convert`` makes of the shipped student; do not change the file."""
+    report = convert(formats=[model_format], out=scratch() / "shipped")
+    report.raise_if_failed()
+    return report.models[0].path
+
+
+@cache
+def dark_int8() -> Path:
+    """The shipped student as int8 with ranges from almost black pictures: it is broken."""
+    good = read_artifact(shipped_int8("tflite"))
+    dark = [prepare(picture // 40, 256) for picture in crops()][:8]
+    model = tflite.to_int8(shipped_model("tflite").read_bytes(), dark)
+    path = scratch() / "dark_int8.tflite"
+    path.write_bytes(embed_tflite(model, good.spec))
     return path
 
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedf.quantize.parity import TOLERANCES, Comparison, Tolerance, compare
+from edgedf.quantize.parity import (
+    TOLERANCES,
+    Comparison,
+    PairStatistics,
+    Tolerance,
+    compare,
+    output_parity,
+)
 from edgedf.quantize.run import Outputs, as_outputs
 from edgedf.result import Threshold
 
@@ -114,6 +121,44 @@ def test_one_nan_fails_without_a_warning(where: str) -> None:
     failed = [output.output for output in comparison.outputs if not output.passed]
     assert failed == [where]
     assert not comparison.passed
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), pieces=st.integers(1, 12), centre=st.floats(-1e4, 1e4))
+def test_statistics_gathered_in_pieces_are_those_of_the_whole(
+    seed: int, pieces: int, centre: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    wanted = centre + rng.normal(0, 1, 60)
+    found = wanted + rng.normal(0, 0.2, 60)
+    gathered = PairStatistics()
+    for one, other in zip(
+        np.array_split(found, pieces), np.array_split(wanted, pieces), strict=True
+    ):
+        gathered.add(one, other)
+    whole = PairStatistics().add(found.reshape(4, 15), wanted.reshape(4, 15))
+    for statistics in (gathered, whole):
+        assert statistics.max_abs == np.abs(found - wanted).max()
+        assert statistics.mean_abs == pytest.approx(np.abs(found - wanted).mean())
+        assert statistics.wanted_range == wanted.max() - wanted.min()
+        assert statistics.wanted_mean == pytest.approx(wanted.mean())
+        assert statistics.spreads == pytest.approx((found.std(), wanted.std()), rel=1e-6)
+        assert statistics.correlation == pytest.approx(np.corrcoef(found, wanted)[0, 1], rel=1e-6)
+
+
+def test_equal_values_have_no_spread_whatever_rounding_leaves() -> None:
+    statistics = PairStatistics()
+    for _ in range(7):
+        statistics.add(np.full(3, 0.1), np.full(3, 0.7))
+    assert statistics.spreads == (0.0, 0.0)
+    assert output_parity("logit", statistics).dead
+
+
+def test_without_limits_an_output_passes_that_varies() -> None:
+    statistics = PairStatistics().add(np.array([3.0, 2.0, 1.0]), np.array([1.0, 2.0, 3.0]))
+    parity = output_parity("logit", statistics)
+    assert parity.correlation == pytest.approx(-1.0)
+    assert (parity.passed, parity.limit) == (True, "")
 
 
 def test_flips_are_limited_and_changes_to_unsure_are_not() -> None:

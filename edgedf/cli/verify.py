@@ -1,0 +1,312 @@
+"""``edgedf verify``: the accuracy gate, an artifact against its parent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from edgedf.progress import Progress
+    from edgedf.quantize.gate import Limits
+    from edgedf.quantize.verify import Pictures
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False)
+
+PASSES, FAILS, CANNOT_TELL = 0, 1, 2
+MISTAKE = 64  # EX_USAGE: 2, which other verbs use, means something here
+
+SHIPPED = "the shipped sample"
+PLAIN = "images"
+
+_CODES = {"pass": PASSES, "fail": FAILS, "cannot tell": CANNOT_TELL}
+_USAGE_ERROR = 2
+
+_EPILOG = """Examples:
+
+[bold]edgedf verify build/student_int8.tflite --data pictures/[/]
+
+[bold]edgedf verify build/student_int8.onnx --data photos/ --flips-bound 1[/]
+
+[bold]edgedf verify build/student_int8.tflite --limits limits.toml --json[/]
+
+[bold]edgedf verify build/student_int8.tflite --html report.html --worst 20[/]
+
+Exit code: 0 passes, 1 fails, 2 cannot tell (too few pictures; it says how many
+it would take), 64 something that was asked or given is wrong. With --json the
+document's "verdict" says the same; where something is wrong there is none."""
+
+
+class _Command(TyperCommand):
+    """A mistyped option must not look like a verdict."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if getattr(error, "exit_code", None) == _USAGE_ERROR:
+                error.exit_code = MISTAKE  # type: ignore[attr-defined]
+            raise
+
+
+def _limit(name: str, says: str) -> Any:
+    return typer.Option(
+        f"--{name}", metavar="X", help=says, show_default=False, rich_help_panel="Limits"
+    )
+
+
+@app.command(cls=_Command, epilog=_EPILOG)
+def verify(
+    artifact: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT", help="A .tflite or .onnx file from edgedf.")
+    ],
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PARENT",
+            help="What it has to agree with: the float .tflite or .onnx, or the .safetensors "
+            "checkpoint (needs the export extra). Default: the float export that edgedf carries, "
+            "if ARTIFACT was made from the same checkpoint.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with manifest.csv, with the folders real and fake, …; or of unlabelled "
+            "images, for which there is no AUC. Default: the sample that edgedf carries, which "
+            "shows that things work and is too small for more.",
+            show_default=False,
+        ),
+    ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How DIR is laid out, see docs/datasets.md; 'images' for unlabelled ones.",
+        ),
+    ] = "auto",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="train, val, test or all. Default: test where there are splits, else all.",
+        ),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME", help="This set of the data; may be repeated."),
+    ] = None,
+    limits: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="TOML with lines such as 'auc_drop = 0.005'; options here win over it.",
+            rich_help_panel="Limits",
+        ),
+    ] = None,
+    auc_drop: Annotated[
+        float | None, _limit("auc-drop", "AUC of PARENT minus that of ARTIFACT. Default: 0.005.")
+    ] = None,
+    auc_drop_bound: Annotated[
+        float | None,
+        _limit("auc-drop-bound", "Upper end of its 95 % interval. Default: 0.01."),
+    ] = None,
+    tpr_drop: Annotated[
+        float | None,
+        _limit("tpr-drop", "The same of the TPR at an FPR of at most 1 %. Default: 0.02."),
+    ] = None,
+    tpr_drop_bound: Annotated[
+        float | None, _limit("tpr-drop-bound", "Upper end of its interval. Default: 0.05.")
+    ] = None,
+    flips: Annotated[
+        float | None,
+        _limit("flips", "Share of verdicts turned from real to fake or back. Default: 0.01."),
+    ] = None,
+    flips_bound: Annotated[
+        float | None, _limit("flips-bound", "Upper end of its interval. Default: 0.02.")
+    ] = None,
+    map_error: Annotated[
+        float | None,
+        _limit(
+            "map-error",
+            "Mean absolute difference of the maps, as a fraction of the range of PARENT's. "
+            "Default: 0.02.",
+        ),
+    ] = None,
+    map_error_bound: Annotated[
+        float | None, _limit("map-error-bound", "Upper end of its interval. Default: 0.03.")
+    ] = None,
+    logit_correlation: Annotated[
+        float | None, _limit("logit-correlation", "At least, over pictures. Default: 0.99.")
+    ] = None,
+    map_correlation: Annotated[
+        float | None, _limit("map-correlation", "At least, over pixels. Default: 0.98.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write one self-contained page with the figures and worst images."
+        ),
+    ] = None,
+    worst: Annotated[
+        int, typer.Option(min=0, max=500, metavar="N", help="Worst images to list and show.")
+    ] = 8,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=256, metavar="N", help="For each model. Default: one a core, at most 4."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Prove on real pictures that a converted model is as good as its parent, or that it is not.
+
+    Both run on the same pictures. What the artifact loses (AUC, TPR at 1 % FPR, flipped verdicts,
+    error of the defocus map) comes with the 95 % interval of a paired bootstrap, and each is held
+    against two limits: one for the estimate, one for the upper end of its interval.
+    """
+    from edgedf import typed_json
+    from edgedf.cli._console import StepProgress, new_console, print_json, quiet_natives
+    from edgedf.cli._figures import skipped_text
+    from edgedf.cli._verification import parts
+    from edgedf.quantize.pair import open_pair
+    from edgedf.quantize.verify import examples, verify_pair
+
+    given = {
+        "auc_drop": auc_drop,
+        "auc_drop_bound": auc_drop_bound,
+        "tpr_drop": tpr_drop,
+        "tpr_drop_bound": tpr_drop_bound,
+        "flips": flips,
+        "flips_bound": flips_bound,
+        "map_error": map_error,
+        "map_error_bound": map_error_bound,
+        "logit_correlation": logit_correlation,
+        "map_correlation": map_correlation,
+    }
+    allowed = _limits(limits, given)
+    with contextlib.ExitStack() as stack:
+        page = None if html is None else stack.enter_context(_writable(html))
+        with quiet_natives():  # what runtimes say when they load a model
+            pair = stack.enter_context(open_pair(artifact, against, threads=threads))
+        progress = stack.enter_context(StepProgress())
+        pictures, measured = _pictures(data, layout, split, sets or (), progress)
+        found = verify_pair(
+            pair,
+            pictures,
+            limits=allowed,
+            data=SHIPPED if data is None else str(data),
+            split=measured,
+            worst=worst,
+            progress=progress,
+        )
+        if page is not None:
+            from edgedf.quantize.html_report import render
+
+            text = render(found, examples(pair, found.worst, progress=progress))
+            page.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json(typed_json.encode(found))
+    else:
+        console = new_console()
+        for part in parts(found):
+            console.print(part)
+    if found.skipped:
+        new_console(stderr=True).print(skipped_text(found.skipped), soft_wrap=True)
+    raise typer.Exit(_CODES[found.verdict])
+
+
+def _limits(path: Path | None, given: dict[str, float | None]) -> Limits:
+    """Defaults, then the file, then the options."""
+    from edgedf.cli._figures import needs_distill
+    from edgedf.quantize.gate import Limits
+
+    options = {name: value for name, value in given.items() if value is not None}
+    if path is None:
+        return Limits(**options)
+    with needs_distill("Reading a file of limits with this version of Python"):
+        from edgedf.distill.config import load_settings
+    return load_settings(Limits, path, [f"{name}={value!r}" for name, value in options.items()])
+
+
+def _pictures(
+    data: Path | None,
+    layout: str,
+    split: str | None,
+    sets: Sequence[str],
+    progress: Progress,
+) -> tuple[Pictures, str]:
+    """What to compare on, and the name of the split that is."""
+    from edgedf.cli._pictures import labelled_pictures
+    from edgedf.errors import ConfigError
+
+    if data is not None and _is_labelled(data, layout):
+        return labelled_pictures(data, layout, split, sets, progress)
+    given = {
+        "--layout": data is None and layout != "auto",
+        "--split": split not in (None, "all"),
+        "--set": bool(sets),
+    }
+    unused = [name for name, is_given in given.items() if is_given]
+    if unused:
+        raise ConfigError(
+            f"{SHIPPED if data is None else data} has nothing that {unused[0]} could choose.",
+            expected="--data with labelled pictures, such as a folder with manifest.csv",
+            next_step=f"leave {unused[0]} out, or name other data",
+        )
+    return (_sample() if data is None else _unlabelled(data)), "all"
+
+
+def _is_labelled(data: Path, layout: str) -> bool:
+    from edgedf.distill.datasets import LAYOUTS
+    from edgedf.distill.datasets.files import existing_folder
+
+    folder = existing_folder(data)
+    if layout != "auto":
+        return layout != PLAIN
+    return any(known.fits(folder) for known in LAYOUTS.values())
+
+
+def _unlabelled(data: Path) -> list[str]:
+    from edgedf.runtime.folder import Failure, find_images
+
+    files = []
+    for found in find_images(data):
+        if isinstance(found, Failure):
+            raise found.error
+        files.append(found)
+    return files
+
+
+def _sample() -> Pictures:
+    import edgedf.sample
+    from edgedf.evaluation import Picture
+
+    return [
+        Picture(str(image.path), "sample", image.kind, image.group, image.label)
+        for image in edgedf.sample.images()
+    ]
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[Path]:
+    """Opened before the work, so that a path that cannot be written costs none."""
+    from edgedf.errors import ConfigError
+    from edgedf.files import atomic_path
+
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(
+            f"--html {path} is no name for a page.",
+            expected="a file such as report.html",
+            next_step="put its name right behind --html",
+        )
+    with atomic_path(path) as temporary:
+        yield temporary
