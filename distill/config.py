@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgedf import typed_json
-from edgedf.errors import ConfigError
+from edgedf.errors import ConfigError, MissingExtra
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,7 +81,10 @@ def dump_settings(settings: Any) -> str:
         >>> print(dump_settings(StudentConfig()).splitlines()[0])
         input_size = 256
     """
-    import tomli_w  # reading needs no extra
+    try:
+        import tomli_w  # here, as reading settings needs no extra
+    except ImportError as error:
+        raise MissingExtra("distill", "Writing settings") from error
 
     return tomli_w.dumps(_without_none(typed_json.encode(settings)))
 
