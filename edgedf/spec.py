@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from edgedf import typed_json
 from edgedf.errors import ConfigError, SpecMismatch, SpecUnsupported
@@ -40,8 +40,8 @@ MAP_STRIDE = 4
 MAP_MAXIMUM = 6.0
 """Largest blur that a defocus map can show, in pixels of the input: where relu6 ends."""
 
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int8-a16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _CONVERT_AGAIN = "convert the model again"
 

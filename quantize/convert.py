@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
 from edgedf.errors import ConfigError, OutputError
@@ -33,10 +33,16 @@ from edgedf.quantize.operators import (
     xnnpack_partitions,
 )
 from edgedf.quantize.parity import TOLERANCES, Comparison, compare, run_on
+from edgedf.quantize.precision import (
+    CALIBRATED,
+    check_available,
+    computes_in_integers,
+    precision_named,
+)
 from edgedf.quantize.report import ConversionReport, ConvertedModel
 from edgedf.quantize.run import Outputs, nan_where_it_fails, open_model
 from edgedf.quantize.source import FORMATS, Source, load_source
-from edgedf.spec import PRECISIONS, ModelSpec, Precision
+from edgedf.spec import ModelSpec, Precision
 
 __all__ = ["DEFAULT_SAMPLES", "convert"]
 
@@ -61,7 +67,7 @@ def convert(
         source: A ``.safetensors`` checkpoint, a float ``.tflite`` or ``.onnx`` of ours, or None
             for the shipped student, which needs no torch.
         formats: ``tflite``, ``onnx`` or both; None for all that the source can give.
-        precision: ``int8``, ``fp16`` (weights only) or ``fp32``.
+        precision: One of :mod:`edgedf.quantize.precision`.
         calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; None for
             the shipped sample.
         samples: How many images to calibrate with.
@@ -82,8 +88,10 @@ def convert(
         >>> [model.path.name for model in report.models]  # doctest: +SKIP
         ['student_int8.tflite', 'student_int8.onnx']
     """
-    wanted_precision = cast(Precision, _one_of("precision", precision, PRECISIONS))
+    wanted_precision = precision_named(precision)
     wanted = _formats(formats)
+    if wanted is not None:
+        check_available(wanted_precision, wanted)
     check_samples(samples)
     clock = _Clock()
 
@@ -92,6 +100,7 @@ def convert(
     folder = _writable(Path(out))
     loaded = load_source(source, wanted, progress=progress)
     names = [name for name in FORMATS if name in loaded.models]
+    check_available(wanted_precision, names)
     targets = {name: folder / f"{loaded.stem}_{wanted_precision}.{name}" for name in names}
     _refuse_overwriting(targets.values(), loaded.paths)
     clock.lap("load")
@@ -124,7 +133,7 @@ def convert(
         precision=wanted_precision,
         models=tuple(models),
         images=images.source,
-        calibration=images.summary if wanted_precision == "int8" else None,
+        calibration=images.summary if wanted_precision in CALIBRATED else None,
         held_out=len(images.held_out),
         skipped=images.skipped,
         comparisons=comparisons,
@@ -201,10 +210,15 @@ def _make(
     model, behind = source.models[name], None
     step = f"quantize {name}"
     progress(step, 0, 1)
-    if precision == "int8":
+    if precision in CALIBRATED:
         check_int8_friendly(model, name)
-        model = stage.to_int8(model, images.calibration, progress=progress)
+        bits = 16 if precision == "int8-a16" else 8
+        model = stage.to_int8(model, images.calibration, activation_bits=bits, progress=progress)
         behind = stage.output_quantization(model)
+    elif precision == "int8-dynamic":
+        model = tflite.to_int8_weights(model, dynamic=True)
+    elif precision == "int8-weights":
+        model = stage.to_int8_weights(model)
     elif precision == "fp16":
         model = stage.to_fp16(model)
     spec = describe_converted(
@@ -212,7 +226,7 @@ def _make(
         name,
         precision,
         quantization=behind,
-        calibration=images.summary if precision == "int8" else None,
+        calibration=images.summary if precision in CALIBRATED else None,
     )
     finished = embed(model, spec)
     progress(step, 1, 1)
@@ -283,7 +297,7 @@ def _describe(
 ) -> ConvertedModel:
     operators = list_operators(file, name)
     typed = operators if name == "tflite" else executed_operators(file)
-    is_int8 = precision == "int8"
+    is_int8 = computes_in_integers(precision, name)
     pieces = xnnpack_partitions(file) if name == "tflite" else None
     taken = {index for piece in pieces or () for index in piece.operators}
     left = float_operators(typed) if is_int8 else ()

@@ -10,6 +10,7 @@ from typing import Any
 import edgedf
 from edgedf import typed_json
 from edgedf.errors import CheckpointError, ConfigError, SpecUnsupported
+from edgedf.quantize.precision import CALIBRATED
 from edgedf.result import Threshold
 from edgedf.spec import (
     MAP_MAXIMUM,
@@ -35,7 +36,7 @@ __all__ = [
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("fake_logit", "defocus_map")
 LOGIT_BOUND = 8.0
-"""An int8 model's logit ends here on either side, where the score is within 0.0004 of 0 or 1.
+"""A calibrated model's logit ends here on either side, where the score is within 0.0004 of 0 or 1.
 
 The range found on calibration images would end at the most extreme of them: a model calibrated on
 weak fakes could never reach the threshold for ``fake``.
@@ -114,8 +115,8 @@ def describe_converted(
         parent: Spec of the float model.
         model_format: ``tflite`` or ``onnx``.
         precision: Of the new model.
-        quantization: (scale, zero point) behind each output, for ``int8``.
-        calibration: How the ranges were found, for ``int8``.
+        quantization: (scale, zero point) behind each output, where activations are calibrated.
+        calibration: How the ranges were found, likewise.
         exported: Whether the float model was exported just now, so its tools are known.
 
     Returns:
@@ -130,7 +131,7 @@ def describe_converted(
         )
         for output in parent.outputs
     )
-    if precision == "int8":
+    if precision in CALIBRATED:
         outputs = tuple(
             replace(output, minimum=-LOGIT_BOUND, maximum=LOGIT_BOUND)
             if output.name == "fake_logit"

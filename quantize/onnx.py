@@ -1,4 +1,4 @@
-"""Float ``.onnx`` → int8 or float16, with onnxruntime and onnx; no torch.
+"""Float ``.onnx`` → other precisions, with onnxruntime and onnx; no torch.
 
 int8 is static QDQ with uint8 activations and int8 weights per output channel. On x86, uint8
 activations with int8 weights run on VNNI and are faster than float; int8 activations are slower.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,24 +18,30 @@ from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
 from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
 
-__all__ = ["output_quantization", "to_fp16", "to_int8", "without_metadata"]
+__all__ = ["output_quantization", "to_fp16", "to_int8", "to_int8_weights", "without_metadata"]
 
 
 def to_int8(
-    model: bytes, images: Sequence[NDArray[np.uint8]], *, progress: Progress = silent
+    model: bytes,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    activation_bits: Literal[8, 16] = 8,
+    progress: Progress = silent,
 ) -> bytes:
-    """Quantize weights to int8 and activations to uint8.
+    """Quantize weights to int8, and activations to uint8 or uint16.
 
-    Ranges are min/max over ``images``; that of the input is set to 0 to 255, so that its scale is
-    exactly 1 and its zero point 0.
+    Ranges are min/max over ``images``; that of a uint8 input is set to 0 to 255, so that its scale
+    is exactly 1 and its zero point 0.
 
     Args:
         model: A float ``.onnx`` of ours.
         images: Calibration images, each uint8 RGB (N, N, 3).
+        activation_bits: Of activations. ONNX Runtime has no kernels for 16 on a CPU and computes
+            in float between the conversions.
         progress: Told about each image.
 
     Returns:
-        The int8 model, without a spec.
+        The quantized model, without a spec.
 
     Raises:
         ArtifactUnreadable: The model is damaged.
@@ -51,22 +57,21 @@ def to_int8(
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         logit_range = {"rmin": np.float32(-LOGIT_BOUND), "rmax": np.float32(LOGIT_BOUND)}
         graph = onnx.load(str(prepared))
-        whole_range = {"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}
+        kinds = {8: quantization.QuantType.QUInt8, 16: quantization.QuantType.QUInt16}
+        fixed: dict[str, list[Any]] = {name: [logit_range] for name in _logit_tensors(graph)}
+        if activation_bits == 8:
+            whole = {"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}
+            fixed |= {name: [whole] for name in _cast_inputs(graph)}
         quantization.quantize_static(
             str(prepared),
             str(quantized),
             _Reader(images, progress),
             quant_format=quantization.QuantFormat.QDQ,
-            activation_type=quantization.QuantType.QUInt8,
+            activation_type=kinds[activation_bits],
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             calibrate_method=quantization.CalibrationMethod.MinMax,
-            extra_options={
-                "TensorQuantOverrides": {
-                    **{name: [logit_range] for name in _logit_tensors(graph)},
-                    **{name: [whole_range] for name in _cast_inputs(graph)},
-                }
-            },
+            extra_options={"TensorQuantOverrides": fixed},
         )
         return bytes(
             without_metadata(onnx.load(str(quantized))).SerializeToString(deterministic=True)
@@ -111,11 +116,56 @@ def to_fp16(model: bytes) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
-    """Scale and zero point of the uint8 tensor behind each float output.
+def to_int8_weights(model: bytes) -> bytes:
+    """Store the weights as int8 with one scale per output channel; arithmetic stays float32.
+
+    A DequantizeLinear in front of each use turns them back. It has constant inputs, so a runtime
+    does it once, while loading.
 
     Args:
-        model: An int8 ``.onnx`` from :func:`to_int8`.
+        model: A float ``.onnx`` of ours.
+
+    Returns:
+        The model, without a spec.
+
+    Raises:
+        ArtifactUnreadable: The model is damaged.
+        MissingExtra: onnx is not installed.
+    """
+    onnx = _onnx()
+    proto = without_metadata(_load(model))
+    graph, nodes = proto.graph, []
+    for tensor in list(graph.initializer):
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
+        # The first axis of a convolution's weights is its output channel.
+        largest = np.abs(values.reshape(len(values), -1)).max(axis=1)
+        scales = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
+        along = scales.reshape(-1, *[1] * (values.ndim - 1))
+        whole = np.clip(np.rint(values / along), -127, 127).astype(np.int8)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(whole, f"{name}_int8"))
+        graph.initializer.append(onnx.numpy_helper.from_array(scales, f"{name}_scale"))
+        nodes.append(
+            onnx.helper.make_node(
+                "DequantizeLinear",
+                [f"{name}_int8", f"{name}_scale"],
+                [name],
+                f"{name}_to_float",
+                axis=0,
+            )
+        )
+    nodes += graph.node
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
+    """Scale and zero point of the integer tensor behind each float output.
+
+    Args:
+        model: An ``.onnx`` from :func:`to_int8`.
 
     Returns:
         ``{output name: (scale, zero point)}``.

@@ -76,6 +76,9 @@ class Tolerance:
 
 TOLERANCES: dict[Precision, Tolerance] = {
     "int8": Tolerance(0.99, 0.98, 0.02, 0.01, flips_always=1),
+    "int8-dynamic": Tolerance(0.99, 0.99, 0.01, 0.01, flips_always=1),
+    "int8-weights": Tolerance(0.99, 0.999, 0.002, 0.01, flips_always=1),
+    "int8-a16": Tolerance(0.99, 0.999, 0.002, 0.01, flips_always=1),
     "fp16": Tolerance(0.9999, 0.9999, 0.001, 0.0, flips_always=0),
     "fp32": Tolerance(0.99999, 0.99999, 0.0001, 0.0, flips_always=0),
 }

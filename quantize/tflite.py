@@ -1,4 +1,4 @@
-"""Float ``.tflite`` → int8 or float16, with ai-edge-quantizer; neither torch nor TensorFlow.
+"""Float ``.tflite`` → other precisions, with ai-edge-quantizer; neither torch nor TensorFlow.
 
 int8 is static and full-integer: int8 activations, int8 weights with one scale per output channel,
 int32 biases. Between the uint8 input and the float32 outputs only a CAST and a QUANTIZE at the
@@ -11,7 +11,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
 from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND
 
-__all__ = ["output_quantization", "to_fp16", "to_int8"]
+__all__ = ["output_quantization", "to_fp16", "to_int8", "to_int8_weights"]
 
 FP16_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -31,14 +31,19 @@ _SILENT = {"enable_progress_bar": False, "enable_progress_report": False}
 
 # Operators with weights and a bias, and the axis of the weights that is the output channel.
 _CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
-# A quantized bias may take this much of an accumulator's 31 bits; the rest is for the sum.
-_BIAS_LIMIT = 2.0**28
+# The largest quantized bias, by the bits of activations. With 8 the accumulator has 31 bits, of
+# which the sum needs some; with 16 it has 63, and the bias is stored in 31.
+_BIAS_LIMITS = {8: 2.0**28, 16: 0.99 * 2.0**31}
 
 
 def to_int8(
-    model: bytes, images: Sequence[NDArray[np.uint8]], *, progress: Progress = silent
+    model: bytes,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    activation_bits: Literal[8, 16] = 8,
+    progress: Progress = silent,
 ) -> bytes:
-    """Quantize weights and activations to int8.
+    """Quantize weights to int8, and activations to int8 or int16.
 
     The range of each activation is the smallest and largest value it takes on ``images``
     (min/max). The library's default, a moving average with factor 0.95 per image, starts from
@@ -49,10 +54,12 @@ def to_int8(
     Args:
         model: A float ``.tflite`` of ours; a spec in it is dropped.
         images: Calibration images, each uint8 RGB (N, N, 3).
+        activation_bits: Of activations. With 16 they are symmetric, and XNNPACK takes no operator
+            over: made for accelerators.
         progress: Told about each image.
 
     Returns:
-        The int8 flatbuffer, without a spec.
+        The quantized flatbuffer, without a spec.
 
     Raises:
         ArtifactUnreadable: The flatbuffer is damaged.
@@ -64,7 +71,7 @@ def to_int8(
 
     model = strip_tflite(model)
     signature = _flatbuffer(model).signatureDefs[0].signatureKey.decode()
-    rules = recipe.static_wi8_ai8()
+    rules = recipe.static_wi8_ai8() if activation_bits == 8 else recipe.static_wi8_ai16()
     rules.append({"regex": ".*", "operation": "OUTPUT", "algorithm_key": "no_quantize"})
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(rules)
@@ -86,9 +93,36 @@ def to_int8(
             "min": np.full_like(ranges[name]["min"], -LOGIT_BOUND),
             "max": np.full_like(ranges[name]["max"], LOGIT_BOUND),
         }
-    quantizer = quantizer_module.Quantizer(_with_room_for_biases(model, ranges), rules)
+    model = _with_room_for_biases(model, ranges, activation_bits)
+    quantizer = quantizer_module.Quantizer(model, rules)
     with _quiet(), contextlib.redirect_stderr(io.StringIO()):
         return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
+
+
+def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
+    """Quantize the weights alone, to int8 with one scale per output channel.
+
+    Args:
+        model: A float ``.tflite`` of ours; a spec in it is dropped.
+        dynamic: Whether convolutions quantize what comes in at run time and compute in integers;
+            else weights are dequantized first and arithmetic stays float32.
+
+    Returns:
+        The flatbuffer, without a spec.
+
+    Raises:
+        ArtifactUnreadable: The flatbuffer is damaged.
+        MissingExtra: ai-edge-quantizer is not installed.
+    """
+    quantizer_module = _quantizer()
+    from ai_edge_quantizer import recipe
+
+    model = strip_tflite(model)
+    _flatbuffer(model)
+    rules = recipe.dynamic_wi8_afp32() if dynamic else recipe.weight_only_wi8_afp32()
+    quantizer = quantizer_module.Quantizer(model, rules)
+    with contextlib.redirect_stderr(io.StringIO()):
+        return bytes(quantizer.quantize(**_SILENT).quantized_model)
 
 
 def to_fp16(model: bytes) -> bytes:
@@ -129,10 +163,10 @@ def to_fp16(model: bytes) -> bytes:
 
 
 def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
-    """Scale and zero point of the int8 tensor behind each float output.
+    """Scale and zero point of the integer tensor behind each float output.
 
     Args:
-        model: An int8 ``.tflite`` from :func:`to_int8`.
+        model: A ``.tflite`` from :func:`to_int8`.
 
     Returns:
         ``{output name: (scale, zero point)}``.
@@ -179,14 +213,17 @@ def _flatbuffer(model: bytes) -> Any:
         ) from error
 
 
-def _with_room_for_biases(model: bytes, ranges: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """The model with weights just large enough that every bias fits into an int32 accumulator.
+def _with_room_for_biases(
+    model: bytes, ranges: Mapping[str, Mapping[str, Any]], activation_bits: int = 8
+) -> bytes:
+    """The model with weights just large enough that every bias fits into an int32.
 
     The step of a quantized bias is that of the input times that of the channel's weights. In a
     channel with next to no weights, as trained networks have, it is so small that the bias
     overflows: the quantizer turns it into -2**31, and the sum wraps round. Raising the largest
     weight of such a channel gives it a wider step. What that adds to the output is below
-    127 * 255 / 2**28 of the bias, a thirtieth of a step of an int8 output.
+    127 * 255 / 2**28 of the bias, a thirtieth of a step of an int8 output (127 * 32767 / 2**31, a
+    five-hundredth of the bias, with 16 bits).
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -206,12 +243,15 @@ def _with_room_for_biases(model: bytes, ranges: Mapping[str, Mapping[str, Any]])
         if name is None or op.InputsLength() < 3 or op.Inputs(2) < 0:
             continue
         seen = ranges[graph.Tensors(op.Inputs(0)).Name().decode()]
-        step = (max(np.max(seen["max"]), 0.0) - min(np.min(seen["min"]), 0.0)) / 255
+        highest, lowest = max(np.max(seen["max"]), 0.0), min(np.min(seen["min"]), 0.0)
+        step = (highest - lowest) / 255
+        if activation_bits == 16:  # symmetric around 0
+            step = max(highest, -lowest) / 32767
         if not step > 0.0:
             continue  # an input that is always zero: whatever its weights, nothing is added
         shape = graph.Tensors(op.Inputs(1)).ShapeAsNumpy()
         weights = np.moveaxis(values(op.Inputs(1)).reshape(shape), _CHANNEL_AXES[name], 0)
-        floors = np.abs(values(op.Inputs(2))) * 127 / (_BIAS_LIMIT * step)
+        floors = np.abs(values(op.Inputs(2))) * 127 / (_BIAS_LIMITS[activation_bits] * step)
         for channel, floor in zip(weights, floors, strict=True):
             largest = np.unravel_index(np.abs(channel).argmax(), channel.shape)
             if abs(channel[largest]) < floor:

@@ -26,6 +26,8 @@ _EPILOG = """Examples:
 
 [bold]edgedf convert student.safetensors --precision fp16[/]
 
+[bold]edgedf convert --precision int8-weights --out models/[/]
+
 [bold]edgedf convert --json | jq .passed[/]
 
 Exit code: 0 the files agree with the original, 1 they do not, 2 something
@@ -53,7 +55,11 @@ def convert(
     ] = None,
     precision: Annotated[
         str,
-        typer.Option(metavar="NAME", help="int8, fp16 (weights only) or fp32."),
+        typer.Option(
+            metavar="NAME",
+            help="int8, int8-a16, int8-weights, int8-dynamic (.tflite alone), fp16 (weights only) "
+            "or fp32.",
+        ),
     ] = "int8",
     calibration: Annotated[
         Path | None,

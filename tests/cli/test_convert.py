@@ -159,7 +159,10 @@ def test_json_is_one_document_with_everything_in_it() -> None:
         assert comparison["verdicts"]["flips"] <= comparison["verdicts"]["allowed"]
 
 
-# The help
+# The help, and the page
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "commands" / "convert.md"
+ON_PAGE = re.findall(r"^edgedf convert.*$", PAGE.read_text("utf-8").split("## Examples")[1], re.M)
 
 
 def examples() -> list[str]:
@@ -180,7 +183,12 @@ def test_the_first_and_last_example_are_what_the_tests_above_ran() -> None:
     assert examples()[-1] == "edgedf convert --json | jq .passed"
 
 
-@pytest.mark.parametrize("example", examples()[1:-1])
+def test_the_page_has_the_examples_of_the_help_that_it_can_run() -> None:
+    assert len(ON_PAGE) > 3
+    assert set(examples()) & set(ON_PAGE) >= {"edgedf convert"}
+
+
+@pytest.mark.parametrize("example", sorted({*examples()[1:-1], *ON_PAGE} - {"edgedf convert"}))
 def test_the_other_examples_run(
     example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -193,11 +201,10 @@ def test_the_other_examples_run(
     assert main([*arguments, "--keep-failing"]) in (0, 1)
     assert "✓" in capsys.readouterr().out
     written = {path.name for folder in ("build", "models") for path in Path(folder).glob("*")}
-    assert written == (
-        {"student_fp16.tflite", "student_fp16.onnx"}
-        if "fp16" in example
-        else {"student_int8.tflite"}
-    )
+    words = example.split()
+    precision = words[words.index("--precision") + 1] if "--precision" in words else "int8"
+    formats = ["tflite"] if "--to" in words else ["tflite", "onnx"]
+    assert written == {f"student_{precision}.{name}" for name in formats}
 
 
 # What is asked for wrongly

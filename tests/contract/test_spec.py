@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from edgedf.errors import SpecMismatch, SpecUnsupported
 from edgedf.result import Threshold
 from edgedf.spec import (
+    PRECISIONS,
     SCHEMA_VERSION,
     InputSpec,
     ModelSpec,
@@ -30,7 +31,7 @@ def test_round_trip_through_json_and_the_schema() -> None:
     jsonschema.validate(json.loads(spec.to_json()), spec_schema())
 
 
-@given(st.text(), st.floats(0, 1), st.integers(8, 512), st.sampled_from(["fp32", "fp16", "int8"]))
+@given(st.text(), st.floats(0, 1), st.integers(8, 512), st.sampled_from(PRECISIONS))
 def test_any_spec_survives_the_round_trip(
     name: str, fake_at: float, size: int, precision: str
 ) -> None:

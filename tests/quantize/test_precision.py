@@ -1,0 +1,157 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgedf.artifact import ModelFormat
+from edgedf.errors import ConfigError
+from edgedf.quantize import onnx as onnx_stage
+from edgedf.quantize import tflite
+from edgedf.quantize.operators import list_operators, xnnpack_partitions
+from edgedf.quantize.parity import TOLERANCES
+from edgedf.quantize.precision import (
+    CALIBRATED,
+    check_available,
+    computes_in_integers,
+    precision_named,
+)
+from edgedf.quantize.source import FORMATS
+from edgedf.runtime.backends import open_backend
+from edgedf.spec import PRECISIONS
+from tests.quantize.students import small_exports, small_images
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "commands" / "convert.md"
+
+
+def float_model(model_format: ModelFormat) -> bytes:
+    return small_exports().models[model_format]
+
+
+def answers(model: bytes, model_format: ModelFormat) -> tuple[np.ndarray, np.ndarray]:
+    backend = open_backend(model, model_format)
+    found = [backend.run(image) for image in small_images()]
+    return np.array([logit for logit, _ in found]), np.stack([dense for _, dense in found])
+
+
+# Names
+
+
+def test_every_precision_has_a_tolerance_and_a_line_on_the_page() -> None:
+    assert set(TOLERANCES) == set(PRECISIONS)
+    text = PAGE.read_text("utf-8")
+    assert all(f"\n| `{name}` |" in text for name in PRECISIONS)
+    assert set(PRECISIONS) > CALIBRATED
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_a_name_is_taken_as_it_is(name: str) -> None:
+    assert precision_named(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("int8dynamic", "int8-dynamic"), ("int-8", "int8"), ("fp-16", "fp16"), ("sixteen", None)],
+)
+def test_the_nearest_name_is_suggested(name: str, nearest: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        precision_named(name)
+    assert caught.value.expected == f"one of {', '.join(PRECISIONS)}"
+    wanted = "edgedf convert --help" if nearest is None else f"--precision {nearest}"
+    assert caught.value.next_step == wanted
+
+
+@given(st.text(max_size=20).filter(lambda name: name not in PRECISIONS))
+def test_any_other_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="no precision"):
+        precision_named(name)
+
+
+def test_what_a_format_does_not_have_is_refused_with_what_it_has() -> None:
+    for precision in PRECISIONS:
+        check_available(precision, ["tflite"])
+        if precision != "int8-dynamic":
+            check_available(precision, FORMATS)
+    with pytest.raises(ConfigError) as both:
+        check_available("int8-dynamic", FORMATS)
+    assert "no int8-dynamic for .onnx" in both.value.message
+    assert "int8-dynamic" not in both.value.expected
+    assert "int8-weights" in both.value.expected
+    assert both.value.next_step.startswith("--to tflite")
+    with pytest.raises(ConfigError) as alone:
+        check_available("int8-dynamic", ["onnx"])
+    assert "--to" not in alone.value.next_step
+
+
+def test_only_static_precisions_compute_in_integers() -> None:
+    integer = {(p, f) for p in PRECISIONS for f in FORMATS if computes_in_integers(p, f)}
+    assert integer == {("int8", "tflite"), ("int8", "onnx"), ("int8-a16", "tflite")}
+
+
+# What is inside
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_int8_weights_round_to_a_127th_of_each_channel_and_nothing_else(
+    model_format: ModelFormat,
+) -> None:
+    stage: Any = tflite if model_format == "tflite" else onnx_stage
+    model = stage.to_int8_weights(float_model(model_format))
+    assert len(model) < 0.4 * len(float_model(model_format))
+    logits, maps = answers(model, model_format)
+    wanted_logits, wanted_maps = answers(float_model(model_format), model_format)
+    # The student's convolutions lie on the grid already: rounding them again is nothing.
+    assert np.abs(maps - wanted_maps).max() < 1e-3
+    # Its verdict does not.
+    assert 0 < np.abs(logits - wanted_logits).max() < 0.1 * np.ptp(wanted_logits)
+
+
+def test_onnx_weights_are_within_half_a_step_of_what_they_were() -> None:
+    before = {
+        t.name: onnx.numpy_helper.to_array(t)
+        for t in onnx.load_model_from_string(float_model("onnx")).graph.initializer
+    }
+    graph = onnx.load_model_from_string(onnx_stage.to_int8_weights(float_model("onnx"))).graph
+    after = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    quantized = [name.removesuffix("_int8") for name in after if name.endswith("_int8")]
+    assert len(quantized) == sum(
+        values.ndim > 1 and values.dtype == np.float32 for values in before.values()
+    )
+    for name in quantized:
+        whole, scales = after[f"{name}_int8"], after[f"{name}_scale"]
+        assert whole.dtype == np.int8
+        assert whole.min() >= -127
+        assert scales.shape == (len(whole),)
+        along = scales.reshape(-1, *[1] * (whole.ndim - 1))
+        assert (np.abs(whole * along - before[name]) <= 0.5001 * along).all()
+
+
+def test_a_dynamic_model_has_int8_weights_and_float_in_between() -> None:
+    model = tflite.to_int8_weights(float_model("tflite"), dynamic=True)
+    kinds = [op.inputs[:2] for op in list_operators(model, "tflite") if op.name == "CONV_2D"]
+    assert set(kinds) == {("float32", "int8")}
+    logits, maps = answers(model, "tflite")
+    wanted_logits, wanted_maps = answers(float_model("tflite"), "tflite")
+    assert np.corrcoef(logits, wanted_logits)[0, 1] > 0.98
+    assert np.corrcoef(maps.ravel(), wanted_maps.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_16_bits_leave_nothing_of_the_error_of_activations(model_format: ModelFormat) -> None:
+    stage: Any = tflite if model_format == "tflite" else onnx_stage
+    errors = {}
+    _, wanted = answers(float_model(model_format), model_format)
+    for bits in (8, 16):
+        model = stage.to_int8(float_model(model_format), small_images(), activation_bits=bits)
+        errors[bits] = np.abs(answers(model, model_format)[1] - wanted).mean()
+    assert errors[16] < 0.05 * errors[8]
+    if model_format == "tflite":
+        operators = list_operators(model, "tflite")
+        convolutions = [op for op in operators if op.name == "CONV_2D"]
+        assert {op.inputs[:2] for op in convolutions} == {("int16", "int8")}
+        assert {op.outputs for op in convolutions} == {("int16",)}
+        # Said on the page: there are no kernels for it in the CPU's delegate.
+        assert xnnpack_partitions(model) == ()
