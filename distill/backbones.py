@@ -28,6 +28,7 @@ __all__ = [
     "EfficientNetLite",
     "HighPass",
     "load_imagenet_weights",
+    "on_int8_grid",
 ]
 
 # What EfficientNet-Lite's ImageNet weights were trained with, in grey levels.
@@ -146,7 +147,7 @@ class Conv(nn.Module):
     def effective_weight(self) -> Tensor:
         """The weights as they are used: gain applied, on the int8 grid where asked for."""
         weight = self.weight * self.gain.reshape(-1, 1, 1, 1)
-        return _on_int8_grid(weight) if self.int8_weights else weight
+        return on_int8_grid(weight) if self.int8_weights else weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the layer: (N, inputs, H, W) → (N, outputs, H / stride, W / stride)."""
@@ -387,7 +388,7 @@ def _rounded(channels: float) -> int:
     return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
-def _on_int8_grid(weight: Tensor) -> Tensor:
+def on_int8_grid(weight: Tensor) -> Tensor:
     """Rounded to multiples of a 127th of each output channel's largest weight.
 
     Gradients pass as if nothing was rounded (straight-through estimator).

@@ -23,7 +23,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgedf import typed_json
-from edgedf.distill.backbones import MEAN, STD, Block, Conv, EfficientNetLite, HighPass
+from edgedf.distill.backbones import (
+    MEAN,
+    STD,
+    Block,
+    Conv,
+    EfficientNetLite,
+    HighPass,
+    on_int8_grid,
+)
 from edgedf.distill.decoder import Decoder, LocalPath, blur_layer
 from edgedf.errors import CheckpointError, ConfigError, EdgedfError
 from edgedf.files import write_bytes
@@ -197,6 +205,21 @@ class Student(nn.Module):
                 spread.weight.copy_(scale.reshape(-1, 1, 1, 1))
                 spread.bias.copy_(-mean[at : at + count] * scale)
                 at += count
+
+    def storable(self, weights: Tensor) -> Tensor:
+        """Weights of the statistics as int8 will store them, where the student rounds its own.
+
+        The exported fake head has a convolution for each judged block's means and one for its
+        spreads, each with one scale.
+
+        Args:
+            weights: (features,), for statistics that nothing is divided by.
+        """
+        if not self.config.int8_weights:
+            return weights
+        parts = weights.split(self._widths * 2)
+        rounded = [on_int8_grid(part.reshape(1, -1, 1, 1)).flatten() for part in parts]
+        return torch.cat(rounded)
 
     def seen(self, image: Tensor) -> Tensor:
         """What the encoder looks at, normalised.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -79,6 +80,9 @@ def fit_verdict(
         np.tile(balance(domains(training, learned), labels), views),
         penalty=penalty,
     )
+    # Rounded around the usual value of each statistic, so that rounding moves no mean.
+    weights = torch.from_numpy(probe.weight / probe.deviation)
+    probe = replace(probe, weight=student.storable(weights).numpy() * probe.deviation)
     judged = labelled(validation)
     found = statistics_of(student, (validation.images[i] for i in judged), len(judged), silent)
     calibration = calibrate(probe(found), validation.labels[judged])

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -58,3 +60,19 @@ def test_what_is_exported_gives_the_same_logit(records: Records) -> None:
     with torch.inference_mode():
         wanted, (found, _) = student.eval()(pixels).fake_logit, student.deployable()(pixels)
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_the_verdict_lies_on_the_grid_of_int8_where_the_student_rounds(records: Records) -> None:
+    """Rounding the exported convolutions to int8 changes nothing."""
+    student = fitted(records, 1.0).deployable()
+    for conv in (*student.by_mean, *student.by_spread):
+        steps = conv.weight.detach().flatten() / (conv.weight.detach().abs().max() / 127)
+        assert steps.abs().max() > 1
+        torch.testing.assert_close(steps, steps.round(), rtol=0, atol=2e-3)
+    torch.manual_seed(0)
+    free = Student(dataclasses.replace(CONFIG, int8_weights=False))
+    load_imagenet_weights(free.encoder)
+    fit_verdict(free, records, records, penalty=1.0, views=1, seed=0)
+    weight = free.deployable().by_mean[0].weight.detach().flatten()
+    steps = weight / (weight.abs().max() / 127)
+    assert (steps - steps.round()).abs().max() > 0.1
