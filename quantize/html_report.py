@@ -37,6 +37,7 @@ dt { color: #5c636a; } dd { margin: 0; }
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: .4rem .6rem; border-bottom: 1px solid #dee2e6; text-align: right;
   vertical-align: top; font-variant-numeric: tabular-nums; }
+td, thead th { white-space: nowrap; } thead th:first-of-type { text-align: left; }
 th { font-weight: 600; } thead th { color: #5c636a; }
 tbody th { text-align: left; } td.mark { text-align: center; font-weight: 700; }
 .reason { display: block; font-weight: 400; color: #5c636a; font-size: .875rem; }
