@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
+from edgedf.cores import available_cores
 from edgedf.errors import ConfigError, OutputError
 from edgedf.files import atomic_path, sha256_of
 from edgedf.progress import Progress, silent
@@ -32,6 +33,7 @@ from edgedf.quantize.operators import (
     list_operators,
     xnnpack_partitions,
 )
+from edgedf.quantize.pair import Model, Pair
 from edgedf.quantize.parity import TOLERANCES, Comparison, compare, run_on
 from edgedf.quantize.precision import (
     CALIBRATED,
@@ -42,6 +44,7 @@ from edgedf.quantize.precision import (
 from edgedf.quantize.report import ConversionReport, ConvertedModel
 from edgedf.quantize.run import Outputs, nan_where_it_fails, open_model
 from edgedf.quantize.source import FORMATS, Source, load_source
+from edgedf.quantize.verify import Gate, Verification, verify_pair
 from edgedf.spec import ModelSpec, Precision
 
 __all__ = ["DEFAULT_SAMPLES", "convert"]
@@ -59,6 +62,7 @@ def convert(
     out: str | Path = "build",
     seed: int = 0,
     keep_failing: bool = False,
+    gate: Gate | None = None,
     progress: Progress = silent,
 ) -> ConversionReport:
     """Convert a student and prove that the result agrees with it.
@@ -74,6 +78,8 @@ def convert(
         out: Folder for ``<name>_<precision>.<format>``.
         seed: Of the choice of images.
         keep_failing: Write the files even when the proof fails.
+        gate: Pictures, best labelled, and what each file may lose on them against its original;
+            a file that does not pass, or of which that cannot be told, counts as failed.
         progress: Told about each step.
 
     Returns:
@@ -121,6 +127,11 @@ def convert(
         clock.lap(f"make {name}")
     comparisons = _prove(loaded, files, specs, images, progress)
     clock.lap("prove")
+    verifications: tuple[Verification, ...] = ()
+    # What does not agree on a few pictures need not be tried on many.
+    if gate is not None and all(comparison.passed for comparison in comparisons):
+        verifications = _through(gate, loaded, files, specs, targets, progress)
+        clock.lap("gate")
     models = [
         _describe(name, targets[name], files[name], loaded, wanted_precision, clock)
         for name in names
@@ -138,6 +149,7 @@ def convert(
         skipped=images.skipped,
         comparisons=comparisons,
         seconds=clock.laps(),
+        gate=verifications,
     )
     if not (report.passed or keep_failing):
         return report
@@ -285,6 +297,39 @@ def _prove(
             )
         )
     return tuple(comparisons)
+
+
+def _through(
+    gate: Gate,
+    source: Source,
+    files: Mapping[ModelFormat, bytes],
+    specs: Mapping[ModelFormat, ModelSpec],
+    targets: Mapping[ModelFormat, Path],
+    progress: Progress,
+) -> tuple[Verification, ...]:
+    """Each file against its original on the gate's pictures."""
+    found = []
+    for name, file in files.items():
+        made = Model.from_run(
+            f"{targets[name]} ({specs[name].model_id})",
+            specs[name],
+            open_model(file, name, specs[name], threads=available_cores()),
+        )
+        parent = Model.from_run(
+            source.original_name(name), source.specs[name], source.originals[name]
+        )
+        found.append(
+            verify_pair(
+                Pair(made, parent),
+                gate.pictures,
+                limits=gate.limits,
+                data=gate.data,
+                split=gate.split,
+                worst=0,
+                progress=progress,
+            )
+        )
+    return tuple(found)
 
 
 def _describe(

@@ -12,6 +12,8 @@ from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
 from edgedf.quantize.calibration import Skipped
 from edgedf.quantize.parity import Comparison
+from edgedf.quantize.verify import Verification
+from edgedf.quantize.wording import headline
 from edgedf.spec import Calibration, Precision
 
 __all__ = ["ConversionReport", "ConvertedModel"]
@@ -78,6 +80,8 @@ class ConversionReport:
         skipped: Images that could not be used.
         comparisons: The proof.
         seconds: Wall-clock time per stage, and ``total``.
+        gate: What each file loses on the gate's pictures; empty without a gate, or where the
+            comparisons have failed already.
     """
 
     source: str
@@ -90,12 +94,15 @@ class ConversionReport:
     skipped: tuple[Skipped, ...]
     comparisons: tuple[Comparison, ...]
     seconds: dict[str, float]
+    gate: tuple[Verification, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every comparison is within its tolerance and no operator is left in float."""
-        return all(comparison.passed for comparison in self.comparisons) and not any(
-            model.misplaced for model in self.models
+        """Whether comparisons, types of operators and the gate, if there was one, are all right."""
+        return (
+            all(comparison.passed for comparison in self.comparisons)
+            and not any(model.misplaced for model in self.models)
+            and all(verification.passed for verification in self.gate)
         )
 
     def raise_if_failed(self) -> None:
@@ -115,6 +122,11 @@ class ConversionReport:
             f"{model.path.name} computes in float: {', '.join(model.misplaced)}"
             for model in self.models
             if model.misplaced
+        ]
+        failures += [
+            f"the gate on {verification.data}: {verification.artifact}: {headline(verification)}"
+            for verification in self.gate
+            if not verification.passed
         ]
         written = any(model.written for model in self.models)
         raise ParityError(

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -39,6 +39,7 @@ __all__ = [
     "DEFAULT_WORST",
     "Compared",
     "Example",
+    "Gate",
     "Pictures",
     "Verification",
     "examples",
@@ -50,6 +51,24 @@ Pictures = Sequence[Picture] | Sequence[str]
 """Pictures of which the truth is known, or paths of others."""
 
 DEFAULT_WORST = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """What a model has to pass before it takes its parent's place.
+
+    Args:
+        pictures: As for :func:`verify`.
+        limits: What may be lost on them.
+        data: Name of the pictures.
+        split: Name of their split.
+    """
+
+    pictures: Pictures
+    limits: Limits = field(default_factory=Limits)
+    data: str = ""
+    split: str = "all"
+
 
 _MAX_DECODERS = 4
 

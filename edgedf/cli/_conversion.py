@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from edgedf.cli._console import printable
+from edgedf.cli._verification import parts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,6 +37,8 @@ def sections(report: ConversionReport) -> Iterator[tuple[str, RenderableType]]:
     for comparison in report.comparisons:
         images = f"{comparison.n} images {_SETS[comparison.images]}"
         yield f"{comparison.model} against {comparison.reference} on {images}", _rows(comparison)
+    for verification in report.gate:
+        yield f"Gate on {printable(verification.data)}", Group(*parts(verification))
     for model in report.models:
         state = "" if model.written else " (not written)"
         yield printable(str(model.path)) + state, Text("\n".join(_facts(model)))

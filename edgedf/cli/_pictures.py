@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgedf.evaluation import Picture
     from edgedf.progress import Progress
+    from edgedf.quantize.verify import Pictures
 
-__all__ = ["labelled_pictures"]
+__all__ = ["SHIPPED", "compared_pictures", "labelled_pictures"]
+
+SHIPPED = "the shipped sample"
+PLAIN = "images"
 
 
 def labelled_pictures(
@@ -64,3 +68,74 @@ def labelled_pictures(
             next_step="choose another split with --split; all takes every one",
         )
     return pictures, split
+
+
+def compared_pictures(
+    data: Path | None,
+    layout: str,
+    split: str | None,
+    sets: Sequence[str],
+    progress: Progress,
+) -> tuple[Pictures, str]:
+    """What two models are compared on, and the name of the split that is.
+
+    Args:
+        data: Folder of a data set or of unlabelled images; None for the shipped sample.
+        layout: As for :func:`labelled_pictures`, or ``images`` for unlabelled ones.
+        split: As for :func:`labelled_pictures`, like all that follows.
+        sets: Names of sets.
+        progress: Told about long steps.
+
+    Raises:
+        ConfigError: There is nothing that an option could choose.
+        DataError: The folder cannot be used.
+        ImageError: It holds no image.
+    """
+    from edgedf.errors import ConfigError
+
+    if data is not None and _is_labelled(data, layout):
+        return labelled_pictures(data, layout, split, sets, progress)
+    given = {
+        "--layout": data is None and layout != "auto",
+        "--split": split not in (None, "all"),
+        "--set": bool(sets),
+    }
+    unused = [name for name, is_given in given.items() if is_given]
+    if unused:
+        raise ConfigError(
+            f"{SHIPPED if data is None else data} has nothing that {unused[0]} could choose.",
+            expected="--data with labelled pictures, such as a folder with manifest.csv",
+            next_step=f"leave {unused[0]} out, or name other data",
+        )
+    return (_sample() if data is None else _unlabelled(data)), "all"
+
+
+def _is_labelled(data: Path, layout: str) -> bool:
+    from edgedf.distill.datasets import LAYOUTS
+    from edgedf.distill.datasets.files import existing_folder
+
+    folder = existing_folder(data)
+    if layout != "auto":
+        return layout != PLAIN
+    return any(known.fits(folder) for known in LAYOUTS.values())
+
+
+def _unlabelled(data: Path) -> list[str]:
+    from edgedf.runtime.folder import Failure, find_images
+
+    files = []
+    for found in find_images(data):
+        if isinstance(found, Failure):
+            raise found.error
+        files.append(found)
+    return files
+
+
+def _sample() -> Pictures:
+    import edgedf.sample
+    from edgedf.evaluation import Picture
+
+    return [
+        Picture(str(image.path), "sample", image.kind, image.group, image.label)
+        for image in edgedf.sample.images()
+    ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from edgedf.quantize.gate import Limits
     from edgedf.quantize.verify import Verification
 
-__all__ = ["parts"]
+__all__ = ["limits_of", "parts"]
 
 _STYLES = {"pass": "green", "fail": "bold red", "cannot tell": "bold yellow"}
 _HEADINGS = ("parent", "artifact", "measured", "95 % interval", "limit", "bound")
@@ -103,3 +105,25 @@ def _worst(verification: Verification) -> Table:
             Text(printable(seen.file)),
         )
     return table
+
+
+def limits_of(path: Path | None, given: dict[str, float | None]) -> Limits:
+    """Limits from defaults, then a file, then options.
+
+    Args:
+        path: TOML; None for no file.
+        given: Values by name; None where the option was not given.
+
+    Raises:
+        ConfigError: The file cannot be used, or a limit makes no sense.
+        MissingExtra: The file cannot be read with this version of Python.
+    """
+    from edgedf.cli._figures import needs_distill
+    from edgedf.quantize.gate import Limits
+
+    options = {name: value for name, value in given.items() if value is not None}
+    if path is None:
+        return Limits(**options)
+    with needs_distill("Reading a file of limits with this version of Python"):
+        from edgedf.distill.config import load_settings
+    return load_settings(Limits, path, [f"{name}={value!r}" for name, value in options.items()])

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from edgedf.progress import Progress
     from edgedf.quantize.report import ConversionReport
+    from edgedf.quantize.verify import Gate
 
 __all__ = ["app"]
 
@@ -27,6 +29,8 @@ _EPILOG = """Examples:
 [bold]edgedf convert student.safetensors --precision fp16[/]
 
 [bold]edgedf convert --precision int8-weights --out models/[/]
+
+[bold]edgedf convert --gate pictures/ --limits limits.toml --out models/[/]
 
 [bold]edgedf convert --json | jq .passed[/]
 
@@ -77,6 +81,19 @@ def convert(
         Path, typer.Option(metavar="DIR", help="Folder for NAME_PRECISION.FORMAT.")
     ] = Path("build"),
     seed: Annotated[int, typer.Option(metavar="N", help="Of the choice of images.")] = 0,
+    gate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Pictures, best labelled, that each file has to pass on as in edgedf verify; one "
+            "that fails, or of which that cannot be told, is not written.",
+            show_default=False,
+        ),
+    ] = None,
+    limits: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of the gate, as for edgedf verify.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     keep_failing: Annotated[
         bool, typer.Option("--keep-failing", help="Write the files even if they do not agree.")
@@ -91,6 +108,7 @@ def convert(
     from edgedf.quantize.convert import convert as run_conversion
 
     with _quiet_but_for_progress(), StepProgress() as progress:
+        wanted = _gate(gate, limits, progress)
         report = run_conversion(
             checkpoint,
             formats=None if to is None else to.replace(",", " ").split(),
@@ -100,6 +118,7 @@ def convert(
             out=out,
             seed=seed,
             keep_failing=keep_failing,
+            gate=wanted,
             progress=progress,
         )
     if as_json:
@@ -107,6 +126,27 @@ def convert(
     else:
         _print(report)
     report.raise_if_failed()
+
+
+def _gate(data: Path | None, limits: Path | None, progress: Progress) -> Gate | None:
+    """The gate that was asked for; read before anything is converted."""
+    if data is None:
+        if limits is not None:
+            from edgedf.errors import ConfigError
+
+            raise ConfigError(
+                f"--limits {limits} limits nothing.",
+                expected="--gate DIR beside it",
+                next_step="name the pictures with --gate, or leave --limits out",
+            )
+        return None
+    from edgedf.cli._pictures import compared_pictures
+    from edgedf.cli._verification import limits_of
+    from edgedf.quantize.verify import Gate
+
+    allowed = limits_of(limits, {})
+    pictures, split = compared_pictures(data, "auto", None, (), progress)
+    return Gate(pictures, allowed, str(data), split)
 
 
 @contextlib.contextmanager

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
-
-if TYPE_CHECKING:
-    from edgedf.progress import Progress
-    from edgedf.quantize.gate import Limits
-    from edgedf.quantize.verify import Pictures
 
 __all__ = ["app"]
 
@@ -21,9 +16,6 @@ app = typer.Typer(add_completion=False)
 
 PASSES, FAILS, CANNOT_TELL = 0, 1, 2
 MISTAKE = 64  # EX_USAGE: 2, which other verbs use, means something here
-
-SHIPPED = "the shipped sample"
-PLAIN = "images"
 
 _CODES = {"pass": PASSES, "fail": FAILS, "cannot tell": CANNOT_TELL}
 _USAGE_ERROR = 2
@@ -176,7 +168,8 @@ def verify(
     from edgedf import typed_json
     from edgedf.cli._console import StepProgress, new_console, print_json, quiet_natives
     from edgedf.cli._figures import skipped_text
-    from edgedf.cli._verification import parts
+    from edgedf.cli._pictures import SHIPPED, compared_pictures
+    from edgedf.cli._verification import limits_of, parts
     from edgedf.quantize.pair import open_pair
     from edgedf.quantize.verify import examples, verify_pair
 
@@ -192,13 +185,13 @@ def verify(
         "logit_correlation": logit_correlation,
         "map_correlation": map_correlation,
     }
-    allowed = _limits(limits, given)
+    allowed = limits_of(limits, given)
     with contextlib.ExitStack() as stack:
         page = None if html is None else stack.enter_context(_writable(html))
         with quiet_natives():  # what runtimes say when they load a model
             pair = stack.enter_context(open_pair(artifact, against, threads=threads))
         progress = stack.enter_context(StepProgress())
-        pictures, measured = _pictures(data, layout, split, sets or (), progress)
+        pictures, measured = compared_pictures(data, layout, split, sets or (), progress)
         found = verify_pair(
             pair,
             pictures,
@@ -222,78 +215,6 @@ def verify(
     if found.skipped:
         new_console(stderr=True).print(skipped_text(found.skipped), soft_wrap=True)
     raise typer.Exit(_CODES[found.verdict])
-
-
-def _limits(path: Path | None, given: dict[str, float | None]) -> Limits:
-    """Defaults, then the file, then the options."""
-    from edgedf.cli._figures import needs_distill
-    from edgedf.quantize.gate import Limits
-
-    options = {name: value for name, value in given.items() if value is not None}
-    if path is None:
-        return Limits(**options)
-    with needs_distill("Reading a file of limits with this version of Python"):
-        from edgedf.distill.config import load_settings
-    return load_settings(Limits, path, [f"{name}={value!r}" for name, value in options.items()])
-
-
-def _pictures(
-    data: Path | None,
-    layout: str,
-    split: str | None,
-    sets: Sequence[str],
-    progress: Progress,
-) -> tuple[Pictures, str]:
-    """What to compare on, and the name of the split that is."""
-    from edgedf.cli._pictures import labelled_pictures
-    from edgedf.errors import ConfigError
-
-    if data is not None and _is_labelled(data, layout):
-        return labelled_pictures(data, layout, split, sets, progress)
-    given = {
-        "--layout": data is None and layout != "auto",
-        "--split": split not in (None, "all"),
-        "--set": bool(sets),
-    }
-    unused = [name for name, is_given in given.items() if is_given]
-    if unused:
-        raise ConfigError(
-            f"{SHIPPED if data is None else data} has nothing that {unused[0]} could choose.",
-            expected="--data with labelled pictures, such as a folder with manifest.csv",
-            next_step=f"leave {unused[0]} out, or name other data",
-        )
-    return (_sample() if data is None else _unlabelled(data)), "all"
-
-
-def _is_labelled(data: Path, layout: str) -> bool:
-    from edgedf.distill.datasets import LAYOUTS
-    from edgedf.distill.datasets.files import existing_folder
-
-    folder = existing_folder(data)
-    if layout != "auto":
-        return layout != PLAIN
-    return any(known.fits(folder) for known in LAYOUTS.values())
-
-
-def _unlabelled(data: Path) -> list[str]:
-    from edgedf.runtime.folder import Failure, find_images
-
-    files = []
-    for found in find_images(data):
-        if isinstance(found, Failure):
-            raise found.error
-        files.append(found)
-    return files
-
-
-def _sample() -> Pictures:
-    import edgedf.sample
-    from edgedf.evaluation import Picture
-
-    return [
-        Picture(str(image.path), "sample", image.kind, image.group, image.label)
-        for image in edgedf.sample.images()
-    ]
 
 
 @contextlib.contextmanager

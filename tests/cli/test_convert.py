@@ -193,6 +193,8 @@ def test_the_other_examples_run(
     example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     shutil.copytree(photograph_folder(), tmp_path / "photos")
+    shutil.copytree(photograph_folder(), tmp_path / "pictures")
+    (tmp_path / "limits.toml").write_text("flips_bound = 1.0\ntpr_drop_bound = 1.0\n")
     shutil.copy(small_checkpoint(), tmp_path / "student.safetensors")
     monkeypatch.chdir(tmp_path)
     command, *arguments = shlex.split(example)
@@ -205,6 +207,59 @@ def test_the_other_examples_run(
     precision = words[words.index("--precision") + 1] if "--precision" in words else "int8"
     formats = ["tflite"] if "--to" in words else ["tflite", "onnx"]
     assert written == {f"student_{precision}.{name}" for name in formats}
+
+
+# The gate
+
+
+LOOSE = "\n".join(f"{name} = 1.0" for name in ("auc_drop", "tpr_drop", "flips", "map_error"))
+
+
+def gated(tmp_path: Path, limits: str) -> tuple[str, ...]:
+    (tmp_path / "limits.toml").write_text(limits)
+    options = ("--to", "onnx", "--samples", "8", "--out", str(tmp_path / "out"))
+    return ("--gate", str(photograph_folder()), "--limits", str(tmp_path / "limits.toml"), *options)
+
+
+def bounds(limits: str) -> str:
+    return "\n".join([limits, *(line.replace(" =", "_bound =") for line in limits.splitlines())])
+
+
+def test_a_file_that_passes_the_gate_is_written(tmp_path: Path, capsys: Captured) -> None:
+    loose = bounds(LOOSE) + "\nlogit_correlation = 0.9\nmap_correlation = 0.9"
+    assert main(["convert", *gated(tmp_path, loose), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["passed"]
+    (verification,) = data["gate"]
+    assert verification["verdict"] == "pass"
+    assert verification["limits"]["map_error_bound"] == 1.0
+    assert verification["real"] + verification["fake"] == 23
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["student_int8.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ("map_error = 1e-6\nmap_error_bound = 1e-6", "fails"),
+        ("flips = 0.0\nflips_bound = 0.01", "Cannot tell from 23 pictures"),
+    ],
+)
+def test_a_file_that_does_not_is_not(
+    limits: str, said: str, tmp_path: Path, capsys: Captured
+) -> None:
+    assert main(["convert", *gated(tmp_path, limits)]) == 1
+    shown = capsys.readouterr()
+    assert "Gate on " in shown.out
+    assert "(not written)" in shown.out
+    assert "the gate on " in shown.err
+    assert said in shown.err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_limits_without_a_gate_are_refused(tmp_path: Path, capsys: Captured) -> None:
+    options = gated(tmp_path, "flips = 0.5")[2:]
+    assert main(["convert", *options]) == 2
+    assert "Expected: --gate DIR beside it" in capsys.readouterr().err
 
 
 # What is asked for wrongly
