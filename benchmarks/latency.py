@@ -1,7 +1,7 @@
-"""How much faster int8 is than float, in both runtimes, on this machine.
+"""How much faster int8, or another precision, is than float, in both runtimes, on this machine.
 
-Float and int8 take turns (A B A B …) on the same real images, so that whatever else the machine
-does slows both down alike. The ratio of the medians is given with a 95 % interval from a
+Float and the other take turns (A B A B …) on the same real images, so that whatever else the
+machine does slows both down alike. The ratio of the medians is given with a 95 % interval from a
 bootstrap over the turns. Without --model-dir the shipped student is converted first.
 """
 
@@ -49,18 +49,19 @@ class Speed:
 
 @dataclass(frozen=True)
 class Result:
-    """Float against int8 in one runtime.
+    """Float against another precision in one runtime.
 
-    ``ratio`` is the median of int8 divided by that of float; ``ratio_low`` and ``ratio_high`` are
-    its 95 % interval.
+    ``ratio`` is the median of the other divided by that of float; ``ratio_low`` and ``ratio_high``
+    are its 95 % interval.
     """
 
     runtime: str
     version: str
     threads: int
     rounds: int
+    precision: str
     fp32: Speed
-    int8: Speed
+    converted: Speed
     ratio: float
     ratio_low: float
     ratio_high: float
@@ -71,7 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="one JSON document")
-    parser.add_argument("--model-dir", type=Path, help="folder with student_int8.tflite and .onnx")
+    parser.add_argument("--model-dir", type=Path, help="folder with student_NAME.tflite and .onnx")
+    parser.add_argument(
+        "--precision", metavar="NAME", default="int8", help="of edgedf convert (default: int8)"
+    )
+    parser.add_argument(
+        "--formats", nargs="+", default=FORMATS, choices=FORMATS, help="default: both"
+    )
     parser.add_argument("--rounds", type=int, default=300, help="turns per model (default: 300)")
     parser.add_argument(
         "--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)"
@@ -80,11 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.rounds < 2 or min(options.threads) < 1:
         parser.error("--rounds must be at least 2 and --threads at least 1")
     try:
-        with quiet_natives(), _int8_models(options.model_dir) as folder:
+        with quiet_natives(), _converted(options) as folder:
             results = [
-                _measure(folder, model_format, threads, options.rounds)
+                _measure(folder, options.precision, model_format, threads, options.rounds)
                 for threads in options.threads
-                for model_format in FORMATS
+                for model_format in options.formats
             ]
     except EdgedfError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -114,20 +121,22 @@ def host() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _int8_models(folder: Path | None) -> Iterator[Path]:
-    if folder is not None:
-        yield folder
+def _converted(options: argparse.Namespace) -> Iterator[Path]:
+    if options.model_dir is not None:
+        yield options.model_dir
         return
     with tempfile.TemporaryDirectory(prefix="edgedf-benchmark-") as made:
         # Latency does not depend on whether the figures are within their tolerances.
-        edgedf.convert(out=made, keep_failing=True)
+        edgedf.convert(
+            out=made, formats=options.formats, precision=options.precision, keep_failing=True
+        )
         yield Path(made)
 
 
-def _measure(folder: Path, model_format: Any, threads: int, rounds: int) -> Result:
+def _measure(folder: Path, precision: str, model_format: Any, threads: int, rounds: int) -> Result:
     artifacts = [
         read_artifact(path)
-        for path in (shipped_model(model_format), folder / f"student_int8.{model_format}")
+        for path in (shipped_model(model_format), folder / f"student_{precision}.{model_format}")
     ]
     pair = [open_backend(a.model, a.format, threads=threads) for a in artifacts]
     side = artifacts[0].spec.input.height
@@ -150,8 +159,9 @@ def _measure(folder: Path, model_format: Any, threads: int, rounds: int) -> Resu
         version=pair[0].version,
         threads=threads,
         rounds=rounds,
+        precision=precision,
         fp32=_speed(turns[:, 0]),
-        int8=_speed(turns[:, 1]),
+        converted=_speed(turns[:, 1]),
         ratio=round(float(middle[1] / middle[0]), 4),
         ratio_low=round(float(low), 4),
         ratio_high=round(float(high), 4),
@@ -174,15 +184,14 @@ def _speed(milliseconds: NDArray[np.float64]) -> Speed:
 def _print(document: dict[str, Any]) -> None:
     for name, value in document["host"].items():
         print(f"{name:>13}  {value}")
-    print(
-        "\nruntime                 threads  fp32 median  p90     int8 median  p90     ratio  95 %"
-    )
+    print("\nFloat against", document["results"][0]["precision"])
+    print("runtime                 threads  fp32 median  p90          median  p90     ratio  95 %")
     for result in document["results"]:
-        fp32, int8 = result["fp32"], result["int8"]
+        fp32, other = result["fp32"], result["converted"]
         print(
             f"{result['runtime']} {result['version']:<{22 - len(result['runtime'])}} "
             f"{result['threads']:>7}  {fp32['median_ms']:8.2f} ms  {fp32['p90_ms']:6.2f}  "
-            f"{int8['median_ms']:8.2f} ms  {int8['p90_ms']:6.2f}  {result['ratio']:.3f}  "
+            f"{other['median_ms']:8.2f} ms  {other['p90_ms']:6.2f}  {result['ratio']:.3f}  "
             f"{result['ratio_low']:.3f} to {result['ratio_high']:.3f}"
         )
 

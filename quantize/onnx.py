@@ -119,8 +119,9 @@ def to_fp16(model: bytes) -> bytes:
 def to_int8_weights(model: bytes) -> bytes:
     """Store the weights as int8 with one scale per output channel; arithmetic stays float32.
 
-    A DequantizeLinear in front of each use turns them back. It has constant inputs, so a runtime
-    does it once, while loading.
+    A Cast and a Mul in front of each use turn them back. Their inputs are constant, so a runtime
+    does it once, while loading; a DequantizeLinear would be kept for each run, which took ONNX
+    Runtime twice as long as float.
 
     Args:
         model: A float ``.onnx`` of ours.
@@ -145,16 +146,19 @@ def to_int8_weights(model: bytes) -> bytes:
         along = scales.reshape(-1, *[1] * (values.ndim - 1))
         whole = np.clip(np.rint(values / along), -127, 127).astype(np.int8)
         tensor.CopyFrom(onnx.numpy_helper.from_array(whole, f"{name}_int8"))
-        graph.initializer.append(onnx.numpy_helper.from_array(scales, f"{name}_scale"))
-        nodes.append(
+        graph.initializer.append(onnx.numpy_helper.from_array(along, f"{name}_scale"))
+        nodes += [
             onnx.helper.make_node(
-                "DequantizeLinear",
-                [f"{name}_int8", f"{name}_scale"],
-                [name],
+                "Cast",
+                [f"{name}_int8"],
+                [f"{name}_float"],
                 f"{name}_to_float",
-                axis=0,
-            )
-        )
+                to=onnx.TensorProto.FLOAT,
+            ),
+            onnx.helper.make_node(
+                "Mul", [f"{name}_float", f"{name}_scale"], [name], f"{name}_times_scale"
+            ),
+        ]
     nodes += graph.node
     del graph.node[:]
     graph.node.extend(nodes)

@@ -46,8 +46,8 @@ def test_latency_gives_both_runtimes_and_every_number_of_threads(tmp_path: Path)
         assert result["version"]
         assert result["rounds"] == 4
         assert 0 < result["ratio_low"] <= result["ratio"] <= result["ratio_high"]
-        for precision in ("fp32", "int8"):
-            speed = result[precision]
+        for which in ("fp32", "converted"):
+            speed = result[which]
             assert 0 < speed["minimum_ms"] <= speed["median_ms"] <= speed["p90_ms"]
 
     table = output_of("latency.py", "--threads", "1", *given)

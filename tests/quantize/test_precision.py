@@ -11,7 +11,7 @@ from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError
 from edgedf.quantize import onnx as onnx_stage
 from edgedf.quantize import tflite
-from edgedf.quantize.operators import list_operators, xnnpack_partitions
+from edgedf.quantize.operators import executed_operators, list_operators, xnnpack_partitions
 from edgedf.quantize.parity import TOLERANCES
 from edgedf.quantize.precision import (
     CALIBRATED,
@@ -124,9 +124,14 @@ def test_onnx_weights_are_within_half_a_step_of_what_they_were() -> None:
         whole, scales = after[f"{name}_int8"], after[f"{name}_scale"]
         assert whole.dtype == np.int8
         assert whole.min() >= -127
-        assert scales.shape == (len(whole),)
-        along = scales.reshape(-1, *[1] * (whole.ndim - 1))
-        assert (np.abs(whole * along - before[name]) <= 0.5001 * along).all()
+        assert scales.shape == (len(whole), *[1] * (whole.ndim - 1))
+        assert (np.abs(whole * scales - before[name]) <= 0.5001 * scales).all()
+
+
+def test_onnx_runtime_turns_int8_weights_back_once() -> None:
+    names = {op.name for op in executed_operators(onnx_stage.to_int8_weights(float_model("onnx")))}
+    assert "Conv" in names or "FusedConv" in names
+    assert not {"Mul", "DequantizeLinear"} & names
 
 
 def test_a_dynamic_model_has_int8_weights_and_float_in_between() -> None:
