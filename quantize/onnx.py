@@ -97,10 +97,7 @@ def to_fp16(model: bytes) -> bytes:
     onnx = _onnx()
     proto = without_metadata(_load(model))
     casts = []
-    for tensor in proto.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
-            continue
-        name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
+    for tensor, name, values in _weights(proto):
         with np.errstate(over="ignore"):  # what does not fit becomes infinite; the proof sees it
             halves = values.astype(np.float16)
         half = onnx.numpy_helper.from_array(halves, f"{name}_fp16")
@@ -110,10 +107,7 @@ def to_fp16(model: bytes) -> bytes:
                 "Cast", [half.name], [name], f"{name}_to_float", to=onnx.TensorProto.FLOAT
             )
         )
-    nodes = [*casts, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    return bytes(proto.SerializeToString(deterministic=True))
+    return _beginning_with(casts, proto)
 
 
 def to_int8_weights(model: bytes) -> bytes:
@@ -135,18 +129,15 @@ def to_int8_weights(model: bytes) -> bytes:
     """
     onnx = _onnx()
     proto = without_metadata(_load(model))
-    graph, nodes = proto.graph, []
-    for tensor in list(graph.initializer):
-        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
-            continue
-        name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
+    nodes = []
+    for tensor, name, values in _weights(proto):
         # The first axis of a convolution's weights is its output channel.
         largest = np.abs(values.reshape(len(values), -1)).max(axis=1)
         scales = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
         along = scales.reshape(-1, *[1] * (values.ndim - 1))
         whole = np.clip(np.rint(values / along), -127, 127).astype(np.int8)
         tensor.CopyFrom(onnx.numpy_helper.from_array(whole, f"{name}_int8"))
-        graph.initializer.append(onnx.numpy_helper.from_array(along, f"{name}_scale"))
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(along, f"{name}_scale"))
         nodes += [
             onnx.helper.make_node(
                 "Cast",
@@ -159,10 +150,7 @@ def to_int8_weights(model: bytes) -> bytes:
                 "Mul", [f"{name}_float", f"{name}_scale"], [name], f"{name}_times_scale"
             ),
         ]
-    nodes += graph.node
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return bytes(proto.SerializeToString(deterministic=True))
+    return _beginning_with(nodes, proto)
 
 
 def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
@@ -187,6 +175,25 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
         scale, zero_point = (constants[name] for name in node.input[1:3])
         found[output] = (float(scale), int(zero_point))
     return found
+
+
+def _weights(proto: Any) -> list[tuple[Any, str, NDArray[Any]]]:
+    """The weights of convolutions and the like: tensor, name, values; no biases."""
+    import onnx
+
+    return [
+        (tensor, tensor.name, onnx.numpy_helper.to_array(tensor))
+        for tensor in proto.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1
+    ]
+
+
+def _beginning_with(nodes: Sequence[Any], proto: Any) -> bytes:
+    """The model with these nodes before all others."""
+    together = [*nodes, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(together)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 class _Reader:

@@ -95,8 +95,8 @@ def to_int8(
         }
     model = _with_room_for_biases(model, ranges, activation_bits)
     quantizer = quantizer_module.Quantizer(model, rules)
-    with _quiet(), contextlib.redirect_stderr(io.StringIO()):
-        return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
+    with _quiet():
+        return _quantized(quantizer, ranges)
 
 
 def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
@@ -120,9 +120,7 @@ def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
     model = strip_tflite(model)
     _flatbuffer(model)
     rules = recipe.dynamic_wi8_afp32() if dynamic else recipe.weight_only_wi8_afp32()
-    quantizer = quantizer_module.Quantizer(model, rules)
-    with contextlib.redirect_stderr(io.StringIO()):
-        return bytes(quantizer.quantize(**_SILENT).quantized_model)
+    return _quantized(quantizer_module.Quantizer(model, rules))
 
 
 def to_fp16(model: bytes) -> bytes:
@@ -158,8 +156,7 @@ def to_fp16(model: bytes) -> bytes:
             config,
             quantizer_module.AlgorithmName.FLOAT_CASTING,
         )
-    with contextlib.redirect_stderr(io.StringIO()):
-        return bytes(quantizer.quantize(**_SILENT).quantized_model)
+    return _quantized(quantizer)
 
 
 def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
@@ -182,6 +179,12 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
             int(quantization.zeroPoint[0]),
         )
     return found
+
+
+def _quantized(quantizer: Any, ranges: Any = None) -> bytes:
+    """What a quantizer makes, without the bar that it draws."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
 
 
 @contextlib.contextmanager

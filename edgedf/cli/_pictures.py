@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from edgedf.evaluation import Picture
     from edgedf.progress import Progress
     from edgedf.quantize.verify import Pictures
 
-__all__ = ["SHIPPED", "compared_pictures", "labelled_pictures"]
+__all__ = ["SHIPPED", "SetNames", "SplitName", "compared_pictures", "labelled_pictures"]
+
+SplitName = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        help="train, val, test or all. Default: test where there are splits, else all.",
+    ),
+]
+SetNames = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME", help="This set of the data; may be repeated."),
+]
 
 SHIPPED = "the shipped sample"
 PLAIN = "images"

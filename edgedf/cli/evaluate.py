@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from edgedf.cli._pictures import SetNames, SplitName
+
 if TYPE_CHECKING:
     from edgedf.evaluation import Judgement
     from edgedf.result import Threshold
@@ -49,17 +51,8 @@ def evaluate(
     layout: Annotated[
         str, typer.Option(metavar="NAME", help="How DATA is laid out; see docs/datasets.md.")
     ] = "auto",
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="train, val, test or all. Default: test where there are splits, else all.",
-        ),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME", help="This set of the data; may be repeated."),
-    ] = None,
+    split: SplitName = None,
+    sets: SetNames = None,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Also the AUC of pictures recompressed, scaled, …")
     ] = False,

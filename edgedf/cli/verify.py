@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from edgedf.cli._pictures import SetNames, SplitName
+
 __all__ = ["app"]
 
 app = typer.Typer(add_completion=False)
@@ -85,17 +87,8 @@ def verify(
             help="How DIR is laid out, see docs/datasets.md; 'images' for unlabelled ones.",
         ),
     ] = "auto",
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="train, val, test or all. Default: test where there are splits, else all.",
-        ),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME", help="This set of the data; may be repeated."),
-    ] = None,
+    split: SplitName = None,
+    sets: SetNames = None,
     limits: Annotated[
         Path | None,
         typer.Option(
