@@ -1,12 +1,12 @@
-"""Which layer hurts: the error of each tensor of an artifact, and what each layer does to outputs.
+"""Which layer hurts: the error of every tensor of an artifact, and what single layers cost.
 
-Every layer is looked at in three ways. Its *SQNR* says how far its tensor is from the parent's; most
-of that is usually inherited from the layers before it. Its *added noise* is what it adds itself:
-the parent's operator is given the artifact's own inputs, and what the artifact makes of the same is
-compared with that. And the *effect*, of the few layers that add most, is what happens to logit and
-map when this layer alone is quantized in the otherwise float parent, with the weights, the scale and
-the zero point of the artifact. Nothing is calibrated again, so it is this artifact that is judged,
-with whatever images it was calibrated.
+Every layer is looked at in three ways. Its *SQNR* says how far its tensor is from the parent's;
+most of that is usually inherited from the layers before it. Its *added noise* is what it adds
+itself: the parent's operator is given the artifact's own inputs, and what the artifact makes of the
+same is compared with that. And the *effect*, of the few layers that add most, is what happens to
+logit and map when this layer alone is quantized in the otherwise float parent, with the weights,
+the scale and the zero point of the artifact. Nothing is calibrated again, so it is this artifact
+that is judged, whatever images it was calibrated with.
 
 Measuring a layer's sensitivity by quantizing it alone is common practice (e.g. Wu et al., "Integer
 Quantization for Deep Learning Inference", 2020, arXiv 2004.09602, section 5).
@@ -29,7 +29,7 @@ from edgedf.errors import ConfigError, DataError, ImageError
 from edgedf.evaluation import Picture
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.progress import Progress, silent
-from edgedf.quantize.layers_graph import Answer, Graphs, Layer
+from edgedf.quantize.layers_graph import Answer, Graphs, Layer, Seen
 from edgedf.quantize.noise import ChannelNoise, NoiseSums, channel_noise
 from edgedf.quantize.pair import shipped_parent
 from edgedf.runtime.backends import open_backend
@@ -105,6 +105,8 @@ class LayerError:
         sqnr: Of its tensor, in dB; None without noise or without signal.
         added: Root mean square of the noise that it adds to what it inherits, divided by that of
             the parent's tensor; None without signal.
+        rounding: The part of that which is rounding and clipping of its tensor; the rest comes from
+            rounded weights. None for a float tensor or without signal.
         mean_abs: Mean absolute difference of its tensor from the parent's.
         max_abs: Largest one.
         low: Smallest value of the parent's tensor over the pictures.
@@ -125,6 +127,7 @@ class LayerError:
     quantized: bool
     sqnr: float | None
     added: float | None
+    rounding: float | None
     mean_abs: float
     max_abs: float
     low: float
@@ -386,7 +389,7 @@ class _Tensor:
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
-        self.total, self.own = NoiseSums(), NoiseSums()
+        self.total, self.own, self.rounding = NoiseSums(), NoiseSums(), NoiseSums()
         self.clipped = 0
 
     def error(self) -> LayerError:
@@ -399,7 +402,8 @@ class _Tensor:
             name=layer.name,
             quantized=layer.quantized,
             sqnr=total.sqnr,
-            added=(self.own.noise / total.signal) ** 0.5 if total.signal > 0.0 else None,
+            added=self._share(self.own),
+            rounding=None if layer.steps is None else self._share(self.rounding),
             mean_abs=total.mean_abs,
             max_abs=total.max_abs,
             low=total.low,
@@ -419,6 +423,18 @@ class _Tensor:
             effect=None,
         )
 
+    def add(self, seen: Seen) -> None:
+        self.total.add(seen.parent, seen.artifact)
+        self.own.add(seen.own, seen.artifact)
+        steps = self.layer.steps
+        if steps is not None:
+            self.rounding.add(seen.own, steps.rounded(seen.own))
+            self.clipped += steps.clipped(seen.parent)
+
+    def _share(self, sums: NoiseSums) -> float | None:
+        signal = self.total.signal
+        return float((sums.noise / signal) ** 0.5) if signal > 0.0 else None
+
 
 def _errors(
     graphs: Graphs, images: Sequence[RGBImage], progress: Progress
@@ -433,11 +449,7 @@ def _errors(
                     expected="the float model that the artifact was made from",
                     next_step="name it with --against",
                 )
-            tensor = tensors[seen.layer.tensor]
-            tensor.total.add(seen.parent, seen.artifact)
-            tensor.own.add(seen.own, seen.artifact)
-            if seen.layer.steps is not None:
-                tensor.clipped += seen.layer.steps.clipped(seen.parent)
+            tensors[seen.layer.tensor].add(seen)
         progress("layers", done, len(images))
     return tuple(tensor.error() for tensor in tensors.values())
 

@@ -8,7 +8,6 @@ integers are read where QuantizeLinear makes them, and the runtime fuses as it a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -215,12 +214,10 @@ class OnnxGraphs:
         raw, integers, scale, zero_point = (
             f"{name}_{part}" for part in ("raw", "integers", "scale", "zero_point")
         )
-        if domain not in {entry.domain for entry in model.opset_import}:
-            model.opset_import.append(helper.make_opsetid(domain, 1))
-        for number, node in enumerate(model.graph.node):
-            if name in node.output:
-                node.output[list(node.output).index(name)] = raw
-                break
+        self._accept_conversions_of_artifact(model)
+        nodes = list(model.graph.node)
+        (at,) = (number for number, node in enumerate(nodes) if name in node.output)
+        nodes[at].output[list(nodes[at].output).index(name)] = raw
         model.graph.initializer.extend(
             [
                 self._onnx.numpy_helper.from_array(steps.scale.reshape(()), scale),
@@ -233,10 +230,19 @@ class OnnxGraphs:
             helper.make_node(_CONVERSIONS[0], [raw, scale, zero_point], [integers], domain=domain),
             helper.make_node(_CONVERSIONS[1], [integers, scale, zero_point], [name], domain=domain),
         ]
-        nodes = list(model.graph.node)
-        nodes[number + 1 : number + 1] = pair
+        nodes[at + 1 : at + 1] = pair
         del model.graph.node[:]
         model.graph.node.extend(nodes)
+
+    def _accept_conversions_of_artifact(self, model: Any) -> None:
+        """Let QuantizeLinear take the types that the artifact needs, such as 16 bits."""
+        known = {entry.domain: entry for entry in model.opset_import}
+        model.ir_version = max(model.ir_version, self._artifact.ir_version)
+        for entry in self._artifact.opset_import:
+            if entry.domain not in known:
+                model.opset_import.append(entry)
+            elif entry.version > known[entry.domain].version:
+                known[entry.domain].version = entry.version
 
     def _copy(self, proto: Any) -> Any:
         made = self._onnx.ModelProto()
@@ -282,14 +288,15 @@ def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
         for weight in layer.weights
         if weight.name.endswith(".weight")
     }
-    common = commonprefix(list(modules.values())).rpartition(".")[0] if len(modules) > 1 else ""
-    start = len(common) + 1 if common else 0
+    outer = {name.partition(".")[0] for name in modules.values() if "." in name}
+    # What every student is wrapped into for export.
+    shared = f"{outer.pop()}." if len(outer) == 1 else ""
     return tuple(
         Layer(
             layer.order,
             layer.operator,
             layer.tensor,
-            modules[layer.tensor][start:] if layer.tensor in modules else layer.tensor,
+            modules.get(layer.tensor, layer.tensor).removeprefix(shared),
             layer.steps,
             layer.weights,
         )

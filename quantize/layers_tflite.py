@@ -27,6 +27,8 @@ _SUFFIXES = ("_quantized", "_dequant")
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 # Where the output channels of a weight are, if one scale serves them all.
 _CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
+# What every student is wrapped into for export.
+_WRAPPERS = ("ByteInput", "Deployable_network")
 _INTEGERS = {"INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64}
 
 
@@ -113,9 +115,7 @@ class TFLiteGraphs:
         for op in graph.operators:
             operator = self._name(artifact, op)
             order += operator not in _CONVERSIONS
-            weights = tuple(
-                self._weights(artifact, op, operator, parent, known, unmatched_weights)
-            )
+            weights = tuple(self._weights(artifact, op, operator, parent, known, unmatched_weights))
             for place in map(int, op.outputs):
                 tensor = graph.tensors[place]
                 name = _without_suffix(tensor.name.decode(), known)
@@ -139,9 +139,7 @@ class TFLiteGraphs:
                         first.order, first.operator, name, first.name, steps, first.weights
                     )
                 else:
-                    found[name] = Layer(
-                        max(order, 0), operator, name, _short(name), steps, weights
-                    )
+                    found[name] = Layer(max(order, 0), operator, name, _short(name), steps, weights)
                 self._index[name], self._places[name] = int(index), place
                 self._quantization[name] = tensor.quantization, tensor.type
         self._index.update({w.name: known[w.name] for la in found.values() for w in la.weights})
@@ -344,4 +342,5 @@ def _short(name: str) -> str:
     """
     first, _, _ = name.partition(";;")
     parts = [part.rpartition(".")[2] for part in first.rstrip(";").split("/")]
-    return "/".join(parts[-2:])
+    inner = [part for part in parts if part not in _WRAPPERS]
+    return "/".join(inner[-2:] or parts[-1:])

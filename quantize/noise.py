@@ -67,6 +67,14 @@ class Steps:
             return (integers.astype(np.float32) - zero_point.astype(np.float32)) * scale
         return np.asarray(shifted * scale.astype(np.float64), np.float32)
 
+    def rounded(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What is left of real values in a tensor with one scale: rounded and clipped."""
+        scale, zero_point = np.float32(self.scale.flat[0]), float(self.zero_point.flat[0])
+        limits = np.iinfo(self.dtype)
+        steps = np.rint(values / scale)
+        np.clip(steps, limits.min - zero_point, limits.max - zero_point, out=steps)
+        return np.asarray(steps * scale, np.float32)
+
     @property
     def range(self) -> tuple[float, float]:
         """Smallest and largest value that a tensor with one scale can hold."""
@@ -162,10 +170,10 @@ def channel_noise(
         axis: Of the channels; None where there are none.
 
     Returns:
-        It, or None without channels or without noise. Channels that have next to no weights, an
-        amplitude below a thousandth of the largest channel's, are passed over.
+        It, or None without several channels or without noise. Channels that have next to no
+        weights, an amplitude below a thousandth of the largest channel's, are passed over.
     """
-    if axis is None or wanted.ndim == 0 or wanted.size == 0:
+    if axis is None or wanted.size == 0 or wanted.shape[axis] < 2:
         return None
     rows = np.moveaxis(wanted.astype(np.float64), axis, 0).reshape(wanted.shape[axis], -1)
     noise = np.moveaxis(found.astype(np.float64), axis, 0).reshape(rows.shape) - rows
