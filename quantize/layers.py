@@ -3,10 +3,14 @@
 Every layer is looked at in three ways. Its *SQNR* says how far its tensor is from the parent's;
 most of that is usually inherited from the layers before it. Its *added noise* is what it adds
 itself: the parent's operator is given the artifact's own inputs, and what the artifact makes of the
-same is compared with that. And the *effect*, of the few layers that add most, is what happens to
-logit and map when this layer alone is quantized in the otherwise float parent, with the weights,
-the scale and the zero point of the artifact. Nothing is calibrated again, so it is this artifact
-that is judged, whatever images it was calibrated with.
+same is compared with that. And the *effect*, of a few layers, is what happens to logit and map when
+this layer alone is quantized in the otherwise float parent, with the weights, the scale and the
+zero point of the artifact. Nothing is calibrated again, so it is this artifact that is judged,
+whatever images it was calibrated with.
+
+Whose effect to measure is told by an estimate: the noise that a layer adds, times how much noise
+grows from there to the outputs, which inherited and total noise of the layers behind it tell. It
+finds a tensor with one huge channel, too. That adds little noise for its size, and ruins the next.
 
 Measuring a layer's sensitivity by quantizing it alone is common practice (e.g. Wu et al., "Integer
 Quantization for Deep Learning Inference", 2020, arXiv 2004.09602, section 5).
@@ -16,7 +20,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +47,7 @@ __all__ = [
     "Opened",
     "WeightError",
     "choose_pictures",
+    "growth_to_outputs",
     "open_layers",
     "rank",
     "rank_layers",
@@ -107,6 +112,7 @@ class LayerError:
             the parent's tensor; None without signal.
         rounding: The part of that which is rounding and clipping of its tensor; the rest comes from
             rounded weights. None for a float tensor or without signal.
+        arriving: Estimate of what that noise is at the outputs, as a share of their size.
         mean_abs: Mean absolute difference of its tensor from the parent's.
         max_abs: Largest one.
         low: Smallest value of the parent's tensor over the pictures.
@@ -128,6 +134,7 @@ class LayerError:
     sqnr: float | None
     added: float | None
     rounding: float | None
+    arriving: float
     mean_abs: float
     max_abs: float
     low: float
@@ -151,7 +158,7 @@ class LayerRanking:
         unmatched_weights: Names of the others.
         artifact: What the artifact does to the outputs, with all its layers.
         layers: The worst first: those whose effect was measured, by the larger of its two figures;
-            then the others, by the noise they add.
+            then the others, by the noise that is estimated to arrive.
     """
 
     pictures: int
@@ -195,7 +202,8 @@ def rank_layers(
         pictures: Pictures, or paths of some; at most :data:`MAX_PICTURES` of them are used.
         against: The fp32 file of the same format that it was made from; None for the float export
             that edgedf carries.
-        candidates: Of how many layers to measure the effect: those that add most noise.
+        candidates: Of how many layers to measure the effect: those most of whose noise is
+            estimated to arrive at the outputs.
         seed: Of the choice of pictures.
         threads: For each runtime; None for one a core, at most four.
         progress: Told about pictures and layers.
@@ -389,10 +397,11 @@ class _Tensor:
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
-        self.total, self.own, self.rounding = NoiseSums(), NoiseSums(), NoiseSums()
+        self.total, self.own = NoiseSums(), NoiseSums()
+        self.inherited, self.rounding = NoiseSums(), NoiseSums()
         self.clipped = 0
 
-    def error(self) -> LayerError:
+    def error(self, growth: float) -> LayerError:
         layer, total = self.layer, self.total
         low, high = (None, None) if layer.steps is None else layer.steps.range
         return LayerError(
@@ -402,8 +411,9 @@ class _Tensor:
             name=layer.name,
             quantized=layer.quantized,
             sqnr=total.sqnr,
-            added=self._share(self.own),
-            rounding=None if layer.steps is None else self._share(self.rounding),
+            added=self.share(self.own),
+            rounding=None if layer.steps is None else self.share(self.rounding),
+            arriving=growth * (self.share(self.own) or 0.0),
             mean_abs=total.mean_abs,
             max_abs=total.max_abs,
             low=total.low,
@@ -426,12 +436,13 @@ class _Tensor:
     def add(self, seen: Seen) -> None:
         self.total.add(seen.parent, seen.artifact)
         self.own.add(seen.own, seen.artifact)
+        self.inherited.add(seen.parent, seen.own)
         steps = self.layer.steps
         if steps is not None:
             self.rounding.add(seen.own, steps.rounded(seen.own))
             self.clipped += steps.clipped(seen.parent)
 
-    def _share(self, sums: NoiseSums) -> float | None:
+    def share(self, sums: NoiseSums) -> float | None:
         signal = self.total.signal
         return float((sums.noise / signal) ** 0.5) if signal > 0.0 else None
 
@@ -451,7 +462,45 @@ def _errors(
                 )
             tensors[seen.layer.tensor].add(seen)
         progress("layers", done, len(images))
-    return tuple(tensor.error() for tensor in tensors.values())
+    growths = growth_to_outputs(
+        {name: tensor.layer.inputs for name, tensor in tensors.items()},
+        {name: tensor.share(tensor.total) or 0.0 for name, tensor in tensors.items()},
+        {name: tensor.share(tensor.inherited) or 0.0 for name, tensor in tensors.items()},
+    )
+    return tuple(tensor.error(growths[name]) for name, tensor in tensors.items())
+
+
+def growth_to_outputs(
+    inputs: Mapping[str, Sequence[str]],
+    total: Mapping[str, float],
+    inherited: Mapping[str, float],
+) -> dict[str, float]:
+    """How much noise grows from each tensor to the outputs.
+
+    Through one operator it grows by what its output inherits over the noisiest of its inputs, each
+    relative to its own signal; along a chain these multiply, and of several ways the worst counts.
+
+    Args:
+        inputs: Tensors that each is made from, in order of execution.
+        total: Noise of each, relative to its signal.
+        inherited: The part of that which it has from its inputs.
+
+    Returns:
+        A factor for each; 1 for those that nothing is made from, which are the outputs.
+
+    Example:
+        >>> growth_to_outputs({"a": (), "b": ("a",)}, {"a": 0.01, "b": 0.05}, {"a": 0, "b": 0.04})
+        {'b': 1.0, 'a': 4.0}
+    """
+    found: dict[str, float] = {}
+    behind: dict[str, list[float]] = {}
+    for name in reversed(list(inputs)):
+        found[name] = max(behind.get(name, [1.0]))
+        noisiest = max((total[taken] for taken in inputs[name]), default=0.0)
+        growth = inherited[name] / noisiest if noisiest > 0.0 else 0.0
+        for taken in inputs[name]:
+            behind.setdefault(taken, []).append(growth * found[name])
+    return found
 
 
 class _Reference:
@@ -484,7 +533,7 @@ def _relative(sums: NoiseSums, spread: float) -> float | None:
 
 
 def _by_noise(error: LayerError) -> tuple[float, int]:
-    return -(error.added or 0.0), error.order
+    return -error.arriving, error.order
 
 
 def _badness(error: LayerError) -> tuple[float, float, int]:

@@ -55,6 +55,7 @@ class Layer:
         operator: Such as ``CONV_2D`` or ``Conv``.
         tensor: Name of the tensor it makes, in the parent.
         name: A shorter one, for people; two layers may share it.
+        inputs: Tensors of other layers that it takes.
         steps: How that tensor is quantized; None where it is float in the artifact too.
         weights: Its quantized constants.
     """
@@ -63,6 +64,7 @@ class Layer:
     operator: str
     tensor: str
     name: str
+    inputs: tuple[str, ...]
     steps: Steps | None
     weights: tuple[Weight, ...]
 

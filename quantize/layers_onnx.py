@@ -8,6 +8,7 @@ integers are read where QuantizeLinear makes them, and the runtime fuses as it a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,11 +133,18 @@ class OnnxGraphs:
                     axis if axis is not None and axis < stored.ndim else None,
                 )
 
+        def source(name: str) -> str:
+            """The tensor that an operator takes, in front of what changes its type."""
+            while name in producers and producers[name].op_type in _CONVERSIONS:
+                name = producers[name].input[0]
+            return name.removesuffix(_OUTPUT_SUFFIX)
+
         for node in graph.node:
             if node.op_type in _CONVERSIONS:
                 continue
             order += 1
             found = tuple(weights(node))
+            inputs = tuple(name for name in map(source, node.input) if name in self._places)
             for place in filter(None, node.output):
                 name = place.removesuffix(_OUTPUT_SUFFIX)
                 if name not in floats:
@@ -146,7 +154,7 @@ class OnnxGraphs:
                 steps = None if quantizer is None else self._steps(quantizer, constants)
                 self._places[name] = place if quantizer is None else quantizer.output[0]
                 self._conversions[name] = quantizer
-                layers.append(Layer(order, node.op_type, name, name, steps, found))
+                layers.append(Layer(order, node.op_type, name, name, inputs, steps, found))
         self.layers = _named(layers)
         self.unmatched = tuple(unmatched)
         self.unmatched_weights = tuple(unmatched_weights)
@@ -292,13 +300,6 @@ def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     # What every student is wrapped into for export.
     shared = f"{outer.pop()}." if len(outer) == 1 else ""
     return tuple(
-        Layer(
-            layer.order,
-            layer.operator,
-            layer.tensor,
-            modules.get(layer.tensor, layer.tensor).removeprefix(shared),
-            layer.steps,
-            layer.weights,
-        )
+        replace(layer, name=modules.get(layer.tensor, layer.tensor).removeprefix(shared))
         for layer in layers
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,8 @@ class TFLiteGraphs:
             operator = self._name(artifact, op)
             order += operator not in _CONVERSIONS
             weights = tuple(self._weights(artifact, op, operator, parent, known, unmatched_weights))
+            taken = (graph.tensors[i].name.decode() for i in op.inputs if i >= 0)
+            inputs = tuple(n for n in (_without_suffix(t, known) for t in taken) if n in found)
             for place in map(int, op.outputs):
                 tensor = graph.tensors[place]
                 name = _without_suffix(tensor.name.decode(), known)
@@ -134,12 +137,11 @@ class TFLiteGraphs:
                     # Another type of the same tensor: the integers are what is looked at.
                     if steps is None or found[name].steps is not None:
                         continue
-                    first = found[name]
-                    found[name] = Layer(
-                        first.order, first.operator, name, first.name, steps, first.weights
-                    )
+                    found[name] = replace(found[name], steps=steps)
                 else:
-                    found[name] = Layer(max(order, 0), operator, name, _short(name), steps, weights)
+                    found[name] = Layer(
+                        max(order, 0), operator, name, _short(name), inputs, steps, weights
+                    )
                 self._index[name], self._places[name] = int(index), place
                 self._quantization[name] = tensor.quantization, tensor.type
         self._index.update({w.name: known[w.name] for la in found.values() for w in la.weights})

@@ -15,14 +15,14 @@ TEXTS = ("operator", "layer")
 """Those of the headings below which there are words and not numbers."""
 
 UNMEASURED_SHOWN = 8
-"""Rows where no effect was measured: the layers that add most noise."""
+"""Rows where no effect was measured."""
 
 # From here on one layer is worth an exception of its own; below, what is lost is lost all over.
 _STANDS_OUT = 2.0
 
 
 def shown(ranking: LayerRanking) -> tuple[LayerError, ...]:
-    """The layers that a table has room for: those whose effect was measured, or the noisiest."""
+    """The layers for a table: those whose effect was measured, else the first."""
     measured = tuple(layer for layer in ranking.layers if layer.effect is not None)
     return measured or ranking.layers[:UNMEASURED_SHOWN]
 
@@ -53,13 +53,14 @@ def conclusion(ranking: LayerRanking) -> str:
         if worst is None:
             return "No layer adds noise."
         return (
-            f"Most noise is added by {_named(worst)}: {_percent(worst.added)} of its signal. What "
-            "that does to the outputs was not measured; --layers 8 would."
+            f"Most noise seems to reach the outputs from {_named(worst)}, which adds "
+            f"{_percent(worst.added)} of its signal. What that does to them was not measured; "
+            "--layers 8 would."
         )
     worst, *others = measured
     sizes = [layer.effect.largest for layer in measured if layer.effect is not None]
     if sizes[0] == 0.0:
-        return f"None of the {len(measured)} noisiest layers changes an output by itself."
+        return f"None of the {len(measured)} layers measured changes an output by itself."
     text = (
         f"Worst is {_named(worst)}: quantized alone, it moves {_moves(worst)} (all layers "
         f"together: {_both(ranking.artifact.logit, ranking.artifact.map)})"

@@ -38,6 +38,11 @@ def decibels(signal: float, noise: float) -> float | None:
     return 10.0 * (math.log10(signal) - math.log10(noise))
 
 
+# Values that are worked on at a time: what the cache of a core holds, which is several times faster
+# than whole tensors.
+_PIECE = 1 << 14
+
+
 @dataclass(frozen=True, eq=False)
 class Steps:
     """What the integers of a quantized tensor stand for.
@@ -121,18 +126,19 @@ class NoiseSums:
         Returns:
             This object.
         """
-        if wanted.size == 0:
-            return self
-        signal = np.ravel(wanted).astype(np.float64)
-        noise = np.ravel(found) - signal
-        self.count += signal.size
-        self.signal += float(signal @ signal)
-        self.noise += float(noise @ noise)
-        self.low = min(self.low, float(signal.min()))
-        self.high = max(self.high, float(signal.max()))
-        np.abs(noise, out=noise)
-        self._absolute += float(noise.sum())
-        self.max_abs = max(self.max_abs, float(noise.max()))
+        # einsum and not @, which starts threads for vectors of this length and waits for them.
+        all_wanted, all_found = np.ravel(wanted), np.ravel(found)
+        for at in range(0, all_wanted.size, _PIECE):
+            signal = all_wanted[at : at + _PIECE].astype(np.float64)
+            noise = all_found[at : at + _PIECE] - signal
+            self.signal += float(np.einsum("i,i", signal, signal))
+            self.noise += float(np.einsum("i,i", noise, noise))
+            self.low = min(self.low, float(signal.min()))
+            self.high = max(self.high, float(signal.max()))
+            np.abs(noise, out=noise)
+            self._absolute += float(noise.sum())
+            self.max_abs = max(self.max_abs, float(noise.max()))
+        self.count += all_wanted.size
         return self
 
     @property

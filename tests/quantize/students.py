@@ -217,9 +217,7 @@ def hostile(model_format: ModelFormat) -> tuple[Path, Path]:
     for tensor in proto.graph.initializer:
         before = onnx_package.numpy_helper.to_array(tensor)
         after = before.copy()
-        if tensor.name.endswith("stages.0.0.project.weight"):
-            after[3] *= 100
-        elif tensor.name.endswith("stages.0.0.project.bias"):
+        if tensor.name.endswith(("stages.0.0.project.weight", "stages.0.0.project.bias")):
             after[3] *= 100
         elif tensor.name.endswith("stages.1.0.expand.weight"):
             after[:, 3] = 0
