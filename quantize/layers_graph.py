@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgedf.imaging import RGBImage
 from edgedf.quantize.noise import Steps
 
-__all__ = ["Graphs", "Layer", "Seen", "Weight"]
+__all__ = ["Answer", "Graphs", "Layer", "Seen", "Weight"]
 
 Answer = Callable[[RGBImage], tuple[float, NDArray[np.float32]]]
 
