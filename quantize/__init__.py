@@ -7,4 +7,8 @@ proof), ``operators`` (what the result consists of) and ``report``.
 
 :mod:`~edgedf.quantize.verify` measures on labelled pictures what a small model loses: ``pair`` (the
 two models), ``gate`` (limits and verdicts), ``wording`` and ``html_report`` (for people).
+
+:mod:`~edgedf.quantize.layers` says which layer it loses that in: ``layers_graph`` (what a layer
+is), ``layers_tflite`` and ``layers_onnx`` (the tensors), ``noise`` (the arithmetic) and
+``layers_wording``.
 """

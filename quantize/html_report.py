@@ -14,6 +14,8 @@ import numpy as np
 
 from edgedf import __version__
 from edgedf.imaging import RGBImage
+from edgedf.quantize.layers import LayerRanking
+from edgedf.quantize.layers_wording import HEADINGS, TEXTS, conclusion, matching, rows
 from edgedf.quantize.verify import Example, Verification
 from edgedf.quantize.wording import MARKS, Line, headline, lines, remarks
 from edgedf.runtime.overlay import SCALE_MAXIMUM, color_map, encode_jpeg, fit_square
@@ -40,6 +42,7 @@ th, td { padding: .4rem .6rem; border-bottom: 1px solid #dee2e6; text-align: rig
 td, thead th { white-space: nowrap; } thead th:first-of-type { text-align: left; }
 th { font-weight: 600; } thead th { color: #5c636a; }
 tbody th { text-align: left; } td.mark { text-align: center; font-weight: 700; }
+td.text { text-align: left; }
 .reason { display: block; font-weight: 400; color: #5c636a; font-size: .875rem; }
 article { margin: 1.5rem 0; break-inside: avoid; }
 article h3 { font-size: 1rem; margin: 0 0 .4rem; }
@@ -77,12 +80,28 @@ _DEFINITIONS = (
 )
 
 
-def render(verification: Verification, examples: Iterable[Example] = ()) -> str:
+_TEXT_CELL = ' class="text"'
+_LAYER_DEFINITIONS = (
+    "SQNR is that of the layer's tensor, inherited noise included; added is the noise that the "
+    "layer adds itself, as a share of its signal; clipped the share of values outside the "
+    "calibrated range; weights the SQNR of the weights, with the worst output channel. Logit and "
+    "map say how far the outputs move when this layer alone is quantized, as a share of their "
+    "standard deviation."
+)
+
+
+def render(
+    verification: Verification,
+    examples: Iterable[Example] = (),
+    *,
+    layers: LayerRanking | None = None,
+) -> str:
     """Write the report.
 
     Args:
         verification: What the gate found.
         examples: Pictures to show with both maps, the worst first.
+        layers: Which layers hurt, where that was asked for.
 
     Returns:
         A whole HTML document.
@@ -112,7 +131,7 @@ def render(verification: Verification, examples: Iterable[Example] = ()) -> str:
 {"".join(map(_row, lines(verification)))}</tbody>
 </table>
 {"".join(f"<p>{_text(remark)}</p>" for remark in remarks(verification))}
-{_worst(shown)}{_skipped(verification)}</main>
+{_layers(layers)}{_worst(shown)}{_skipped(verification)}</main>
 <footer><p>{_text(_DEFINITIONS)}</p><p>Made by edgedf {_text(__version__)}.</p></footer>
 </body>
 </html>
@@ -152,6 +171,33 @@ def _about(verification: Verification) -> str:
     }
     inner = "".join(f"<dt>{name}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
     return f"<dl>{inner}</dl>"
+
+
+def _layers(ranking: LayerRanking | None) -> str:
+    if ranking is None:
+        return ""
+    headings = "".join(f'<th scope="col">{name}</th>' for name in HEADINGS)
+    body = "".join(map(_layer, rows(ranking)))
+    return f"""<h2>Layers, the worst first</h2>
+<table>
+<thead><tr>{headings}</tr></thead>
+<tbody>
+{body}</tbody>
+</table>
+<p>{_text(matching(ranking))}</p>
+<p>{_text(conclusion(ranking))}</p>
+<p>{_text(_LAYER_DEFINITIONS)}</p>
+"""
+
+
+def _layer(row: tuple[str, ...]) -> str:
+    cells = "".join(
+        f'<td{_TEXT_CELL * (name in TEXTS)} data-label="{name}">{_text(value)}</td>'
+        if value
+        else "<td></td>"
+        for name, value in zip(HEADINGS, row, strict=True)
+    )
+    return f"<tr>{cells}</tr>\n"
 
 
 def _worst(shown: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import read_artifact
+from edgedf.artifact import Artifact, read_artifact
 from edgedf.errors import ConfigError
 from edgedf.imaging import RGBImage
 from edgedf.metrics import logit
@@ -19,7 +19,7 @@ from edgedf.runtime.detector import Detector
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import ModelSpec
 
-__all__ = ["Answer", "Model", "Pair", "open_pair"]
+__all__ = ["Answer", "Model", "Pair", "open_pair", "shipped_parent"]
 
 Answer = Callable[[RGBImage], tuple[float, NDArray[np.float32]]]
 """uint8 RGB (N, N, 3) → logit, and defocus map (N / 4, N / 4) in pixels; both finite.
@@ -121,7 +121,7 @@ def open_pair(
     """
     with contextlib.ExitStack() as stack:
         tested = stack.enter_context(Detector(artifact, threads=threads))
-        path = _shipped_parent(tested) if against is None else Path(against)
+        path = shipped_parent(read_artifact(tested.path)) if against is None else Path(against)
         if path.suffix.lower() == _CHECKPOINT:
             parent = _from_checkpoint(path)
         else:
@@ -129,11 +129,19 @@ def open_pair(
         yield Pair(_from_detector(tested), parent)
 
 
-def _shipped_parent(tested: Detector) -> Path:
-    path = shipped_model(read_artifact(tested.path).format)
-    if read_artifact(path).spec.parent_sha256 != tested.spec.parent_sha256:
+def shipped_parent(artifact: Artifact) -> Path:
+    """The float export of the same format that edgedf carries.
+
+    Args:
+        artifact: A model.
+
+    Raises:
+        ConfigError: The model was not made from the student that edgedf carries.
+    """
+    path = shipped_model(artifact.format)
+    if read_artifact(path).spec.parent_sha256 != artifact.spec.parent_sha256:
         raise ConfigError(
-            f"{tested.path} was not made from the student that edgedf carries.",
+            f"{artifact.path} was not made from the student that edgedf carries.",
             expected="the float model or the checkpoint it was made from",
             next_step="name it: --against PARENT",
         )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from edgedf.cli._pictures import SetNames, SplitName
+
+if TYPE_CHECKING:
+    from edgedf.progress import Progress
+    from edgedf.quantize.layers import LayerRanking, Opened
+    from edgedf.quantize.verify import Pictures
 
 __all__ = ["app"]
 
@@ -21,6 +26,7 @@ MISTAKE = 64  # EX_USAGE: 2, which other verbs use, means something here
 
 _CODES = {"pass": PASSES, "fail": FAILS, "cannot tell": CANNOT_TELL}
 _USAGE_ERROR = 2
+_LAYERS = "8"  # what --layers alone means
 
 _EPILOG = """Examples:
 
@@ -32,21 +38,35 @@ _EPILOG = """Examples:
 
 [bold]edgedf verify build/student_int8.tflite --html report.html --worst 20[/]
 
+[bold]edgedf verify build/student_int8.tflite --data photos/ --layers[/]
+
 Exit code: 0 passes, 1 fails, 2 cannot tell (too few pictures; it says how many
 it would take), 64 something that was asked or given is wrong. With --json the
 document's "verdict" says the same; where something is wrong there is none."""
 
 
 class _Command(TyperCommand):
-    """A mistyped option must not look like a verdict."""
+    """A mistyped option must not look like a verdict; --layers may stand alone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, list(_with_number_of_layers(args)))
         except Exception as error:
             if getattr(error, "exit_code", None) == _USAGE_ERROR:
                 error.exit_code = MISTAKE  # type: ignore[attr-defined]
             raise
+
+
+def _with_number_of_layers(args: Sequence[str]) -> Iterator[str]:
+    """The arguments, with the number that --layers stands for where none follows it."""
+    for at, argument in enumerate(args):
+        yield argument
+        if argument == "--":
+            yield from args[at + 1 :]
+            return
+        following = args[at + 1] if at + 1 < len(args) else ""
+        if argument == "--layers" and not following.lstrip("-+").isdigit():
+            yield _LAYERS
 
 
 def _limit(name: str, says: str) -> Any:
@@ -144,6 +164,17 @@ def verify(
     worst: Annotated[
         int, typer.Option(min=0, max=500, metavar="N", help="Worst images to list and show.")
     ] = 8,
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="[N]",
+            help="Rank the layers of ARTIFACT by the error they cause, and measure of the N "
+            "noisiest (8 where no number follows) what they do to the outputs. PARENT has to be "
+            "the fp32 file of the same format. Needs the convert extra.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -161,6 +192,7 @@ def verify(
     from edgedf import typed_json
     from edgedf.cli._console import StepProgress, new_console, print_json, quiet_natives
     from edgedf.cli._figures import skipped_text
+    from edgedf.cli._layers import layer_parts
     from edgedf.cli._pictures import SHIPPED, compared_pictures
     from edgedf.cli._verification import limits_of, parts
     from edgedf.quantize.pair import open_pair
@@ -183,6 +215,7 @@ def verify(
         page = None if html is None else stack.enter_context(_writable(html))
         with quiet_natives():  # what runtimes say when they load a model
             pair = stack.enter_context(open_pair(artifact, against, threads=threads))
+            opened = None if layers is None else _open_layers(artifact, against, threads)
         progress = stack.enter_context(StepProgress())
         pictures, measured = compared_pictures(data, layout, split, sets or (), progress)
         found = verify_pair(
@@ -194,20 +227,41 @@ def verify(
             worst=worst,
             progress=progress,
         )
+        ranking = None
+        if opened is not None and layers is not None:
+            ranking = _rank(opened, pictures, layers, progress)
         if page is not None:
             from edgedf.quantize.html_report import render
 
-            text = render(found, examples(pair, found.worst, progress=progress))
+            shown = examples(pair, found.worst, progress=progress)
+            text = render(found, shown, layers=ranking)
             page.write_text(text, encoding="utf-8")
     if as_json:
-        print_json(typed_json.encode(found))
+        document = typed_json.encode(found)
+        if ranking is not None:
+            document["layers"] = typed_json.encode(ranking)
+        print_json(document)
     else:
         console = new_console()
-        for part in parts(found):
+        for part in (*parts(found), *(() if ranking is None else layer_parts(ranking))):
             console.print(part)
     if found.skipped:
         new_console(stderr=True).print(skipped_text(found.skipped), soft_wrap=True)
     raise typer.Exit(_CODES[found.verdict])
+
+
+def _open_layers(artifact: Path, against: Path | None, threads: int | None) -> Opened:
+    """Before the work, so that a parent that cannot be compared with costs none."""
+    from edgedf.quantize.layers import open_layers
+
+    return open_layers(artifact, against, threads=threads)
+
+
+def _rank(opened: Opened, pictures: Pictures, candidates: int, progress: Progress) -> LayerRanking:
+    from edgedf.quantize.layers import choose_pictures, rank
+
+    images = choose_pictures(pictures, opened.side, progress=progress)
+    return rank(opened, images, candidates=candidates, progress=progress)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import edgedf.sample
 from edgedf import typed_json
 from edgedf.cli import main, verify
 from edgedf.cli._verification import limits_of
+from edgedf.quantize.layers import LayerRanking
 from edgedf.quantize.verify import Verification
 from edgedf.result import Threshold
 from tests.cli.runs import assert_clear, run
@@ -227,6 +228,7 @@ def test_limits_that_cannot_be_used_are_refused(
         ((TFLITE, "--against", TFLITE, "--layout", "folders"), "--layout"),
         ((TFLITE, "--against", TFLITE, "--html", "report.jpg"), "is no name for a page"),
         ((TFLITE, "--against", TFLITE, "--html", "photo.jpg/a.html"), "Cannot write"),
+        ((TFLITE, "--against", TFLITE, "--layers"), "nothing in it is quantized"),
     ],
 )
 def test_a_mistake_gives_one_clear_error_and_a_code_of_its_own(
@@ -247,6 +249,8 @@ def test_a_mistake_gives_one_clear_error_and_a_code_of_its_own(
         ((TFLITE, "--flips", "few"), "--flips"),
         ((TFLITE, "--worst", "-1"), "--worst"),
         ((TFLITE, "b"), "unexpected extra argument"),
+        ((TFLITE, "--layers", "-1"), "--layers"),
+        ((TFLITE, "--layers=few"), "--layers"),
     ],
 )
 def test_a_mistyped_option_is_no_verdict(
@@ -269,6 +273,65 @@ def test_a_full_disk_behind_standard_output_is_no_verdict(filled: Path) -> None:
         )
     assert done.returncode == MISTAKE
     assert_clear(done.stderr)
+
+
+# Layers
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["a", "--layers"], ["a", "--layers", "8"]),
+        (["--layers", "a"], ["--layers", "8", "a"]),
+        (["a", "--layers", "--json"], ["a", "--layers", "8", "--json"]),
+        (["a", "--layers", "3"], ["a", "--layers", "3"]),
+        (["a", "--layers", "-1"], ["a", "--layers", "-1"]),
+        (["a", "--layers=4"], ["a", "--layers=4"]),
+        (["--", "--layers"], ["--", "--layers"]),
+        ([], []),
+    ],
+)
+def test_a_number_of_layers_may_be_left_out(given: list[str], meant: list[str]) -> None:
+    assert list(verify._with_number_of_layers(given)) == meant
+
+
+def test_the_layers_of_a_quantized_file(shop: Path, capsys: Captured, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    small, photos = shop / TFLITE, shop / "photos"
+    assert call(small, "--data", photos, "--layers", "2", "--html", page) == CANNOT_TELL
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Layers, the worst first" in shown
+    assert "Compared on 8 pictures: 79 tensors and 116 constants of the artifact by name" in shown
+    assert "Worst is layer" in shown
+    assert "Layers, the worst first" in page.read_text("utf-8")
+
+
+def test_the_layers_are_a_key_of_the_document(shop: Path, capsys: Captured) -> None:
+    arguments = (shop / ONNX, "--data", shop / "photos", "--layers", "1", "--json")
+    assert call(*arguments) == CANNOT_TELL
+    document = json.loads(capsys.readouterr().out)
+    ranking = typed_json.decode(LayerRanking, document.pop("layers"))
+    assert typed_json.decode(Verification, document).verdict == "cannot tell"
+    assert (ranking.pictures, ranking.matched) == (8, 81)
+    assert [layer.effect is not None for layer in ranking.layers[:2]] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((TFLITE, "--against", ONNX), "their tensors differ"),
+        ((TFLITE, "--against", TFLITE), "is int8, not a float model"),
+    ],
+)
+def test_layers_need_the_float_file_of_the_same_format(
+    arguments: tuple[str, ...], said: str, shop: Path, capsys: Captured
+) -> None:
+    placed = [shop / argument if "/" in argument else argument for argument in arguments]
+    assert call(*placed, "--data", shop / "photos", "--layers") == MISTAKE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert_clear(err)
+    assert said in " ".join(err.split())
 
 
 # What is written
@@ -334,6 +397,8 @@ def test_the_examples_work_as_they_stand(
         assert json.loads(shown)["limits"]["flips_bound"] == 0.06
     else:
         assert "map error" in shown
+    if "--layers" in example:
+        assert '"layers"' in shown if "--json" in example else "Worst is layer" in shown
     if "--html" in example:
         assert (shop / "report.html").read_text("utf-8").count("<article>") == 20
 

@@ -14,12 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import ModelFormat, embed_tflite, read_artifact
+from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite, read_artifact
 from edgedf.imaging import prepare
 from edgedf.quantize import onnx, tflite
 from edgedf.quantize.convert import convert
+from edgedf.quantize.describe import describe_converted
 from edgedf.quantize.export import Exported, export_checkpoint
 from edgedf.runtime.models import shipped_model
+from edgedf.spec import Calibration
 
 SMALL = 64
 
@@ -197,3 +199,62 @@ def small_int8(model_format: ModelFormat) -> bytes:
     """The small student in int8, calibrated on the photographs, without a spec."""
     stage: Any = tflite if model_format == "tflite" else onnx
     return bytes(stage.to_int8(small_exports().models[model_format], small_images()))
+
+
+@cache
+def hostile(model_format: ModelFormat) -> tuple[Path, Path]:
+    """The small student with one layer that int8 ruins: the int8 file, and its float parent.
+
+    The first block's projection has a channel a hundred times as large as the others, and the
+    next layer has no weight for it. In float nothing notices; in int8 that channel's range leaves
+    two or three steps to the others. See :data:`HOSTILE`.
+    """
+    import onnx as onnx_package
+
+    exports = small_exports()
+    proto = onnx_package.load_model_from_string(exports.models["onnx"])
+    edits = []
+    for tensor in proto.graph.initializer:
+        before = onnx_package.numpy_helper.to_array(tensor)
+        after = before.copy()
+        if tensor.name.endswith(("stages.0.0.project.weight", "stages.0.0.project.bias")):
+            after[3] *= 100
+        elif tensor.name.endswith("stages.1.0.expand.weight"):
+            after[:, 3] = 0
+        else:
+            continue
+        tensor.CopyFrom(onnx_package.numpy_helper.from_array(after, tensor.name))
+        edits.append((before, after))
+    stage: Any = tflite if model_format == "tflite" else onnx
+    if model_format == "tflite":
+        model = exports.models["tflite"]
+        for before, after in edits:
+            old, new = (_as_tflite(values) for values in (before, after))
+            assert model.count(old) == 1
+            model = model.replace(old, new)
+    else:
+        model = proto.SerializeToString()
+    spec = exports.specs[model_format]
+    embed = embed_tflite if model_format == "tflite" else embed_onnx
+    small = stage.to_int8(model, small_images())
+    as_int8 = describe_converted(
+        spec,
+        model_format,
+        "int8",
+        quantization=stage.output_quantization(small),
+        calibration=Calibration("minmax", len(small_images()), "0" * 64, 0),
+    )
+    paths = []
+    for name, file, described in (("int8", small, as_int8), ("fp32", model, spec)):
+        paths.append(scratch() / f"hostile_{name}.{model_format}")
+        paths[-1].write_bytes(embed(file, described))
+    return paths[0], paths[1]
+
+
+HOSTILE = {"tflite": "Conv_project", "onnx": "stages.0.0.project"}
+"""A part of the name of the layer that :func:`hostile` spoils."""
+
+
+def _as_tflite(weights: NDArray[np.float32]) -> bytes:
+    """The bytes of a convolution's weights, or of a bias, in the order of TFLite."""
+    return (weights.transpose(0, 2, 3, 1) if weights.ndim == 4 else weights).tobytes()

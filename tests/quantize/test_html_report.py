@@ -11,6 +11,7 @@ from edgedf.quantize.html_report import render
 from edgedf.quantize.pair import open_pair
 from edgedf.quantize.verify import Example, Verification, examples, verify_pair
 from edgedf.result import Threshold
+from tests.quantize.test_layers_wording import error, ranking
 from tests.runtime.pictures import noise, write
 from tests.runtime.tiny import write_tiny
 
@@ -121,3 +122,14 @@ def test_without_examples_there_is_no_heading_for_them(tmp_path: Path) -> None:
     assert "differ most" not in text
     assert "<img" not in text
     assert render(verification) == text
+
+
+def test_layers_have_a_table_and_their_names_are_escaped(tmp_path: Path) -> None:
+    verification, _ = found(tmp_path)
+    page = Page(render(verification, layers=ranking([error(0, 0.03, name=NASTY), error(1, 0.02)])))
+    assert "Layers, the worst first" in page.text
+    assert "Compared on 4 pictures" in page.text
+    assert "onerror" in page.text and not page.named("img")
+    labels = [cell.get("data-label") for cell in page.named("td")]
+    assert labels.count("SQNR") == 2
+    assert "Layers" not in Page(render(verification)).text

@@ -1,0 +1,305 @@
+"""Layers of a QDQ ``.onnx`` and of its parent, through graphs that show or cut their tensors.
+
+onnxruntime.quantization.qdq_loss_debug has the same aim. It keeps the activations of all pictures
+in memory, and with graph optimization off it runs other kernels than a device does; here the
+integers are read where QuantizeLinear makes them, and the runtime fuses as it always does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedf.errors import MissingExtra
+from edgedf.imaging import RGBImage
+from edgedf.quantize.layers_graph import Answer, Layer, Seen, Weight
+from edgedf.quantize.noise import Steps
+from edgedf.runtime.backends.base import unpack
+from edgedf.runtime.backends.onnx import OnnxBackend
+
+__all__ = ["OnnxGraphs"]
+
+_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+# What onnxruntime appends to names: to that of a model output which it quantizes, and to weights.
+_OUTPUT_SUFFIX = "_QuantizeLinear_Input"
+_WEIGHT_SUFFIX = "_quantized"
+_CHANNEL_AXES = {"Conv": 0, "ConvTranspose": 1}
+
+
+class OnnxGraphs:
+    """See :class:`~edgedf.quantize.layers_graph.Graphs`.
+
+    Args:
+        artifact: A quantized ``.onnx`` of ours.
+        parent: The float ``.onnx`` it was made from.
+        threads: For the sessions, at least 1.
+
+    Raises:
+        MissingExtra: onnx is not installed.
+    """
+
+    def __init__(self, artifact: bytes, parent: bytes, *, threads: int = 1) -> None:
+        try:
+            import onnx
+        except ImportError as error:
+            raise MissingExtra("convert", "Comparing the layers of an .onnx model") from error
+        self._onnx = onnx
+        self._artifact = onnx.load_model_from_string(artifact)
+        self._parent = onnx.load_model_from_string(parent)
+        self._threads = threads
+        self._places: dict[str, str] = {}  # in the artifact, of the tensor that is looked at
+        self._conversions: dict[str, Any] = {}  # the artifact's QuantizeLinear
+        self._find()
+        self._runs: tuple[_Graph, _Graph, _Graph] | None = None
+
+    def compare(self, image: RGBImage) -> Iterator[Seen]:
+        """See :meth:`edgedf.quantize.layers_graph.Graphs.compare`."""
+        if self._runs is None:
+            names = [layer.tensor for layer in self.layers]
+            self._runs = (
+                self._shown(self._parent, names),
+                self._shown(self._artifact, [self._places[name] for name in names]),
+                self._cut(names),
+            )
+        parent, artifact, cut = self._runs
+        feed = {self._parent.graph.input[0].name: image[np.newaxis]}
+        wanted, found = parent.run(feed), artifact.run(feed)
+        values = {layer.tensor: self._real(layer, found) for layer in self.layers}
+        given = {_given(name): values[name] for name in values}
+        own = cut.run({**feed, **given})
+        for layer in self.layers:
+            name = layer.tensor
+            yield Seen(layer, wanted[name], values[name], own[name])
+
+    def isolated(self, tensors: Collection[str]) -> Answer:
+        """See :meth:`edgedf.quantize.layers_graph.Graphs.isolated`."""
+        model = self._copy(self._parent)
+        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        for layer in self.layers:
+            if layer.tensor not in tensors:
+                continue
+            for weight in layer.weights:
+                made = self._onnx.numpy_helper.from_array(weight.artifact, weight.name)
+                constants[weight.name].CopyFrom(made)
+            if layer.steps is not None:
+                self._round(model, layer)
+        graph = _Graph(model.SerializeToString(), self._threads, integers=False)
+        image_name = self._parent.graph.input[0].name
+
+        def answer(image: RGBImage) -> tuple[float, NDArray[np.float32]]:
+            found = graph.run({image_name: image[np.newaxis]})
+            return unpack(found["fake_logit"], found["defocus_map"], OnnxBackend.name)
+
+        return answer
+
+    def _find(self) -> None:
+        """Match the artifact's tensors with the parent's, by name."""
+        helper = self._onnx.numpy_helper
+        floats = self._float_tensors()
+        wanted = {tensor.name: tensor for tensor in self._parent.graph.initializer}
+        graph = self._artifact.graph
+        constants = {tensor.name: tensor for tensor in graph.initializer}
+        producers = {name: node for node in graph.node for name in node.output}
+        quantizers = {node.input[0]: node for node in graph.node if node.op_type == _CONVERSIONS[0]}
+        unmatched: list[str] = []
+        unmatched_weights: dict[str, None] = {}
+        layers: list[Layer] = []
+        order = -1
+
+        def weights(node: Any) -> Iterator[Weight]:
+            for name in node.input:
+                conversion = producers.get(name)
+                if conversion is None or conversion.op_type != _CONVERSIONS[1]:
+                    continue
+                integers, *_ = conversion.input
+                if integers not in constants:
+                    continue
+                steps = self._steps(conversion, constants)
+                original = integers.removesuffix(_WEIGHT_SUFFIX)
+                stored = helper.to_array(constants[integers])
+                if original not in wanted or list(wanted[original].dims) != list(stored.shape):
+                    unmatched_weights[original] = None
+                    continue
+                axis = steps.axis if steps.scale.size > 1 else _CHANNEL_AXES.get(node.op_type)
+                yield Weight(
+                    original,
+                    np.asarray(helper.to_array(wanted[original]), np.float32),
+                    steps.values(stored),
+                    8 * stored.dtype.itemsize,
+                    axis if axis is not None and axis < stored.ndim else None,
+                )
+
+        def source(name: str) -> str:
+            """The tensor that an operator takes, in front of what changes its type."""
+            while name in producers and producers[name].op_type in _CONVERSIONS:
+                name = producers[name].input[0]
+            return name.removesuffix(_OUTPUT_SUFFIX)
+
+        for node in graph.node:
+            if node.op_type in _CONVERSIONS:
+                continue
+            order += 1
+            found = tuple(weights(node))
+            inputs = tuple(name for name in map(source, node.input) if name in self._places)
+            for place in filter(None, node.output):
+                name = place.removesuffix(_OUTPUT_SUFFIX)
+                if name not in floats:
+                    unmatched.append(name)
+                    continue
+                quantizer = quantizers.get(place)
+                steps = None if quantizer is None else self._steps(quantizer, constants)
+                self._places[name] = place if quantizer is None else quantizer.output[0]
+                self._conversions[name] = quantizer
+                layers.append(Layer(order, node.op_type, name, name, inputs, steps, found))
+        self.layers = _named(layers)
+        self.unmatched = tuple(unmatched)
+        self.unmatched_weights = tuple(unmatched_weights)
+
+    def _float_tensors(self) -> set[str]:
+        """What the parent's operators make, of type float32."""
+        inferred = self._onnx.shape_inference.infer_shapes(self._parent).graph
+        kinds = {
+            value.name: value.type.tensor_type.elem_type
+            for value in (*inferred.value_info, *inferred.output)
+        }
+        made = {name for node in inferred.node for name in node.output}
+        return {name for name in made if kinds.get(name) == self._onnx.TensorProto.FLOAT}
+
+    def _steps(self, conversion: Any, constants: dict[str, Any]) -> Steps:
+        """Of a QuantizeLinear or DequantizeLinear."""
+        to_array = self._onnx.numpy_helper.to_array
+        scale = to_array(constants[conversion.input[1]])
+        zero_point = to_array(constants[conversion.input[2]])
+        axis = next((int(a.i) for a in conversion.attribute if a.name == "axis"), 1)
+        return Steps(
+            np.asarray(scale, np.float32).reshape(-1),
+            np.asarray(zero_point, np.int64).reshape(-1),
+            zero_point.dtype,
+            axis,
+        )
+
+    def _real(self, layer: Layer, found: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        values = found[self._places[layer.tensor]]
+        return values if layer.steps is None else layer.steps.values(values)
+
+    def _shown(self, proto: Any, names: Sequence[str]) -> _Graph:
+        model = self._copy(proto)
+        self._show(model, names)
+        return _Graph(model.SerializeToString(), self._threads)
+
+    def _show(self, model: Any, names: Sequence[str]) -> None:
+        del model.graph.output[:]
+        # Without a type: the runtime infers it.
+        model.graph.output.extend(self._onnx.ValueInfoProto(name=name) for name in names)
+
+    def _cut(self, names: Sequence[str]) -> _Graph:
+        """The parent, each operator of which takes its inputs from outside."""
+        helper, kind = self._onnx.helper, self._onnx.TensorProto.FLOAT
+        model = self._copy(self._parent)
+        for node in model.graph.node:
+            for at, name in enumerate(node.input):
+                if name in self._places:
+                    node.input[at] = _given(name)
+        used = {name for node in model.graph.node for name in node.input}
+        model.graph.input.extend(
+            helper.make_tensor_value_info(_given(name), kind, None)
+            for name in names
+            if _given(name) in used
+        )
+        self._show(model, names)
+        return _Graph(model.SerializeToString(), self._threads)
+
+    def _round(self, model: Any, layer: Layer) -> None:
+        """Send a float tensor through the integers that the artifact has in its place."""
+        helper, steps = self._onnx.helper, layer.steps
+        if steps is None:
+            return
+        name, domain = layer.tensor, self._conversions[layer.tensor].domain
+        raw, integers, scale, zero_point = (
+            f"{name}_{part}" for part in ("raw", "integers", "scale", "zero_point")
+        )
+        self._accept_conversions_of_artifact(model)
+        nodes = list(model.graph.node)
+        (at,) = (number for number, node in enumerate(nodes) if name in node.output)
+        nodes[at].output[list(nodes[at].output).index(name)] = raw
+        model.graph.initializer.extend(
+            [
+                self._onnx.numpy_helper.from_array(steps.scale.reshape(()), scale),
+                self._onnx.numpy_helper.from_array(
+                    steps.zero_point.astype(steps.dtype).reshape(()), zero_point
+                ),
+            ]
+        )
+        pair = [
+            helper.make_node(_CONVERSIONS[0], [raw, scale, zero_point], [integers], domain=domain),
+            helper.make_node(_CONVERSIONS[1], [integers, scale, zero_point], [name], domain=domain),
+        ]
+        nodes[at + 1 : at + 1] = pair
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+
+    def _accept_conversions_of_artifact(self, model: Any) -> None:
+        """Let QuantizeLinear take the types that the artifact needs, such as 16 bits."""
+        known = {entry.domain: entry for entry in model.opset_import}
+        model.ir_version = max(model.ir_version, self._artifact.ir_version)
+        for entry in self._artifact.opset_import:
+            if entry.domain not in known:
+                model.opset_import.append(entry)
+            elif entry.version > known[entry.domain].version:
+                known[entry.domain].version = entry.version
+
+    def _copy(self, proto: Any) -> Any:
+        made = self._onnx.ModelProto()
+        made.CopyFrom(proto)
+        return made
+
+
+class _Graph:
+    """A session all of whose outputs are wanted, by name.
+
+    With ``integers``, operators between DequantizeLinear and QuantizeLinear are fused into integer
+    ones, as on a device. Without, they are computed in float: where float weights stand beside
+    quantized activations, onnxruntime 1.32 fuses into something else than what was there.
+    """
+
+    def __init__(self, model: bytes, threads: int, *, integers: bool = True) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 4  # errors are raised; no need to print them as well
+        options.add_session_config_entry("session.disable_quant_qdq", "0" if integers else "1")
+        self._session: Any = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+        self._inputs = {node.name for node in self._session.get_inputs()}
+        self._outputs = [node.name for node in self._session.get_outputs()]
+
+    def run(self, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        used = {name: values for name, values in feed.items() if name in self._inputs}
+        return dict(zip(self._outputs, self._session.run(None, used), strict=True))
+
+
+def _given(name: str) -> str:
+    return f"{name}_given"
+
+
+def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Layers called after their weights, which have a module's name; tensors have a number."""
+    modules = {
+        layer.tensor: weight.name.removesuffix(".weight")
+        for layer in layers
+        for weight in layer.weights
+        if weight.name.endswith(".weight")
+    }
+    outer = {name.partition(".")[0] for name in modules.values() if "." in name}
+    # What every student is wrapped into for export.
+    shared = f"{outer.pop()}." if len(outer) == 1 else ""
+    return tuple(
+        replace(layer, name=modules.get(layer.tensor, layer.tensor).removeprefix(shared))
+        for layer in layers
+    )
