@@ -59,15 +59,15 @@ def learn_head(
     """
 
     def judged(records: Records) -> Judged:
-        exact = rendered(records)
-        # Without renderings to look at, those that are learned from have to do.
-        part = records.subset(exact) if len(exact) else learned
-        return Judged(part, physical_maps(part, cache, world=world, progress=progress))
+        return Judged(records, physical_maps(records, cache, world=world, progress=progress))
 
-    learned = splits.training.subset(rendered(splits.training))
+    learned, looked_at = (
+        records.subset(rendered(records)) for records in (splits.training, splits.validation)
+    )
     task = MapTask(
         judged(learned),
-        judged(splits.validation),
+        # Without renderings to look at, those that are learned from have to do.
+        judged(looked_at if len(looked_at) else learned),
         size=settings.batch * world.size,
         seed=settings.seed,
         features=0.0,
@@ -115,12 +115,11 @@ def with_taught_maps(
     """
     if teacher.map_head is None:
         return records
-    exact = set(rendered(records).tolist())
-    others = [index for index in range(len(records)) if index not in exact]
-    if not others:
+    others = np.setdiff1d(np.arange(len(records)), rendered(records))
+    if not len(others):
         return records
     values = cached_statistics(
-        records.subset(np.array(others)),
+        records.subset(others),
         lambda images, maps: teacher.defocus_map(images, maps).flatten(1),
         f"map of the teacher {sha256}",
         cache,

@@ -160,24 +160,20 @@ def convert(
 def _formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
     if formats is None:
         return None
-    chosen = {_one_of("format", name, FORMATS) for name in formats}
-    if not chosen:
+    for name in formats:
+        if name not in FORMATS:
+            raise ConfigError(
+                f"There is no format {name!r}.",
+                expected=f"one of {', '.join(FORMATS)}",
+                next_step="edgedf convert --help",
+            )
+    if not formats:
         raise ConfigError(
             "No format was named.",
             expected=f"one of {', '.join(FORMATS)}, or both",
             next_step="leave the formats out for all that the source can give",
         )
-    return tuple(name for name in FORMATS if name in chosen)
-
-
-def _one_of(what: str, value: str, known: Sequence[str]) -> str:
-    if value not in known:
-        raise ConfigError(
-            f"There is no {what} {value!r}.",
-            expected=f"one of {', '.join(known)}",
-            next_step="edgedf convert --help",
-        )
-    return value
+    return tuple(name for name in FORMATS if name in formats)
 
 
 def _writable(folder: Path) -> Path:

@@ -36,6 +36,7 @@ from edgedf.progress import Progress, silent
 from edgedf.quantize.layers_graph import Answer, Graphs, Layer, Seen
 from edgedf.quantize.noise import ChannelNoise, NoiseSums, channel_noise
 from edgedf.quantize.pair import shipped_parent
+from edgedf.quantize.precision import CALIBRATED
 from edgedf.runtime.backends import open_backend
 
 __all__ = [
@@ -219,7 +220,7 @@ def rank_layers(
         >>> from edgedf.runtime.models import default_model
         >>> files = [str(image.path) for image in edgedf.sample.images()]
         >>> rank_layers("build/student_int8.tflite", files).layers[0].name  # doctest: +SKIP
-        'Deployable_network/Conv_0;6'
+        'Conv_project;22'
     """
     opened = open_layers(artifact, against, threads=threads)
     images = choose_pictures(pictures, opened.side, seed=seed, progress=progress)
@@ -242,15 +243,17 @@ def open_layers(
         MissingExtra: What reads the graphs is not installed.
     """
     tested = read_artifact(artifact)
-    if tested.spec.precision in ("fp32", "fp16"):
+    if tested.spec.precision not in CALIBRATED:
         what = {
             "fp32": "nothing in it is quantized",
             "fp16": "its weights are float16 and its activations float32, so none has a scale",
+            "int8-weights": "its activations are float32, so none has a scale",
+            "int8-dynamic": "its activations get their scales at run time, picture by picture",
         }[tested.spec.precision]
         raise ConfigError(
             f"{artifact} is {tested.spec.precision}: {what}.",
             expected="an int8 artifact",
-            next_step="leave --layers out, or name an artifact that edgedf convert quantized",
+            next_step="leave --layers out, or name an artifact of precision int8 or int8-a16",
         )
     parent = _parent(tested, shipped_parent(tested) if against is None else Path(against))
     count = threads or min(_MAX_THREADS, available_cores())
