@@ -23,9 +23,11 @@ __all__ = [
     "Calibration",
     "InputSpec",
     "ModelSpec",
+    "OperatingPoint",
     "OutputSpec",
     "Precision",
     "PreprocessStep",
+    "Recalibration",
     "TensorInfo",
     "Training",
     "check_tensors",
@@ -176,6 +178,44 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class OperatingPoint:
+    """What a model's thresholds do to labelled pictures; the rest is called unsure.
+
+    Args:
+        real_called_fake: Share of the real pictures (false positive rate).
+        real_called_real: Share of the real pictures (true negative rate).
+        fake_called_fake: Share of the fakes (true positive rate).
+        fake_called_real: Share of the fakes (false negative rate).
+    """
+
+    real_called_fake: float
+    real_called_real: float
+    fake_called_fake: float
+    fake_called_real: float
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """How a converted model's thresholds differ from its parent's, on labelled images.
+
+    Args:
+        parent: Thresholds of the parent.
+        real: Number of real images.
+        fake: Number of fakes.
+        of_parent: The parent with its thresholds.
+        kept: The converted model with those of the parent.
+        chosen: The converted model with its own.
+    """
+
+    parent: Threshold
+    real: int
+    fake: int
+    of_parent: OperatingPoint
+    kept: OperatingPoint
+    chosen: OperatingPoint
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything a runtime needs to know about a model file.
 
@@ -193,6 +233,7 @@ class ModelSpec:
         training: Where the weights come from.
         accuracy: Measured figures.
         calibration: For quantized models.
+        recalibration: For converted models: what ``threshold`` changes against the parent's.
         tools: Versions of the converters used, by package name.
         schema_version: Version of this schema.
 
@@ -213,6 +254,7 @@ class ModelSpec:
     training: Training
     accuracy: tuple[Accuracy, ...] = ()
     calibration: Calibration | None = None
+    recalibration: Recalibration | None = None
     tools: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
