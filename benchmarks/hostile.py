@@ -175,10 +175,9 @@ def gated_student(data: Path, steps: int, progress: Progress) -> Deployable:
 
 
 def _pictures(data: Path, side: int, count: int, progress: Progress) -> list[RGBImage]:
-    samples = [
-        s for s in open_dataset(data, "auto", progress=progress).select() if s.split == "train"
-    ]
-    np.random.default_rng(0).shuffle(samples)  # type: ignore[arg-type]
+    everything = open_dataset(data, "auto", progress=progress).select()
+    samples = [sample for sample in everything if sample.split == "train"]
+    random.Random(0).shuffle(samples)
     found: list[RGBImage] = []
     for sample in samples[:count]:
         try:
