@@ -74,8 +74,7 @@ class WeightGraph(Protocol):
 
     Attributes:
         steps: Its operators in order of execution.
-        convolutions: By the name of the tensor that each makes; those with weights of their own,
-            which no other operator uses, and a bias.
+        convolutions: By the name of the tensor that each makes; a bias that is missing is 0.
         channel_axis: Of activations: 1 in NCHW, 3 in NHWC.
         outputs: Names of the tensors that leave the model.
     """

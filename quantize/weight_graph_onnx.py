@@ -32,11 +32,9 @@ class OnnxWeightGraph:
         graph = self._proto.graph
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self.outputs = frozenset(output.name for output in graph.output)
-        self._places: dict[str, tuple[str, str]] = {}
-        used = Counter(name for node in graph.node for name in node.input)
         steps, convolutions = [], {}
         for node in graph.node:
-            found = self._convolution(node, used)
+            found = self._convolution(node)
             if found is not None:
                 convolutions[found.made] = found
             steps.append(self._step(node, found is not None))
@@ -48,8 +46,18 @@ class OnnxWeightGraph:
         model = onnx.ModelProto()
         model.CopyFrom(self._proto)
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        users = Counter(name for node in model.graph.node for name in node.input)
+        makers = {node.output[0]: node for node in model.graph.node}
         for made, values in parameters.items():
-            for name, array in zip(self._places[made], values, strict=True):
+            node = makers[made]
+            if len(node.input) == 2 and values.bias.any():
+                node.input.append("")
+            for place, array in enumerate(values[: len(node.input) - 1], 1):
+                name = node.input[place]
+                if not name or users[name] > 1:  # equal constants are stored once
+                    users[name] -= 1
+                    name = node.input[place] = f"{made}_{('weight', 'bias')[place - 1]}"
+                    constants[name] = model.graph.initializer.add()
                 constants[name].CopyFrom(onnx.numpy_helper.from_array(np.float32(array), name))
         return bytes(model.SerializeToString(deterministic=True))
 
@@ -63,20 +71,18 @@ class OnnxWeightGraph:
         is_each = node.op_type in _EACH and (constants == 0 or node.op_type == "Resize")
         return Step("each" if is_each else "other", taken, made)
 
-    def _convolution(self, node: Any, used: Mapping[str, int]) -> Convolution | None:
-        if node.op_type != "Conv" or len(node.input) != 3:
+    def _convolution(self, node: Any) -> Convolution | None:
+        if node.op_type != "Conv" or any(name not in self._constants for name in node.input[1:]):
             return None
-        names = tuple(node.input[1:])
-        if any(name not in self._constants or used[name] > 1 for name in names):
-            return None
-        weights, bias = (onnx.numpy_helper.to_array(self._constants[name]) for name in names)
+        arrays = [onnx.numpy_helper.to_array(self._constants[name]) for name in node.input[1:]]
+        weights = arrays[0]
+        bias = arrays[1] if len(arrays) > 1 else np.zeros(len(weights), np.float32)
         groups = next((int(a.i) for a in node.attribute if a.name == "group"), 1)
         is_depthwise = groups > 1
         if weights.dtype != np.float32 or weights.ndim != 4:
             return None
         if is_depthwise and (weights.shape[1] != 1 or len(weights) != groups):
             return None
-        self._places[node.output[0]] = (names[0], names[1])
         return Convolution(
             node.output[0], node.input[0], is_depthwise, Parameters(weights.copy(), bias.copy())
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -45,36 +46,47 @@ class TFLiteWeightGraph:
         graph = model_object.subgraphs[0]
         self._names = [tensor.name.decode() for tensor in graph.tensors]
         self.outputs = frozenset(self._names[index] for index in graph.outputs)
-        self._places: dict[str, tuple[str, int, int]] = {}
-        used = Counter(int(i) for op in graph.operators for i in op.inputs)
+        self._places: dict[str, tuple[str, int]] = {}
         steps, convolutions = [], {}
-        for op in graph.operators:
+        for at, op in enumerate(graph.operators):
             name = _name(model_object, op)
             step = self._step(model_object, op, name)
             steps.append(step)
             if step.kind == "convolution":
-                found = self._convolution(model_object, op, name, used)
+                found = self._convolution(model_object, op, name)
                 if found is None:
                     steps[-1] = Step("other", step.taken, step.made)
                 else:
                     convolutions[found.made] = found
+                    self._places[found.made] = (name, at)
         self.steps = tuple(steps)
         self.convolutions: Mapping[str, Convolution] = convolutions
 
     def changed(self, parameters: Mapping[str, Parameters]) -> bytes:
         """See :meth:`edgedf.quantize.weight_graph.WeightGraph.changed`."""
         model = self._read()
-        tensors = model.subgraphs[0].tensors
+        graph = model.subgraphs[0]
+        takers = Counter(int(index) for op in graph.operators for index in op.inputs)
+        holders = Counter(tensor.buffer for tensor in graph.tensors)
         for made, values in parameters.items():
-            operator, weights, bias = self._places[made]
+            operator, at = self._places[made]
             in_order = np.ascontiguousarray(values.weights.transpose(_FROM_OIHW[operator]))
-            for index, array in ((weights, in_order), (bias, values.bias)):
+            op = graph.operators[at]
+            for place, array in enumerate((in_order, values.bias), 1):
+                index = int(op.inputs[place])
+                if takers[index] > 1:  # equal constants may be one tensor
+                    takers[index] -= 1
+                    graph.tensors.append(copy(graph.tensors[index]))
+                    holders[graph.tensors[index].buffer] += 1
+                    op.inputs[place] = index = len(graph.tensors) - 1
+                    graph.tensors[index].name += f"_{at}".encode()
+                tensor = graph.tensors[index]
+                if holders[tensor.buffer] > 1:  # or one buffer
+                    holders[tensor.buffer] -= 1
+                    model.buffers.append(schema.BufferT())
+                    tensor.buffer = len(model.buffers) - 1
                 data = np.frombuffer(array.astype(np.float32).tobytes(), np.uint8)
-                # Equal constants may share a buffer: this one gets its own.
-                buffer = schema.BufferT()
-                buffer.data = data
-                model.buffers.append(buffer)
-                tensors[index].buffer = len(model.buffers) - 1
+                model.buffers[tensor.buffer].data = data
         return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
     def _read(self) -> Any:
@@ -98,12 +110,10 @@ class TFLiteWeightGraph:
             if index >= 0 and _data(model, model.subgraphs[0].tensors[index]) is None:
                 yield index
 
-    def _convolution(
-        self, model: Any, op: Any, name: str, used: Mapping[int, int]
-    ) -> Convolution | None:
+    def _convolution(self, model: Any, op: Any, name: str) -> Convolution | None:
         tensors = model.subgraphs[0].tensors
         indices = [int(index) for index in op.inputs]
-        if len(indices) < 3 or min(indices) < 0 or max(used[index] for index in indices[1:]) > 1:
+        if len(indices) < 3 or min(indices) < 0:
             return None
         floats = schema.TensorType.FLOAT32
         weights, bias = (
@@ -118,7 +128,6 @@ class TFLiteWeightGraph:
         channels = tensors[indices[0]].shape[3]
         if not is_depthwise and shaped.shape[1] != channels:
             return None  # a grouped convolution
-        self._places[made] = (name, indices[1], indices[2])
         parameters = Parameters(np.ascontiguousarray(shaped), bias.copy())
         return Convolution(made, self._names[indices[0]], is_depthwise, parameters)
 
