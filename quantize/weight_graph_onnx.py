@@ -58,7 +58,9 @@ class OnnxWeightGraph:
                     users[name] -= 1
                     name = node.input[place] = f"{made}_{('weight', 'bias')[place - 1]}"
                     constants[name] = model.graph.initializer.add()
-                constants[name].CopyFrom(onnx.numpy_helper.from_array(np.float32(array), name))
+                constants[name].CopyFrom(
+                    onnx.numpy_helper.from_array(array.astype(np.float32), name)
+                )
         return bytes(model.SerializeToString(deterministic=True))
 
     def _step(self, node: Any, is_convolution: bool) -> Step:
