@@ -24,6 +24,12 @@ from edgedf.quantize.calibration import (
     sample_candidates,
 )
 from edgedf.quantize.describe import describe_converted
+from edgedf.quantize.input_type import (
+    check_input_type,
+    described_input,
+    input_type_named,
+    with_input_type,
+)
 from edgedf.quantize.lint import check_int8_friendly
 from edgedf.quantize.operators import (
     boundary_operators,
@@ -45,7 +51,7 @@ from edgedf.quantize.report import ConversionReport, ConvertedModel
 from edgedf.quantize.run import Outputs, nan_where_it_fails, open_model
 from edgedf.quantize.source import FORMATS, Source, load_source
 from edgedf.quantize.verify import Gate, Verification, verify_pair
-from edgedf.spec import ModelSpec, Precision
+from edgedf.spec import InputType, ModelSpec, Precision
 
 __all__ = ["DEFAULT_SAMPLES", "convert"]
 
@@ -57,6 +63,7 @@ def convert(
     *,
     formats: Sequence[str] | None = None,
     precision: str = "int8",
+    io: str = "uint8",
     calibration: str | Path | None = None,
     samples: int = DEFAULT_SAMPLES,
     out: str | Path = "build",
@@ -72,6 +79,7 @@ def convert(
             for the shipped student, which needs no torch.
         formats: ``tflite``, ``onnx`` or both; None for all that the source can give.
         precision: One of :mod:`edgedf.quantize.precision`.
+        io: Type of the input, one of :mod:`edgedf.quantize.input_type`; outputs are float32.
         calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; None for
             the shipped sample.
         samples: How many images to calibrate with.
@@ -95,6 +103,8 @@ def convert(
         ['student_int8.tflite', 'student_int8.onnx']
     """
     wanted_precision = precision_named(precision)
+    taken = input_type_named(io)
+    check_input_type(taken, wanted_precision)
     wanted = _formats(formats)
     if wanted is not None:
         check_available(wanted_precision, wanted)
@@ -123,7 +133,7 @@ def convert(
     files: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
     for name in names:
-        files[name], specs[name] = _make(loaded, name, wanted_precision, images, progress)
+        files[name], specs[name] = _make(loaded, name, wanted_precision, taken, images, progress)
         clock.lap(f"make {name}")
     comparisons = _prove(loaded, files, specs, images, progress)
     clock.lap("prove")
@@ -207,6 +217,7 @@ def _make(
     source: Source,
     name: ModelFormat,
     precision: Precision,
+    taken: InputType,
     images: CalibrationSet,
     progress: Progress,
 ) -> tuple[bytes, ModelSpec]:
@@ -236,7 +247,8 @@ def _make(
         quantization=behind,
         calibration=images.summary if precision in CALIBRATED else None,
     )
-    finished = embed(model, spec)
+    spec = spec.with_changes(input=described_input(spec.input, taken))
+    finished = embed(with_input_type(model, name, taken), spec)
     progress(step, 1, 1)
     return finished, spec
 

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.errors import MissingExtra
-from edgedf.runtime.backends.base import failed_to_run, import_runtime, refused, unpack
+from edgedf.runtime.backends.base import (
+    as_input,
+    failed_to_run,
+    import_runtime,
+    refused,
+    unpack,
+)
 from edgedf.spec import TensorInfo
 
 __all__ = ["OnnxBackend", "is_installed"]
@@ -60,7 +66,8 @@ class OnnxBackend:
 
     def run(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         """See :meth:`edgedf.runtime.backends.base.Backend.run`."""
-        feed = {self.inputs[0].name: image[np.newaxis]}
+        taken = self.inputs[0]
+        feed = {taken.name: as_input(image, taken.dtype)}
         try:
             logit, dense = self._session.run(["fake_logit", "defocus_map"], feed)
         except Exception as error:
