@@ -18,11 +18,11 @@ from edgedf.runtime.backends.base import (
 )
 from edgedf.spec import TensorInfo
 
-__all__ = ["OnnxBackend", "is_installed"]
+__all__ = ["NUMPY_NAMES", "OnnxBackend", "is_installed"]
 
 _PROVIDERS = ["CPUExecutionProvider"]
 _FATAL = 4
-_NUMPY_NAMES = {
+NUMPY_NAMES = {
     "tensor(uint8)": "uint8",
     "tensor(int8)": "int8",
     "tensor(float)": "float32",
@@ -31,6 +31,7 @@ _NUMPY_NAMES = {
     "tensor(int32)": "int32",
     "tensor(int64)": "int64",
 }
+"""NumPy names of the types that ONNX Runtime reports."""
 
 
 class OnnxBackend:
@@ -87,4 +88,4 @@ def is_installed() -> bool:
 def _tensor(node: Any) -> TensorInfo:
     # A dimension without a fixed size is reported by name; -1 never equals a spec's.
     shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
-    return TensorInfo(node.name, shape, _NUMPY_NAMES.get(node.type, node.type))
+    return TensorInfo(node.name, shape, NUMPY_NAMES.get(node.type, node.type))
