@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
 from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
+from edgedf.quantize.keep import Keep, kept_layers
+from edgedf.quantize.layers_onnx import BARRIER_SUFFIX
 
 __all__ = ["output_quantization", "to_fp16", "to_int8", "to_int8_weights", "without_metadata"]
+
+
+# Layers that ONNX Runtime quantizes of its own accord.
+_WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm")
 
 
 def to_int8(
@@ -26,6 +32,7 @@ def to_int8(
     images: Sequence[NDArray[np.uint8]],
     *,
     activation_bits: Literal[8, 16] = 8,
+    keep: Sequence[str | Keep] = (),
     progress: Progress = silent,
 ) -> bytes:
     """Quantize weights to int8, and activations to uint8 or uint16.
@@ -38,6 +45,7 @@ def to_int8(
         images: Calibration images, each uint8 RGB (N, N, 3).
         activation_bits: Of activations. ONNX Runtime has no kernels for 16 on a CPU and computes
             in float between the conversions.
+        keep: Layers that stay float or get 16-bit activations: see :mod:`edgedf.quantize.keep`.
         progress: Told about each image.
 
     Returns:
@@ -45,6 +53,7 @@ def to_int8(
 
     Raises:
         ArtifactUnreadable: The model is damaged.
+        ConfigError: Layers cannot be kept.
         MissingExtra: onnx or onnxruntime is not installed.
     """
     onnx = _onnx()
@@ -54,6 +63,8 @@ def to_int8(
     with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
         plain, prepared, quantized = (Path(folder) / f"{n}.onnx" for n in ("a", "b", "c"))
         plain.write_bytes(without_metadata(_load(model)).SerializeToString(deterministic=True))
+        kept = kept_layers(model, "onnx", keep, "int8" if activation_bits == 8 else "int8-a16")
+        floats = kept.tensors("fp32")
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         logit_range = {"rmin": np.float32(-LOGIT_BOUND), "rmax": np.float32(LOGIT_BOUND)}
         graph = onnx.load(str(prepared))
@@ -62,6 +73,11 @@ def to_int8(
         if activation_bits == 8:
             whole = {"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}
             fixed |= {name: [whole] for name in _cast_inputs(graph)}
+        for name, precision in kept.matched.items():
+            if precision == "int8-a16":
+                measured = fixed.get(name, [{}])[0]
+                ends = {end: measured[end] for end in ("rmin", "rmax") if end in measured}
+                fixed[name] = [{**ends, "quant_type": kinds[16]}]
         quantization.quantize_static(
             str(prepared),
             str(quantized),
@@ -71,11 +87,12 @@ def to_int8(
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             calibrate_method=quantization.CalibrationMethod.MinMax,
+            nodes_to_exclude=[n.name for n in graph.graph.node if floats.intersection(n.output)],
             extra_options={"TensorQuantOverrides": fixed},
         )
-        return bytes(
-            without_metadata(onnx.load(str(quantized))).SerializeToString(deterministic=True)
-        )
+        made = without_metadata(onnx.load(str(quantized)))
+        _shield_floats(made, floats)
+        return bytes(made.SerializeToString(deterministic=True))
 
 
 def to_fp16(model: bytes) -> bytes:
@@ -160,7 +177,7 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
         model: An ``.onnx`` from :func:`to_int8`.
 
     Returns:
-        ``{output name: (scale, zero point)}``.
+        ``{output name: (scale, zero point)}``; without those that a kept layer makes in float.
     """
     onnx = _onnx()
     graph = _load(model).graph
@@ -172,9 +189,56 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
         # A change of layout after the last DequantizeLinear does not change the values.
         while node.op_type in ("Transpose", "Reshape"):
             node = producer[node.input[0]]
+        if node.op_type != "DequantizeLinear":
+            continue
         scale, zero_point = (constants[name] for name in node.input[1:3])
         found[output] = (float(scale), int(zero_point))
     return found
+
+
+def _shield_floats(proto: Any, floats: frozenset[str]) -> None:
+    """Put an operator that changes nothing between integers and layers that are kept in float.
+
+    ONNX Runtime (1.32) takes a layer with float weights behind a DequantizeLinear for one that was
+    forgotten, and quantizes it while loading: to int8 with one scale for all channels. A Clip to
+    the range of the integers keeps it from that.
+
+    Args:
+        proto: A quantized model; changed in place.
+        floats: What layers kept in float make.
+    """
+    import onnx
+
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    nodes: list[Any] = []
+    producer: dict[str, Any] = {}
+    shields: dict[str, str] = {}
+    for node in proto.graph.node:
+        if node.op_type in _WITH_WEIGHTS and floats.intersection(node.output):
+            name = node.input[0]
+            above = producer.get(name)
+            if above is not None and above.op_type == "DequantizeLinear":
+                if name not in shields:
+                    shields[name] = name + BARRIER_SUFFIX
+                    scale, zero_point = (constants[entry] for entry in above.input[1:3])
+                    limits = np.iinfo(zero_point.dtype)
+                    ends = [f"{name}_{end}" for end in ("low", "high")]
+                    for end, whole in zip(ends, (limits.min, limits.max), strict=True):
+                        real = np.float32(scale) * np.float32(int(whole) - int(zero_point))
+                        proto.graph.initializer.append(
+                            onnx.numpy_helper.from_array(np.array(real, np.float32), end)
+                        )
+                    nodes.append(
+                        onnx.helper.make_node(
+                            "Clip", [name, *ends], [shields[name]], f"{name}_shield"
+                        )
+                    )
+                node.input[0] = shields[name]
+        nodes.append(node)
+        producer.update(dict.fromkeys(node.output, node))
+    if shields:
+        del proto.graph.node[:]
+        proto.graph.node.extend(nodes)
 
 
 def _weights(proto: Any) -> list[tuple[Any, str, NDArray[Any]]]:
