@@ -88,12 +88,14 @@ class KeptLayers:
     """Which layers of one float model are kept.
 
     Args:
+        asked: What was asked for.
         overrides: For the spec: one for each that was asked for, in the same order.
         matched: Tensor → precision, of all that matched layers make.
         followed: Likewise of their followers.
         operators: How many operators of each name compute in each precision.
     """
 
+    asked: tuple[Keep, ...] = ()
     overrides: tuple[LayerOverride, ...] = ()
     matched: Mapping[str, KeptPrecision] = field(default_factory=dict)
     followed: Mapping[str, KeptPrecision] = field(default_factory=dict)
@@ -198,6 +200,7 @@ def choose_layers(
         if layer.name in precisions:
             operators.setdefault(precisions[layer.name], Counter()).update(layer.operators)
     return KeptLayers(
+        tuple(keep),
         tuple(
             LayerOverride(
                 entry.precision,

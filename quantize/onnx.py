@@ -6,8 +6,10 @@ activations with int8 weights run on VNNI and are faster than float; int8 activa
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,18 +80,21 @@ def to_int8(
                 measured = fixed.get(name, [{}])[0]
                 ends = {end: measured[end] for end in ("rmin", "rmax") if end in measured}
                 fixed[name] = [{**ends, "quant_type": kinds[16]}]
-        quantization.quantize_static(
-            str(prepared),
-            str(quantized),
-            _Reader(images, progress),
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=kinds[activation_bits],
-            weight_type=quantization.QuantType.QInt8,
-            per_channel=True,
-            calibrate_method=quantization.CalibrationMethod.MinMax,
-            nodes_to_exclude=[n.name for n in graph.graph.node if floats.intersection(n.output)],
-            extra_options={"TensorQuantOverrides": fixed},
-        )
+        with _without_advice():
+            quantization.quantize_static(
+                str(prepared),
+                str(quantized),
+                _Reader(images, progress),
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=kinds[activation_bits],
+                weight_type=quantization.QuantType.QInt8,
+                per_channel=True,
+                calibrate_method=quantization.CalibrationMethod.MinMax,
+                nodes_to_exclude=[
+                    node.name for node in graph.graph.node if floats.intersection(node.output)
+                ],
+                extra_options={"TensorQuantOverrides": fixed},
+            )
         made = without_metadata(onnx.load(str(quantized)))
         _shield_floats(made, floats)
         return bytes(made.SerializeToString(deterministic=True))
@@ -194,6 +199,21 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
         scale, zero_point = (constants[name] for name in node.input[1:3])
         found[output] = (float(scale), int(zero_point))
     return found
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Drop the advice on opset versions, which 16 bits need and the quantizer raises itself."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "opset" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(is_other)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_other)
 
 
 def _shield_floats(proto: Any, floats: frozenset[str]) -> None:

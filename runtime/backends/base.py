@@ -27,7 +27,8 @@ __all__ = [
 class Backend(Protocol):
     """A loaded model.
 
-    It takes pictures as bytes, whatever type its input has. One call at a time: an instance keeps buffers between calls and is not thread-safe.
+    It takes pictures as bytes, whatever type its input has. One call at a time: an instance keeps
+    buffers between calls and is not thread-safe.
 
     Attributes:
         name: Package that runs the model, such as ``ai-edge-litert``.
