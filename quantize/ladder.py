@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Generic, Literal, Protocol, TypeVar
 
 from edgedf.errors import EdgedfError
+from edgedf.quantize.keep import Keep
+from edgedf.quantize.ranges import Method
 from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.verify import Verification
 from edgedf.runtime.interleaved import LatencyRatio
@@ -27,7 +29,7 @@ __all__ = ["MOST_KEPT", "Ladder", "Rung", "RungName", "Workshop", "climb"]
 
 RungName = Literal["int8", "ranges", "equalized", "kept", "trained"]
 
-METHODS = ("mse", "percentile", "entropy")
+_OTHER_METHODS: tuple[Method, ...] = ("mse", "percentile", "entropy")
 MOST_KEPT = 16
 """Layers kept in float at most; with more, another architecture or fp16 is the better answer."""
 
@@ -54,7 +56,7 @@ class Workshop(Protocol[M]):
         ...
 
     def worst_layers(self, made: M) -> Sequence[str]:
-        """Layers as ``--keep`` names them, those that hurt most first."""
+        """Names of layers, for ``--keep``, those that hurt most first."""
         ...
 
     def size(self, made: M) -> int:
@@ -172,11 +174,11 @@ class _Climber(Generic[M]):
         yield self._tried("int8", [Recipe()])
 
     def other_ranges(self) -> Iterator[Rung]:
-        yield self._tried("ranges", [Recipe(method=method) for method in METHODS])
+        yield self._tried("ranges", [Recipe(method=method) for method in _OTHER_METHODS])
 
     def equalized(self) -> Iterator[Rung]:
         # Equal channels have other ranges, so the plain ones get another chance.
-        methods = {"minmax": None, self._best_recipe().method: None}
+        methods: dict[Method, None] = {"minmax": None, self._best_recipe().method: None}
         yield self._tried(
             "equalized",
             [
@@ -198,7 +200,7 @@ class _Climber(Generic[M]):
             return
         count, most = 1, min(MOST_KEPT, len(layers))
         while count <= most:
-            keep = tuple(f"fp32:{name}" for name in layers[:count])
+            keep = tuple(Keep("fp32", name) for name in layers[:count])
             yield self._tried("kept", [replace(base.recipe, keep=keep)], always=True)
             count = min(2 * count, most) if count < most else most + 1
 
@@ -207,7 +209,7 @@ class _Climber(Generic[M]):
             yield Rung("trained", note=train)
             return
         self._workshop = train()
-        yield self._tried("trained", [Recipe(trained=True)], always=True)
+        yield self._tried("trained", [Recipe()], always=True)
 
     def _best_recipe(self) -> Recipe:
         return Recipe() if self._best is None else self._best.recipe

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgedf.artifact import Artifact, ModelFormat, read_artifact
 from edgedf.errors import ArtifactError, ArtifactUnreadable, CheckpointError, ConfigError
 from edgedf.progress import Progress, silent
+from edgedf.quantize.pair import Model
 from edgedf.quantize.run import Run, open_model
 from edgedf.runtime import models as shipped
 from edgedf.runtime.detector import naming
@@ -51,6 +52,12 @@ class Source:
     def original_name(self, model_format: ModelFormat) -> str:
         """What the original of that format is called in a report."""
         return "checkpoint (torch)" if self.from_checkpoint else f"{model_format} fp32"
+
+    def original(self, model_format: ModelFormat) -> Model:
+        """The original of that format, to compare with."""
+        return Model.from_run(
+            self.original_name(model_format), self.specs[model_format], self.originals[model_format]
+        )
 
 
 def load_source(
@@ -127,6 +134,12 @@ def _from_file(artifact: Artifact, formats: Sequence[ModelFormat]) -> Source:
             f"{path} is {spec.precision} already.",
             expected="a model of precision fp32: quantizing twice adds the errors up",
             next_step="convert the float model or the checkpoint it was made from",
+        )
+    if spec.input.dtype != "uint8":
+        raise ConfigError(
+            f"{path} takes {spec.input.dtype} input.",
+            expected="a model that takes uint8, which every input type is made from",
+            next_step="convert it from its checkpoint without --io, then that file",
         )
     other = [name for name in formats if name != artifact.format]
     if other:
