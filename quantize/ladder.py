@@ -51,6 +51,10 @@ class Workshop(Protocol[M]):
         """How far it is from the original on images that calibration never saw; 0 is the same."""
         ...
 
+    def objection(self, made: M) -> str:
+        """Why it need not be shown to the gate, as a few images tell; empty where it should."""
+        ...
+
     def judge(self, made: M) -> Verification:
         """What the gate says."""
         ...
@@ -240,12 +244,13 @@ class _Climber(Generic[M]):
         if before is None or best.distance < before.distance:
             self._best = best
         self.last = best.made
+        objection = self._workshop.objection(best.made)
         return Rung(
             name,
             best.recipe,
-            note,
+            ": ".join(part for part in (note, objection) if part),
             best.distance,
             self._workshop.size(best.made),
             self._workshop.latency(best.made),
-            self._workshop.judge(best.made),
+            None if objection else self._workshop.judge(best.made),
         )

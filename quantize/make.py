@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
+from edgedf.quantize.activations import Range
 from edgedf.quantize.describe import describe_converted
 from edgedf.quantize.input_type import described_input, with_input_type
 from edgedf.quantize.keep import kept_layers
@@ -60,6 +61,8 @@ def make_file(
     images: Sequence[RGBImage],
     calibration: Calibration,
     *,
+    learned: Mapping[str, Range] | None = None,
+    allow_hostile: bool = False,
     progress: Progress = silent,
 ) -> tuple[bytes, ModelSpec]:
     """Make a file and describe it.
@@ -71,6 +74,9 @@ def make_file(
         recipe: How.
         images: Calibration images, uint8 RGB of the model's size.
         calibration: Which images those are.
+        learned: Ranges that training has found, by the names of the model's tensors; they stand in
+            the place of those that would be searched.
+        allow_hostile: Quantize a model although some of its operators make it slower.
         progress: Told about each step.
 
     Returns:
@@ -90,21 +96,25 @@ def make_file(
     step = f"quantize {model_format}"
     progress(step, 0, 1)
     if precision in CALIBRATED:
-        check_int8_friendly(model, model_format)
+        if not allow_hostile:
+            check_int8_friendly(model, model_format)
         model = float_model(model, model_format, recipe, images, progress=progress)
         bits: Literal[8, 16] = 16 if precision == "int8-a16" else 8
-        ranges = search_ranges(
-            stage.activations(model),
-            images,
-            recipe.method,
-            fixed=stage.fixed_ranges(model),
-            bits=bits,
-            name=model_format,
-            progress=progress,
-        )
+        if learned:
+            ranges = stage.used_ranges(model, images, ranges=learned, progress=progress)
+        else:
+            ranges = search_ranges(
+                stage.activations(model),
+                images,
+                recipe.method,
+                fixed=stage.fixed_ranges(model),
+                bits=bits,
+                name=model_format,
+                progress=progress,
+            )
         described = replace(
             calibration,
-            method=recipe.method,
+            method="qat" if learned else recipe.method,
             equalized=recipe.equalize,
             corrected_biases=recipe.correct_biases,
             ranges=recorded_ranges(ranges),

@@ -84,6 +84,10 @@ class Proof:
                 progress=self._progress,
             )
 
+    def outputs(self, model_format: ModelFormat, title: str) -> list[Outputs]:
+        """What the file of that format says of those images."""
+        return self._found[model_format, title]
+
     def logits(self, model_format: ModelFormat) -> tuple[list[float], list[float]]:
         """What original and file say of the images, those of the calibration first."""
         originals = [o for title in _SETS for o in self._originals.outputs(model_format, title)]

@@ -16,7 +16,7 @@ from edgedf.quantize.verify import Verification
 from edgedf.quantize.wording import headline
 from edgedf.spec import Calibration, LayerOverride, Precision, Recalibration
 
-__all__ = ["ConversionReport", "ConvertedModel"]
+__all__ = ["ConversionReport", "ConvertedModel", "reasons"]
 
 
 # ONNX Runtime has no integer kernel for these on a CPU. It converts at both sides.
@@ -127,7 +127,7 @@ class ConversionReport:
         failures = [
             f"{c.model} against {c.reference} on {c.n} {c.images} images: {reason}"
             for c in self.comparisons
-            for reason in _reasons(c)
+            for reason in reasons(c)
         ]
         failures += [
             f"{model.path.name} computes in float: {', '.join(model.misplaced)}"
@@ -163,26 +163,27 @@ class ConversionReport:
         return data
 
 
-def _reasons(comparison: Comparison) -> list[str]:
-    reasons = []
+def reasons(comparison: Comparison) -> list[str]:
+    """What a comparison finds fault with, in words; empty where it passes."""
+    found = []
     for output in comparison.outputs:
         if output.passed:
             continue
         if not math.isfinite(output.mean_abs):
-            reasons.append(f"{output.output} is not a finite number")
+            found.append(f"{output.output} is not a finite number")
         elif output.dead:
-            reasons.append(f"{output.output} does not vary from image to image")
+            found.append(f"{output.output} does not vary from image to image")
         elif output.correlation is None:
-            reasons.append(f"{output.output} of the original does not vary from image to image")
+            found.append(f"{output.output} of the original does not vary from image to image")
         else:
-            reasons.append(
+            found.append(
                 f"{output.output} has correlation {output.correlation:.4f} and a mean error of "
                 f"{output.mean_relative:.4f} of its range; wanted: {output.limit}"
             )
     if not comparison.verdicts.passed:
         verdicts = comparison.verdicts
-        reasons.append(f"{verdicts.flips} verdicts flip; allowed: {verdicts.allowed}")
-    return reasons
+        found.append(f"{verdicts.flips} verdicts flip; allowed: {verdicts.allowed}")
+    return found
 
 
 def _plain(value: Any) -> Any:

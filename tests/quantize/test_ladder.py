@@ -28,6 +28,7 @@ class Bench:
     enough: float
     layers: Sequence[str] = tuple(f"layer{n}" for n in range(40))
     broken: Callable[[Recipe], bool] = lambda recipe: False
+    dead: Callable[[Recipe], bool] = lambda recipe: False
     judged: list[Recipe] = field(default_factory=list)
 
     def make(self, recipe: Recipe) -> Recipe:
@@ -37,6 +38,9 @@ class Bench:
 
     def distance(self, made: Recipe) -> float:
         return self.distance_of(made)
+
+    def objection(self, made: Recipe) -> str:
+        return "it is dead" if self.dead(made) else ""
 
     def judge(self, made: Recipe) -> Verification:
         self.judged.append(made)
@@ -116,6 +120,14 @@ def test_a_candidate_that_cannot_be_made_is_passed_over() -> None:
     ladder, made = climb("tflite", nothing)
     assert made is None
     assert ladder.rungs[0].note == "cannot be made: It cannot be made."
+
+
+def test_what_a_few_images_rule_out_is_not_shown_to_the_gate() -> None:
+    bench = Bench(usual, enough=10.0, dead=lambda recipe: recipe.method == "minmax")
+    ladder, made = climb("tflite", bench)
+    assert bench.judged == [Recipe(method="mse")]
+    assert ladder.rungs[0].note == "it is dead"
+    assert made == Recipe(method="mse")
 
 
 @given(
