@@ -14,16 +14,25 @@ from typing import Any, Literal
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
 from edgedf.cores import available_cores
 from edgedf.errors import ConfigError, OutputError
+from edgedf.evaluation import Picture
 from edgedf.files import atomic_path, sha256_of
 from edgedf.progress import Progress, silent
+from edgedf.quantize.activations import Range
 from edgedf.quantize.calibration import (
     CalibrationSet,
-    candidates_in_folder,
     check_samples,
     choose_images,
-    sample_candidates,
+    find_candidates,
 )
+from edgedf.quantize.calibration_audit import (
+    CalibrationAudit,
+    audit_calibration,
+    facts_of_files,
+)
+from edgedf.quantize.coverage import TensorCoverage, coverage
 from edgedf.quantize.describe import describe_converted
+from edgedf.quantize.image_facts import ImageFacts
+from edgedf.quantize.layers import MAX_PICTURES, choose_pictures
 from edgedf.quantize.lint import check_int8_friendly
 from edgedf.quantize.operators import (
     boundary_operators,
@@ -59,6 +68,7 @@ def convert(
     formats: Sequence[str] | None = None,
     precision: str = "int8",
     calibration: str | Path | None = None,
+    calibration_split: str | None = None,
     samples: int = DEFAULT_SAMPLES,
     method: str = "minmax",
     out: str | Path = "build",
@@ -74,8 +84,10 @@ def convert(
             for the shipped student, which needs no torch.
         formats: ``tflite``, ``onnx`` or both; None for all that the source can give.
         precision: One of :mod:`edgedf.quantize.precision`.
-        calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; None for
-            the shipped sample.
+        calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; a manifest
+            (see :mod:`edgedf.manifest`), or a folder with one; None for the shipped sample.
+        calibration_split: Split of the manifest to take images from; None to calibrate with
+            ``train`` and to check with ``val``.
         samples: How many images to calibrate with.
         method: One of :data:`edgedf.quantize.ranges.METHODS`: how ranges are chosen from what the
             activations are on these images.
@@ -107,7 +119,7 @@ def convert(
     clock = _Clock()
 
     # What is wrong with the folders should be known before the minute that an export takes.
-    candidates = sample_candidates() if calibration is None else candidates_in_folder(calibration)
+    candidates, described = find_candidates(calibration, calibration_split)
     folder = _writable(Path(out))
     loaded = load_source(source, wanted, progress=progress)
     names = [name for name in FORMATS if name in loaded.models]
@@ -120,18 +132,23 @@ def convert(
         samples=samples,
         size=loaded.specs[names[0]].input.height,
         seed=seed,
-        source="the shipped sample" if calibration is None else str(calibration),
+        source=described,
         progress=progress,
     )
     clock.lap("images")
 
     files: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
+    ranges: dict[ModelFormat, Mapping[str, Range]] = {}
     for name in names:
-        files[name], specs[name] = _make(
+        files[name], specs[name], ranges[name] = _make(
             loaded, name, wanted_precision, wanted_method, images, progress
         )
         clock.lap(f"make {name}")
+    audit = None
+    if wanted_precision in CALIBRATED:
+        audit = _audit(loaded, ranges, images, gate, seed, progress)
+        clock.lap("audit")
     comparisons = _prove(loaded, files, specs, images, progress)
     clock.lap("prove")
     verifications: tuple[Verification, ...] = ()
@@ -159,6 +176,7 @@ def convert(
         comparisons=comparisons,
         seconds=clock.laps(),
         gate=verifications,
+        audit=audit,
     )
     if not (report.passed or keep_failing):
         return report
@@ -230,13 +248,14 @@ def _make(
     method: Method,
     images: CalibrationSet,
     progress: Progress,
-) -> tuple[bytes, ModelSpec]:
-    """The finished file, quantized, and the spec inside it."""
+) -> tuple[bytes, ModelSpec, Mapping[str, Range]]:
+    """The finished file, quantized, the spec inside it, and the ranges of its activations."""
     from edgedf.quantize import onnx, tflite
 
     stage: Any = tflite if name == "tflite" else onnx
     embed = embed_tflite if name == "tflite" else embed_onnx
     model, behind, calibration = source.models[name], None, None
+    ranges: Mapping[str, Range] = {}
     step = f"quantize {name}"
     progress(step, 0, 1)
     if precision in CALIBRATED:
@@ -269,7 +288,38 @@ def _make(
     )
     finished = embed(model, spec)
     progress(step, 1, 1)
-    return finished, spec
+    return finished, spec, ranges
+
+
+def _audit(
+    source: Source,
+    ranges: Mapping[ModelFormat, Mapping[str, Range]],
+    images: CalibrationSet,
+    gate: Gate | None,
+    seed: int,
+    progress: Progress,
+) -> CalibrationAudit:
+    """What is wrong with the calibration, on the gate's pictures where there is a gate."""
+    from edgedf.quantize import onnx, tflite
+
+    size = next(iter(source.specs.values())).input.height
+    seen, judged = images.held_out[:MAX_PICTURES], tuple[ImageFacts, ...]()
+    if gate is not None:
+        seen = choose_pictures(gate.pictures, size, seed=seed, progress=progress)
+        files = [p.file if isinstance(p, Picture) else str(p) for p in gate.pictures]
+        judged = facts_of_files(files, size, progress=progress)
+    covered: dict[str, Sequence[TensorCoverage]] = {}
+    for name, found in ranges.items():
+        stage: Any = tflite if name == "tflite" else onnx
+        covered[name] = coverage(
+            stage.activations(source.models[name]),
+            found,
+            seen,
+            fixed=stage.fixed_ranges(source.models[name]),
+            step=f"range coverage {name}",
+            progress=progress,
+        )
+    return audit_calibration(images.facts, size, covered, len(seen), judged)
 
 
 def _prove(

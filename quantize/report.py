@@ -11,6 +11,7 @@ from edgedf import typed_json
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
 from edgedf.quantize.calibration import Skipped
+from edgedf.quantize.calibration_audit import CalibrationAudit
 from edgedf.quantize.parity import Comparison
 from edgedf.quantize.verify import Verification
 from edgedf.quantize.wording import headline
@@ -82,6 +83,8 @@ class ConversionReport:
         seconds: Wall-clock time per stage, and ``total``.
         gate: What each file loses on the gate's pictures; empty without a gate, or where the
             comparisons have failed already.
+        audit: What is wrong with the calibration; None when nothing was calibrated. Its findings
+            do not decide whether the files are written: the comparisons and the gate do.
     """
 
     source: str
@@ -95,6 +98,7 @@ class ConversionReport:
     comparisons: tuple[Comparison, ...]
     seconds: dict[str, float]
     gate: tuple[Verification, ...] = ()
+    audit: CalibrationAudit | None = None
 
     @property
     def passed(self) -> bool:
