@@ -32,13 +32,21 @@ __all__ = [
 
 Severity = Literal["note", "warning", "error"]
 
+# With 8 or 16 images of the shipped sample an activation loses up to 0.3 % on others, with 32 it
+# is 0.1 %.
 FEW_IMAGES = 16
 MIN_MINORITY = 0.25
 MAX_UPSCALED = 0.25
+# Among 800 photographs and generated pictures of five sets, 1 in 1000 has a 99th percentile below
+# 45, and 1 in 100 a standard deviation below 14.
 DARK = 48.0
 LOW_CONTRAST = 10.0
 SOME_DARK, MANY_DARK = 0.25, 0.5
-LOST_WARNING, LOST_ERROR = 0.003, 0.03
+# The activation that loses most loses 0.006 to 0.1 % with 32 images of the sample or of each of
+# four sets, on others of the same set or of all sets; 1.1 % with a moving average, 7 % with flat
+# grey pictures, 14 % with ten that are nearly black, 63 % with noise.
+LOST_WARNING, LOST_ERROR = 0.002, 0.01
+# On the same images the narrowest use was 72 % of a range.
 LEAST_USED = 0.5
 MANY_UNUSED = 0.25
 
