@@ -15,7 +15,7 @@ from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.ladder import MOST_KEPT
 from edgedf.quantize.layers import opened_layers, rank
-from edgedf.quantize.make import float_model, make_file
+from edgedf.quantize.make import MadeFile, make_file
 from edgedf.quantize.pair import Model
 from edgedf.quantize.proof import Originals, Proof, through_gate, with_own_threshold
 from edgedf.quantize.recipe import Recipe
@@ -24,7 +24,6 @@ from edgedf.quantize.run import Outputs
 from edgedf.quantize.verify import Gate, Verification
 from edgedf.runtime.backends import open_backend
 from edgedf.runtime.interleaved import LatencyRatio, over, take_turns
-from edgedf.spec import ModelSpec
 
 __all__ = ["Bench", "Made", "distance"]
 
@@ -37,14 +36,12 @@ class Made:
     """A candidate.
 
     Args:
-        file: The finished file.
-        spec: The spec inside it.
+        made: The file and what it was made from.
         recipe: How it was made.
         proof: What it says of the images.
     """
 
-    file: bytes
-    spec: ModelSpec
+    made: MadeFile
     recipe: Recipe
     proof: Proof
 
@@ -85,7 +82,7 @@ class Bench:
             keep=(*self._base.keep, *recipe.keep),
         )
         images = self._originals.images
-        file, spec = make_file(
+        made = make_file(
             source.models[name],
             source.specs[name],
             name,
@@ -96,9 +93,9 @@ class Bench:
             progress=self._progress,
         )
         proof = Proof(self._originals, progress=self._progress)
-        proof.add(file, name, spec)
-        file, spec = with_own_threshold(file, name, spec, images, proof.logits(name))
-        return Made(file, spec, whole, proof)
+        proof.add(made.file, name, made.spec)
+        file, spec = with_own_threshold(made.file, name, made.spec, images, proof.logits(name))
+        return Made(replace(made, file=file, spec=spec), whole, proof)
 
     def distance(self, made: Made) -> float:
         """Of the outputs on held-out images: see :func:`distance`."""
@@ -107,7 +104,7 @@ class Bench:
 
     def objection(self, made: Made) -> str:
         """The first thing that the proof finds fault with."""
-        for comparison in made.proof.comparisons({self._format: made.spec}):
+        for comparison in made.proof.comparisons({self._format: made.made.spec}):
             for reason in reasons(comparison):
                 return f"on {comparison.n} {comparison.images} images {reason}"
         return ""
@@ -117,36 +114,29 @@ class Bench:
         return through_gate(
             self._gate,
             self._title,
-            made.file,
+            made.made.file,
             self._format,
-            made.spec,
+            made.made.spec,
             self._parent,
             progress=self._progress,
         )
 
     def worst_layers(self, made: Made) -> Sequence[str]:
         """As ``edgedf verify --layers`` ranks them, against what was quantized."""
-        source, images = self._originals.source, self._originals.images
-        parent = float_model(
-            source.models[self._format],
-            self._format,
-            made.recipe,
-            images.calibration,
-            progress=self._progress,
-        )
-        side = made.spec.input.height
-        opened = opened_layers(made.file, parent, self._format, side)
-        shown = images.held_out[:_RANKED_ON]
+        found = made.made
+        side = found.spec.input.height
+        opened = opened_layers(found.file, found.prepared, self._format, side)
+        shown = self._originals.images.held_out[:_RANKED_ON]
         ranking = rank(opened, shown, candidates=MOST_KEPT, progress=self._progress)
         return [layer.name for layer in ranking.layers if layer.quantized]
 
     def size(self, made: Made) -> int:
         """Of the file, in bytes."""
-        return len(made.file)
+        return len(made.made.file)
 
     def latency(self, made: Made) -> LatencyRatio:
         """One thread, by turns with the float model, on held-out images."""
-        models = (self._originals.source.models[self._format], made.file)
+        models = (self._originals.source.models[self._format], made.made.file)
         images = self._originals.images.held_out
         first, second = (
             over(images, open_backend(model, self._format, threads=1).run) for model in models

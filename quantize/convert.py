@@ -15,15 +15,15 @@ from edgedf.errors import ConfigError, OutputError
 from edgedf.files import atomic_path, sha256_of
 from edgedf.progress import Progress, silent
 from edgedf.quantize.calibration import (
-    candidates_in_folder,
     check_samples,
     choose_images,
-    sample_candidates,
+    find_candidates,
 )
+from edgedf.quantize.conversion_audit import audit_conversion
 from edgedf.quantize.input_type import check_input_type, input_type_named
 from edgedf.quantize.keep import Keep, KeptLayers, kept_layers, parse_keep
 from edgedf.quantize.kept_operators import found_kept
-from edgedf.quantize.make import make_file
+from edgedf.quantize.make import MadeFile, make_file
 from edgedf.quantize.operators import (
     boundary_operators,
     count_operators,
@@ -58,6 +58,7 @@ def convert(
     io: str = "uint8",
     keep: Sequence[str | Keep] = (),
     calibration: str | Path | None = None,
+    calibration_split: str | None = None,
     samples: int = DEFAULT_SAMPLES,
     method: str = "minmax",
     equalize: bool = False,
@@ -78,8 +79,10 @@ def convert(
         io: Type of the input, one of :mod:`edgedf.quantize.input_type`; outputs are float32.
         keep: Layers that are kept out of int8, such as ``fp32:decoder.*``: see
             :mod:`edgedf.quantize.keep`.
-        calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; None for
-            the shipped sample.
+        calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; a manifest
+            (see :mod:`edgedf.manifest`), or a folder with one; None for the shipped sample.
+        calibration_split: Split of the manifest to take images from; None to calibrate with
+            ``train`` and to check with ``val``.
         samples: How many images to calibrate with.
         method: One of :data:`edgedf.quantize.ranges.METHODS`: how ranges are chosen from what the
             activations are on these images.
@@ -119,7 +122,7 @@ def convert(
     clock = _Clock()
 
     # What is wrong with the folders should be known before the minute that an export takes.
-    candidates = sample_candidates() if calibration is None else candidates_in_folder(calibration)
+    candidates, described = find_candidates(calibration, calibration_split)
     folder = _writable(Path(out))
     loaded = load_source(source, wanted, progress=progress)
     names = [name for name in FORMATS if name in loaded.models]
@@ -135,15 +138,16 @@ def convert(
         samples=samples,
         size=loaded.specs[names[0]].input.height,
         seed=seed,
-        source="the shipped sample" if calibration is None else str(calibration),
+        source=described,
         progress=progress,
     )
     clock.lap("images")
 
     files: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
+    made: dict[ModelFormat, MadeFile] = {}
     for name in names:
-        files[name], specs[name] = make_file(
+        made[name] = make_file(
             loaded.models[name],
             loaded.specs[name],
             name,
@@ -152,7 +156,12 @@ def convert(
             images.summary,
             progress=progress,
         )
+        files[name], specs[name] = made[name].file, made[name].spec
         clock.lap(f"make {name}")
+    audit = None
+    if wanted_precision in CALIBRATED:
+        audit = audit_conversion(made, images, gate, seed, progress=progress)
+        clock.lap("audit")
     proof = Proof(Originals(loaded, images, progress=progress), progress=progress)
     for name in names:
         proof.add(files[name], name, specs[name])
@@ -204,6 +213,7 @@ def convert(
         seconds=clock.laps(),
         gate=tuple(verifications),
         thresholds={name: specs[name].recalibration for name in names},
+        audit=audit,
     )
     if not (report.passed or keep_failing):
         return report

@@ -11,6 +11,7 @@ from edgedf import typed_json
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
 from edgedf.quantize.calibration import Skipped
+from edgedf.quantize.calibration_audit import CalibrationAudit
 from edgedf.quantize.parity import Comparison
 from edgedf.quantize.verify import Verification
 from edgedf.quantize.wording import headline
@@ -92,6 +93,8 @@ class ConversionReport:
             without labels enough.
         gate: What each file loses on the gate's pictures; empty without a gate, or where the
             comparisons have failed already.
+        audit: What is wrong with the calibration; None when nothing was calibrated. Its findings
+            do not decide whether the files are written: the comparisons and the gate do.
     """
 
     source: str
@@ -106,6 +109,7 @@ class ConversionReport:
     seconds: dict[str, float]
     thresholds: dict[ModelFormat, Recalibration | None] = field(default_factory=dict)
     gate: tuple[Verification, ...] = ()
+    audit: CalibrationAudit | None = None
 
     @property
     def passed(self) -> bool:

@@ -26,6 +26,8 @@ _EPILOG = """Examples:
 
 [bold]edgedf convert --to tflite --calibration photos/ --samples 64 --out models/[/]
 
+[bold]edgedf convert --calibration data/manifest.csv --method mse --out models/[/]
+
 [bold]edgedf convert student.safetensors --precision fp16[/]
 
 [bold]edgedf convert --precision int8-weights --out models/[/]
@@ -89,9 +91,18 @@ def convert(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
-            help="Images to calibrate and to check with, best in subfolders 'real' and 'fake'. "
-            "Default: the sample that edgedf carries.",
+            metavar="PATH",
+            help="Images to calibrate and to check with: a folder, best with subfolders 'real' and "
+            "'fake', or a manifest.csv. Default: the sample that edgedf carries.",
+            show_default=False,
+        ),
+    ] = None,
+    calibration_split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Split of the manifest to take images from. Default: train calibrates and val "
+            "checks.",
             show_default=False,
         ),
     ] = None,
@@ -144,6 +155,7 @@ def convert(
             io=io,
             keep=keep or (),
             calibration=calibration,
+            calibration_split=calibration_split,
             samples=samples,
             method=method,
             out=out,
