@@ -219,9 +219,9 @@ def _without_advice() -> Iterator[None]:
 def _shield_floats(proto: Any, floats: frozenset[str]) -> None:
     """Put an operator that changes nothing between integers and layers that are kept in float.
 
-    ONNX Runtime (1.32) takes a layer with float weights behind a DequantizeLinear for one that was
-    forgotten, and quantizes it while loading: to int8 with one scale for all channels. A Clip to
-    the range of the integers keeps it from that.
+    ONNX Runtime takes float weights between a DequantizeLinear and a QuantizeLinear, and in some
+    versions all behind a DequantizeLinear, for forgotten ones. It quantizes them while loading, to
+    int8 with one scale for all channels. A Clip to the range of the integers keeps it from that.
 
     Args:
         proto: A quantized model; changed in place.
