@@ -191,7 +191,7 @@ def test_onnx_runtime_would_quantize_a_float_layer_that_is_not_shielded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the Clip in front of it is for; when this fails, it is no longer needed."""
-    monkeypatch.setattr(onnx, "_shield_floats", lambda *_: None)
+    monkeypatch.setattr(onnx, "shield_floats", lambda *_: None)
     # Behind the first of the two stands a QuantizeLinear, to 16 bits.
     keep = ["fp32:stages.0.0.depthwise", "int8-a16:stages.0.0.project"]
     model = onnx.to_int8(float_model("onnx"), small_images()[:2], keep=keep)
