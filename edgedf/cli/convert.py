@@ -32,9 +32,7 @@ _EPILOG = """Examples:
 
 [bold]edgedf convert --precision int8-weights --out models/[/]
 
-[bold]edgedf convert --to tflite --io int8[/]
-
-[bold]edgedf convert --to onnx --keep fp32:'decoder.*'[/]
+[bold]edgedf convert --to onnx --io float32 --keep fp32:'decoder.*'[/]
 
 [bold]edgedf convert --gate pictures/ --limits limits.toml --out models/[/]
 
