@@ -12,6 +12,7 @@ picture's bytes are used as they are; biases, which have 32 bits, are not rounde
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
 
@@ -21,9 +22,18 @@ from torch import Tensor, nn
 from edgedf.distill.backbones import Conv, Sum, on_int8_grid
 from edgedf.distill.decoder import Double
 from edgedf.distill.student import Student, folded_weights
+from edgedf.errors import CheckpointError
 from edgedf.spec import LOGIT_BOUND, MAP_MAXIMUM
 
-__all__ = ["LEVELS", "FakeQuantized", "Ranges", "activations", "fake_quantize", "quantization_of"]
+__all__ = [
+    "LEVELS",
+    "FakeQuantized",
+    "Ranges",
+    "activations",
+    "fake_quantize",
+    "quantization_of",
+    "ranges_of",
+]
 
 LEVELS = 255
 """Steps between the lowest and the highest of the 256 values of a quantized activation."""
@@ -235,6 +245,30 @@ def activations(student: Student, image: Tensor) -> dict[str, Tensor]:
     with torch.no_grad(), _changing(graph, keep):
         graph(image)
     return {name: found[name] for name in used}
+
+
+def ranges_of(metadata: Mapping[str, Any]) -> Ranges | None:
+    """The activation ranges that a checkpoint's metadata hold; None where it was not trained so.
+
+    Raises:
+        CheckpointError: They are no ranges.
+    """
+    if "qat" not in metadata:
+        return None
+    try:
+        found = {
+            str(name): (float(low), float(high))
+            for name, (low, high) in metadata["qat"]["ranges"].items()
+        }
+        if not all(-math.inf < low <= 0 <= high < math.inf for low, high in found.values()):
+            raise ValueError("a range does not hold 0")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"The checkpoint's activation ranges cannot be used: {error}.",
+            expected="what `edgedf distill train --qat` writes",
+            next_step="train it again",
+        ) from error
+    return found
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from edgedf import typed_json
 from edgedf.distill.data import Split
 from edgedf.distill.distributed import World, joined
 from edgedf.distill.evaluate import as_accuracy
-from edgedf.distill.fake_quant import FakeQuantized, Ranges
+from edgedf.distill.fake_quant import FakeQuantized, ranges_of
 from edgedf.distill.loop import BEST, STATE, Loop, LoopSettings, ParameterGroup
 from edgedf.distill.losses import fake_loss
 from edgedf.distill.preparation import claimed
@@ -42,7 +42,16 @@ from edgedf.progress import Progress, silent
 from edgedf.result import Threshold
 from edgedf.spec import LOGIT_BOUND, Accuracy, Training
 
-__all__ = ["FINAL", "REPORT", "QatReport", "QatSettings", "fine_tune", "ranges_of", "train_qat"]
+__all__ = [
+    "FINAL",
+    "REPORT",
+    "QatLoopSettings",
+    "QatReport",
+    "QatSettings",
+    "fine_tune",
+    "ranges_of",
+    "train_qat",
+]
 
 FINAL, REPORT = "student.safetensors", "report.json"
 
@@ -55,8 +64,29 @@ _STEPS_SHARE = 0.75
 _PARENT, _SIMULATED = "fp32 before QAT", "int8, simulated"
 
 
-def _loop() -> LoopSettings:
-    return LoopSettings(steps=300, batch=8, warmup=20, average=0.98, evaluate_every=50, amp="off")
+@dataclass(frozen=True)
+class QatLoopSettings(LoopSettings):
+    """As for any training, with defaults for a short one; arithmetic stays float32.
+
+    Raises:
+        ConfigError: A value out of range, or ``amp`` is not ``off``.
+    """
+
+    steps: int = 300
+    batch: int = 8
+    warmup: int = 20
+    average: float = 0.98
+    evaluate_every: int = 50
+    amp: Literal["auto", "off", "bf16", "fp16"] = "off"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.amp != "off":
+            raise ConfigError(
+                f"Half precision (amp = {self.amp}) is coarser than the steps of int8.",
+                expected="amp = off",
+                next_step="leave it out",
+            )
 
 
 @dataclass(frozen=True)
@@ -73,7 +103,7 @@ class QatSettings:
         pictures: At most so many are read of the train split, as many of each set and class.
         judged: Likewise of the val split.
         observed: Pictures that the ranges start from.
-        loop: Steps, batch, averaging, early stopping, seed; arithmetic stays float32.
+        loop: Steps, batch, averaging, early stopping, seed.
 
     Raises:
         ConfigError: A value out of range.
@@ -88,7 +118,7 @@ class QatSettings:
     pictures: int = 1024
     judged: int = 128
     observed: int = 64
-    loop: LoopSettings = field(default_factory=_loop)
+    loop: QatLoopSettings = field(default_factory=QatLoopSettings)
 
     def __post_init__(self) -> None:
         if self.ranges not in ("learned", "ema"):
@@ -106,12 +136,6 @@ class QatSettings:
                 f"No run is possible with {self}.",
                 expected="rates and weights from 0, logit or map above 0, one picture or more",
                 next_step="change the value that is outside",
-            )
-        if self.loop.amp != "off":
-            raise ConfigError(
-                f"Half precision (loop.amp={self.loop.amp}) is coarser than the steps of int8.",
-                expected="loop.amp=off",
-                next_step="leave it out",
             )
 
 
@@ -225,30 +249,6 @@ def fine_tune(
     with joined(settings.loop.device) as world:
         judged = {"held out": held_out}
         return _run(student, origin, training, judged, settings, folder, world, progress)
-
-
-def ranges_of(metadata: Mapping[str, Any]) -> Ranges | None:
-    """The activation ranges that a checkpoint's metadata hold; None where it was not trained so.
-
-    Raises:
-        CheckpointError: They are no ranges.
-    """
-    if "qat" not in metadata:
-        return None
-    try:
-        found = {
-            str(name): (float(low), float(high))
-            for name, (low, high) in metadata["qat"]["ranges"].items()
-        }
-        if not all(-np.inf < low <= 0 <= high < np.inf for low, high in found.values()):
-            raise ValueError("a range does not hold 0")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"The checkpoint's activation ranges cannot be used: {error}.",
-            expected="what `edgedf distill train --qat` writes",
-            next_step="train it again",
-        ) from error
-    return found
 
 
 class _Origin(NamedTuple):
