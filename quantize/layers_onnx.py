@@ -21,7 +21,7 @@ from edgedf.quantize.noise import Steps
 from edgedf.runtime.backends.base import unpack
 from edgedf.runtime.backends.onnx import OnnxBackend
 
-__all__ = ["OnnxGraphs"]
+__all__ = ["Graph", "OnnxGraphs"]
 
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 # What onnxruntime appends to names: to that of a model output which it quantizes, and to weights.
@@ -54,7 +54,7 @@ class OnnxGraphs:
         self._places: dict[str, str] = {}  # in the artifact, of the tensor that is looked at
         self._conversions: dict[str, Any] = {}  # the artifact's QuantizeLinear
         self._find()
-        self._runs: tuple[_Graph, _Graph, _Graph] | None = None
+        self._runs: tuple[Graph, Graph, Graph] | None = None
 
     def compare(self, image: RGBImage) -> Iterator[Seen]:
         """See :meth:`edgedf.quantize.layers_graph.Graphs.compare`."""
@@ -87,7 +87,7 @@ class OnnxGraphs:
                 constants[weight.name].CopyFrom(made)
             if layer.steps is not None:
                 self._round(model, layer)
-        graph = _Graph(model.SerializeToString(), self._threads, integers=False)
+        graph = Graph(model.SerializeToString(), self._threads, integers=False)
         image_name = self._parent.graph.input[0].name
 
         def answer(image: RGBImage) -> tuple[float, NDArray[np.float32]]:
@@ -186,17 +186,17 @@ class OnnxGraphs:
         values = found[self._places[layer.tensor]]
         return values if layer.steps is None else layer.steps.values(values)
 
-    def _shown(self, proto: Any, names: Sequence[str]) -> _Graph:
+    def _shown(self, proto: Any, names: Sequence[str]) -> Graph:
         model = self._copy(proto)
         self._show(model, names)
-        return _Graph(model.SerializeToString(), self._threads)
+        return Graph(model.SerializeToString(), self._threads)
 
     def _show(self, model: Any, names: Sequence[str]) -> None:
         del model.graph.output[:]
         # Without a type: the runtime infers it.
         model.graph.output.extend(self._onnx.ValueInfoProto(name=name) for name in names)
 
-    def _cut(self, names: Sequence[str]) -> _Graph:
+    def _cut(self, names: Sequence[str]) -> Graph:
         """The parent, each operator of which takes its inputs from outside."""
         helper, kind = self._onnx.helper, self._onnx.TensorProto.FLOAT
         model = self._copy(self._parent)
@@ -211,7 +211,7 @@ class OnnxGraphs:
             if _given(name) in used
         )
         self._show(model, names)
-        return _Graph(model.SerializeToString(), self._threads)
+        return Graph(model.SerializeToString(), self._threads)
 
     def _round(self, model: Any, layer: Layer) -> None:
         """Send a float tensor through the integers that the artifact has in its place."""
@@ -258,21 +258,26 @@ class OnnxGraphs:
         return made
 
 
-class _Graph:
+class Graph:
     """A session all of whose outputs are wanted, by name.
 
     With ``integers``, operators between DequantizeLinear and QuantizeLinear are fused into integer
     ones, as on a device. Without, they are computed in float: where float weights stand beside
-    quantized activations, onnxruntime 1.32 fuses into something else than what was there.
+    quantized activations, onnxruntime 1.32 fuses into something else than what was there. Without
+    ``optimize``, nothing is fused.
     """
 
-    def __init__(self, model: bytes, threads: int, *, integers: bool = True) -> None:
+    def __init__(
+        self, model: bytes, threads: int, *, integers: bool = True, optimize: bool = True
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 4  # errors are raised; no need to print them as well
         options.add_session_config_entry("session.disable_quant_qdq", "0" if integers else "1")
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session: Any = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
@@ -280,6 +285,7 @@ class _Graph:
         self._outputs = [node.name for node in self._session.get_outputs()]
 
     def run(self, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs by name; what the graph does not take is left out of the feed."""
         used = {name: values for name, values in feed.items() if name in self._inputs}
         return dict(zip(self._outputs, self._session.run(None, used), strict=True))
 

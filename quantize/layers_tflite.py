@@ -21,7 +21,7 @@ from edgedf.quantize.layers_graph import Answer, Layer, Seen, Weight
 from edgedf.quantize.noise import Steps
 from edgedf.runtime.backends import open_backend
 
-__all__ = ["TFLiteGraphs"]
+__all__ = ["Graph", "TFLiteGraphs"]
 
 # What ai-edge-quantizer appends to the name of a tensor beside which it puts another type of it.
 _SUFFIXES = ("_quantized", "_dequant")
@@ -68,7 +68,7 @@ class TFLiteGraphs:
         self._places: dict[str, int] = {}  # in the artifact, of the tensor that is looked at
         self._quantization: dict[str, Any] = {}
         self._find()
-        self._runs: tuple[_Graph, _Graph, _Graph] | None = None
+        self._runs: tuple[Graph, Graph, Graph] | None = None
 
     def compare(self, image: RGBImage) -> Iterator[Seen]:
         """See :meth:`edgedf.quantize.layers_graph.Graphs.compare`."""
@@ -199,21 +199,21 @@ class TFLiteGraphs:
             int(behind.quantizedDimension),
         )
 
-    def _real(self, layer: Layer, artifact: _Graph) -> NDArray[np.float32]:
+    def _real(self, layer: Layer, artifact: Graph) -> NDArray[np.float32]:
         values = artifact.value(self._places[layer.tensor])
         return values if layer.steps is None else layer.steps.values(values)
 
-    def _shown(self) -> _Graph:
+    def _shown(self) -> Graph:
         model = self._read(self._parent)
         model.subgraphs[0].outputs = [self._index[layer.tensor] for layer in self.layers]
         return self._graph(model)
 
-    def _shown_artifact(self) -> _Graph:
+    def _shown_artifact(self) -> Graph:
         model = self._read(self._artifact)
         model.subgraphs[0].outputs = list(self._places.values())
         return self._graph(model)
 
-    def _cut(self) -> _Graph:
+    def _cut(self) -> Graph:
         """The parent, each operator of which takes its inputs from outside."""
         model = self._read(self._parent)
         graph = model.subgraphs[0]
@@ -279,13 +279,13 @@ class TFLiteGraphs:
     def _packed(self, model: Any) -> bytes:
         return bytes(self._tools.convert_object_to_bytearray(model))
 
-    def _graph(self, model: Any) -> _Graph:
+    def _graph(self, model: Any) -> Graph:
         graph = model.subgraphs[0]
         model.signatureDefs = []  # they name tensors that are inputs and outputs no longer
-        return _Graph(self._packed(model), list(map(int, graph.inputs)), self._threads)
+        return Graph(self._packed(model), list(map(int, graph.inputs)), self._threads)
 
 
-class _Graph:
+class Graph:
     """A graph that is fed and read by the indices of its tensors."""
 
     def __init__(self, model: bytes, inputs: Sequence[int], threads: int) -> None:
@@ -296,11 +296,13 @@ class _Graph:
         self._interpreter.allocate_tensors()
 
     def run(self, feed: dict[int, NDArray[Any]]) -> None:
+        """Compute everything from tensors by index."""
         for index, values in feed.items():
             self._interpreter.set_tensor(index, values)
         self._interpreter.invoke()
 
     def value(self, index: int) -> NDArray[Any]:
+        """A copy of one tensor."""
         return np.asarray(self._interpreter.get_tensor(index))
 
 

@@ -7,6 +7,7 @@ activations with int8 weights run on VNNI and are faster than float; int8 activa
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +17,20 @@ from numpy.typing import NDArray
 
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
+from edgedf.quantize.activations import Activations, Range, check_ranges, merged_ranges
+from edgedf.quantize.activations_onnx import OnnxActivations
 from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
 
-__all__ = ["output_quantization", "to_fp16", "to_int8", "to_int8_weights", "without_metadata"]
+__all__ = [
+    "activations",
+    "fixed_ranges",
+    "output_quantization",
+    "to_fp16",
+    "to_int8",
+    "to_int8_weights",
+    "used_ranges",
+    "without_metadata",
+]
 
 
 def to_int8(
@@ -26,18 +38,23 @@ def to_int8(
     images: Sequence[NDArray[np.uint8]],
     *,
     activation_bits: Literal[8, 16] = 8,
+    ranges: Mapping[str, Range] | None = None,
     progress: Progress = silent,
 ) -> bytes:
     """Quantize weights to int8, and activations to uint8 or uint16.
 
     Ranges are min/max over ``images``; that of a uint8 input is set to 0 to 255, so that its scale
-    is exactly 1 and its zero point 0.
+    is exactly 1 and its zero point 0, and that of the logit to
+    :data:`~edgedf.quantize.describe.LOGIT_BOUND` on either side.
 
     Args:
         model: A float ``.onnx`` of ours.
         images: Calibration images, each uint8 RGB (N, N, 3).
         activation_bits: Of activations. ONNX Runtime has no kernels for 16 on a CPU and computes
             in float between the conversions.
+        ranges: Of float tensors by their names in ``model``, as :func:`used_ranges` gives them;
+            they win over what would be measured, and only what is not among them is. Names that the
+            model does not have are refused.
         progress: Told about each image.
 
     Returns:
@@ -45,6 +62,7 @@ def to_int8(
 
     Raises:
         ArtifactUnreadable: The model is damaged.
+        ConfigError: A range is given for a tensor that the model does not have, or is none.
         MissingExtra: onnx or onnxruntime is not installed.
     """
     onnx = _onnx()
@@ -55,27 +73,92 @@ def to_int8(
         plain, prepared, quantized = (Path(folder) / f"{n}.onnx" for n in ("a", "b", "c"))
         plain.write_bytes(without_metadata(_load(model)).SerializeToString(deterministic=True))
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
-        logit_range = {"rmin": np.float32(-LOGIT_BOUND), "rmax": np.float32(LOGIT_BOUND)}
-        graph = onnx.load(str(prepared))
+        found = _used_after_preparation(prepared.read_bytes(), model, images, ranges, progress)
         kinds = {8: quantization.QuantType.QUInt8, 16: quantization.QuantType.QUInt16}
-        fixed: dict[str, list[Any]] = {name: [logit_range] for name in _logit_tensors(graph)}
-        if activation_bits == 8:
-            whole = {"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}
-            fixed |= {name: [whole] for name in _cast_inputs(graph)}
         quantization.quantize_static(
             str(prepared),
             str(quantized),
-            _Reader(images, progress),
+            _OneBlank(model),
             quant_format=quantization.QuantFormat.QDQ,
             activation_type=kinds[activation_bits],
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             calibrate_method=quantization.CalibrationMethod.MinMax,
-            extra_options={"TensorQuantOverrides": fixed},
+            extra_options={
+                "TensorQuantOverrides": {
+                    name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+                    for name, (low, high) in found.items()
+                }
+            },
         )
         return bytes(
             without_metadata(onnx.load(str(quantized))).SerializeToString(deterministic=True)
         )
+
+
+def activations(model: bytes, *, threads: int = 1) -> Activations:
+    """The float model, with all its activations to look at.
+
+    Args:
+        model: A float ``.onnx`` of ours.
+        threads: For the session.
+
+    Raises:
+        ArtifactUnreadable: The model is damaged.
+        MissingExtra: onnx or onnxruntime is not installed.
+    """
+    _onnx()
+    _load(model)
+    return OnnxActivations(model, threads=threads)
+
+
+def fixed_ranges(model: bytes) -> dict[str, Range]:
+    """Ranges that are not measured: the input has 0 to 255, the logit its bound on either side.
+
+    Args:
+        model: A float ``.onnx`` of ours.
+
+    Raises:
+        ArtifactUnreadable: The model is damaged.
+        MissingExtra: onnx or onnxruntime is not installed.
+    """
+    _onnx()
+    proto = _load(model)
+    inputs = dict.fromkeys(_cast_inputs(proto), (0.0, 255.0))
+    return inputs | dict.fromkeys(_logit_tensors(proto), (-LOGIT_BOUND, LOGIT_BOUND))
+
+
+def used_ranges(
+    model: bytes,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    ranges: Mapping[str, Range] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Range]:
+    """The range of every activation with which :func:`to_int8` quantizes.
+
+    Args:
+        model: A float ``.onnx`` of ours.
+        images: Calibration images, each uint8 RGB (N, N, 3).
+        ranges: As for :func:`to_int8`.
+        progress: Told about each image.
+
+    Returns:
+        Measured ranges, those given in their place, and the fixed ones in place of either, in
+        order of execution. A convolution in front of a Clip or Relu gets the range of that.
+
+    Raises:
+        ArtifactUnreadable: The model is damaged.
+        ConfigError: A range is given for a tensor that the model does not have, or is none.
+        MissingExtra: onnx or onnxruntime is not installed.
+    """
+    given = ranges or {}
+    shown = activations(model)
+    check_ranges(shown, given)
+    fixed = fixed_ranges(model)
+    return merged_ranges(
+        shown, images, given=given, fixed=fixed, step="calibrate onnx", progress=progress
+    )
 
 
 def to_fp16(model: bytes) -> bytes:
@@ -196,20 +279,49 @@ def _beginning_with(nodes: Sequence[Any], proto: Any) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-class _Reader:
-    """Hands images to the calibrator, which asks until it gets None."""
+def _used_after_preparation(
+    prepared: bytes,
+    model: bytes,
+    images: Sequence[NDArray[np.uint8]],
+    ranges: Mapping[str, Range] | None,
+    progress: Progress,
+) -> dict[str, Range]:
+    """Ranges of the tensors of a graph that onnxruntime has prepared for quantization.
 
-    def __init__(self, images: Sequence[NDArray[np.uint8]], progress: Progress) -> None:
-        self._images = images
-        self._progress = progress
-        self._next = 0
+    Preparation folds constants and batch normalisation, so there are fewer tensors in it, and may
+    be others.
+    """
+    given = ranges or {}
+    check_ranges(activations(model), given)
+    shown = OnnxActivations(prepared)
+    found = merged_ranges(
+        shown,
+        images,
+        given={name: span for name, span in given.items() if name in shown.names},
+        fixed=fixed_ranges(prepared),
+        step="calibrate onnx",
+        progress=progress,
+    )
+    # As onnxruntime does with what it measures: what a Clip or Relu cuts off needs no steps.
+    nodes = _load(prepared).graph.node
+    uses = Counter(name for node in nodes for name in node.input)
+    for node in nodes:
+        is_clip = node.op_type in ("Clip", "Relu") and uses[node.input[0]] == 1
+        if is_clip and node.input[0] in found and node.output[0] in found:
+            found[node.input[0]] = found[node.output[0]]
+    return found
+
+
+class _OneBlank:
+    """A blank image for onnxruntime's calibrator, which has to see one; its ranges are not used."""
+
+    def __init__(self, model: bytes) -> None:
+        (value,) = _load(model).graph.input
+        shape = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        self._images = [np.zeros(shape, np.uint8)]
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        self._progress("calibrate onnx", self._next, len(self._images))
-        if self._next == len(self._images):
-            return None
-        self._next += 1
-        return {INPUT_NAME: self._images[self._next - 1][np.newaxis]}
+        return {INPUT_NAME: self._images.pop()} if self._images else None
 
 
 def _onnx() -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,9 +19,19 @@ from numpy.typing import NDArray
 from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
-from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND
+from edgedf.quantize.activations import Activations, Range, check_ranges, merged_ranges
+from edgedf.quantize.activations_tflite import TFLiteActivations
+from edgedf.quantize.describe import LOGIT_BOUND
 
-__all__ = ["output_quantization", "to_fp16", "to_int8", "to_int8_weights"]
+__all__ = [
+    "activations",
+    "fixed_ranges",
+    "output_quantization",
+    "to_fp16",
+    "to_int8",
+    "to_int8_weights",
+    "used_ranges",
+]
 
 FP16_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -41,6 +51,7 @@ def to_int8(
     images: Sequence[NDArray[np.uint8]],
     *,
     activation_bits: Literal[8, 16] = 8,
+    ranges: Mapping[str, Range] | None = None,
     progress: Progress = silent,
 ) -> bytes:
     """Quantize weights to int8, and activations to int8 or int16.
@@ -56,6 +67,9 @@ def to_int8(
         images: Calibration images, each uint8 RGB (N, N, 3).
         activation_bits: Of activations. With 16 they are symmetric, and XNNPACK takes no operator
             over: made for accelerators.
+        ranges: Of float tensors by their names in ``model``, as :func:`used_ranges` gives them;
+            they win over what would be measured, and only what is not among them is. Names that the
+            model does not have are refused.
         progress: Told about each image.
 
     Returns:
@@ -63,40 +77,78 @@ def to_int8(
 
     Raises:
         ArtifactUnreadable: The flatbuffer is damaged.
+        ConfigError: A range is given for a tensor that the model does not have, or is none.
         MissingExtra: ai-edge-quantizer is not installed.
     """
     quantizer_module = _quantizer()
-    from ai_edge_quantizer import calibrator, recipe, recipe_manager
-    from ai_edge_quantizer.utils import qsv_utils
+    from ai_edge_quantizer import recipe
 
     model = strip_tflite(model)
-    signature = _flatbuffer(model).signatureDefs[0].signatureKey.decode()
+    found = used_ranges(model, images, ranges=ranges, progress=progress)
     rules = recipe.static_wi8_ai8() if activation_bits == 8 else recipe.static_wi8_ai16()
     rules.append({"regex": ".*", "operation": "OUTPUT", "algorithm_key": "no_quantize"})
-    manager = recipe_manager.RecipeManager()
-    manager.load_quantization_recipe(rules)
-    with _quiet():
-        observer = calibrator.Calibrator(
-            model, num_threads=1, qsv_update_func=qsv_utils.min_max_update
-        )
-        for index, image in enumerate(images):
-            observer.calibrate({signature: [{INPUT_NAME: image[np.newaxis]}]}, manager)
-            progress("calibrate tflite", index + 1, len(images))
-    ranges = observer.get_model_qsvs()
-    for name in _cast_inputs(model):
-        ranges[name] = {
-            "min": np.zeros_like(ranges[name]["min"]),
-            "max": np.full_like(ranges[name]["max"], 255.0),
-        }
-    for name in _logit_tensors(model):
-        ranges[name] = {
-            "min": np.full_like(ranges[name]["min"], -LOGIT_BOUND),
-            "max": np.full_like(ranges[name]["max"], LOGIT_BOUND),
-        }
-    model = _with_room_for_biases(model, ranges, activation_bits)
-    quantizer = quantizer_module.Quantizer(model, rules)
-    with _quiet():
-        return _quantized(quantizer, ranges)
+    model = _with_room_for_biases(model, found, activation_bits)
+    return _quantized(quantizer_module.Quantizer(model, rules), _statistics(model, found))
+
+
+def activations(model: bytes, *, threads: int = 1) -> Activations:
+    """The float model, with all its activations to look at.
+
+    Args:
+        model: A float ``.tflite`` of ours.
+        threads: For the interpreter.
+
+    Raises:
+        ArtifactUnreadable: The flatbuffer is damaged.
+        MissingExtra: ai-edge-quantizer is not installed.
+    """
+    _quantizer()
+    _flatbuffer(strip_tflite(model))
+    return TFLiteActivations(model, threads=threads)
+
+
+def fixed_ranges(model: bytes) -> dict[str, Range]:
+    """Ranges that are not measured: the input has 0 to 255, the logit its bound on either side.
+
+    Args:
+        model: A float ``.tflite`` of ours.
+    """
+    model = strip_tflite(model)
+    inputs = dict.fromkeys(_cast_inputs(model), (0.0, 255.0))
+    return inputs | dict.fromkeys(_logit_tensors(model), (-LOGIT_BOUND, LOGIT_BOUND))
+
+
+def used_ranges(
+    model: bytes,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    ranges: Mapping[str, Range] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Range]:
+    """The range of every activation with which :func:`to_int8` quantizes.
+
+    Args:
+        model: A float ``.tflite`` of ours.
+        images: Calibration images, each uint8 RGB (N, N, 3).
+        ranges: As for :func:`to_int8`.
+        progress: Told about each image.
+
+    Returns:
+        Measured ranges, those given in their place, and the fixed ones in place of either, in
+        order of execution.
+
+    Raises:
+        ArtifactUnreadable: The flatbuffer is damaged.
+        ConfigError: A range is given for a tensor that the model does not have, or is none.
+        MissingExtra: ai-edge-quantizer is not installed.
+    """
+    given = ranges or {}
+    shown = activations(model)
+    check_ranges(shown, given)
+    fixed = fixed_ranges(model)
+    return merged_ranges(
+        shown, images, given=given, fixed=fixed, step="calibrate tflite", progress=progress
+    )
 
 
 def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
@@ -182,17 +234,24 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
 
 
 def _quantized(quantizer: Any, ranges: Any = None) -> bytes:
-    """What a quantizer makes, without the bar that it draws."""
-    with contextlib.redirect_stderr(io.StringIO()):
+    """What a quantizer makes, without the bar that it draws and the warning about its means."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        # It opens the model with all tensors kept: the debugging that this warning allows.
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors.*")
         return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Calibration is exactly the debugging purpose that this warning allows."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors.*")
-        yield
+def _statistics(model: bytes, ranges: Mapping[str, Range]) -> dict[str, dict[str, Any]]:
+    """Ranges as the quantizer wants them: arrays with as many dimensions as their tensors have."""
+    graph = _flatbuffer(model).subgraphs[0]
+    ranks = {tensor.name.decode(): len(tensor.shape) for tensor in graph.tensors}
+    return {
+        name: {
+            end: np.full([1] * ranks[name], value, np.float32)
+            for end, value in zip(("min", "max"), span, strict=True)
+        }
+        for name, span in ranges.items()
+    }
 
 
 def _quantizer() -> Any:
@@ -217,7 +276,7 @@ def _flatbuffer(model: bytes) -> Any:
 
 
 def _with_room_for_biases(
-    model: bytes, ranges: Mapping[str, Mapping[str, Any]], activation_bits: int = 8
+    model: bytes, ranges: Mapping[str, Range], activation_bits: int = 8
 ) -> bytes:
     """The model with weights just large enough that every bias fits into an int32.
 
@@ -245,8 +304,8 @@ def _with_room_for_biases(
         name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
         if name is None or op.InputsLength() < 3 or op.Inputs(2) < 0:
             continue
-        seen = ranges[graph.Tensors(op.Inputs(0)).Name().decode()]
-        highest, lowest = max(np.max(seen["max"]), 0.0), min(np.min(seen["min"]), 0.0)
+        low, high = ranges[graph.Tensors(op.Inputs(0)).Name().decode()]
+        lowest, highest = np.float32(min(low, 0.0)), np.float32(max(high, 0.0))
         step = (highest - lowest) / 255
         if activation_bits == 16:  # symmetric around 0
             step = max(highest, -lowest) / 32767

@@ -5,7 +5,7 @@ import onnx as onnx_package
 import pytest
 
 from edgedf.artifact import embed_onnx
-from edgedf.errors import ArtifactUnreadable
+from edgedf.errors import ArtifactUnreadable, ConfigError
 from edgedf.quantize import onnx
 from edgedf.quantize.describe import LOGIT_BOUND
 from edgedf.runtime.backends import open_backend
@@ -96,3 +96,22 @@ def test_every_image_is_counted() -> None:
     )
     assert steps[-1] == ("calibrate onnx", 3, 3)
     assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+
+
+def test_given_ranges_win_over_measured_ones_but_not_over_fixed_ones() -> None:
+    model = small_exports().models["onnx"]
+    measured = onnx.used_ranges(model, small_images()[:4])
+    given = {name: (low / 2, high / 2) for name, (low, high) in measured.items()}
+    made = onnx.to_int8(model, (), ranges=given)
+    behind = onnx.output_quantization(made)
+    dense = measured["defocus_map"][1]
+    assert behind["defocus_map"][0] * 255 == pytest.approx(dense / 2, rel=1e-5)
+    assert behind["fake_logit"][0] * 255 == pytest.approx(2 * LOGIT_BOUND, rel=1e-5)
+    graph, constants = loaded(made)
+    first = next(node for node in graph.node if node.op_type == "QuantizeLinear")
+    assert constants[first.input[1]] == 1.0
+
+
+def test_ranges_of_another_model_are_refused() -> None:
+    with pytest.raises(ConfigError, match="gone"):
+        onnx.to_int8(small_exports().models["onnx"], small_images()[:1], ranges={"gone": (0, 1)})

@@ -5,7 +5,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from edgedf.artifact import strip_tflite
-from edgedf.errors import ArtifactUnreadable
+from edgedf.errors import ArtifactUnreadable, ConfigError
 from edgedf.quantize import tflite
 from edgedf.quantize.describe import LOGIT_BOUND
 from edgedf.quantize.operators import count_operators, list_operators
@@ -70,7 +70,7 @@ def test_every_bias_leaves_room_in_its_accumulator() -> None:
 def test_room_for_biases_is_made_without_changing_what_the_model_says() -> None:
     model = small_exports().models["tflite"]
     ranges = {
-        tensor.name.decode(): {"min": np.float32(0), "max": np.float32(6)}
+        tensor.name.decode(): (0.0, 6.0)
         for operator in ("CONV_2D", "DEPTHWISE_CONV_2D")
         for inputs, _ in tensors_of(strip_tflite(model), operator)
         for tensor in inputs
@@ -122,3 +122,32 @@ def test_the_signature_names_survive() -> None:
         ("image", (1, SMALL, SMALL, 3), "uint8")
     ]
     assert {t.name for t in backend.outputs} == {"fake_logit", "defocus_map"}
+
+
+def test_given_ranges_win_over_measured_ones_but_not_over_fixed_ones() -> None:
+    model = small_exports().models["tflite"]
+    measured = tflite.used_ranges(model, small_images()[:4])
+    (cast,) = tflite._cast_inputs(strip_tflite(model))
+    dense = list(measured)[-1]
+    given = {name: (low / 2, high / 2) for name, (low, high) in measured.items()}
+    used = tflite.used_ranges(model, (), ranges=given)
+    assert used[cast] == (0.0, 255.0)
+    assert used[dense] == given[dense]
+    made = tflite.to_int8(model, (), ranges=given)
+    scale, _ = tflite.output_quantization(made)["defocus_map"]
+    assert scale * 255 == pytest.approx(measured[dense][1] / 2, rel=1e-5)
+    assert tflite.output_quantization(made)["fake_logit"][0] * 255 == pytest.approx(
+        2 * LOGIT_BOUND, rel=1e-5
+    )
+    ((_, (quantized,)), *_) = tensors_of(made, "QUANTIZE")
+    assert quantized.quantization.scale.tolist() == [1.0]
+
+
+def test_ranges_of_another_model_are_refused() -> None:
+    model = small_exports().models["tflite"]
+    for given, said in (({"gone": (0.0, 1.0)}, "gone"), ({}, None)):
+        if said is None:
+            name = next(iter(tflite.activations(model).names))
+            given, said = {name: (1.0, 0.0)}, "is 1.0 to 0.0"
+        with pytest.raises(ConfigError, match=said):
+            tflite.to_int8(model, small_images()[:1], ranges=given)
