@@ -6,7 +6,8 @@ which one is exactly 0. Here the same numbers are computed in float32 (*fake qua
 et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018), on the graph that is exported: a convolution with its relu6, a sum and the
 final average each give a quantized tensor; a resize keeps the levels of what goes into it; the
-picture's bytes are used as they are; biases, which have 32 bits, are not rounded.
+picture's bytes are used as they are; a bias has 32 bits, in steps of the input's scale times that of
+the channel's weights.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class FakeQuantized(nn.Module):
         self.follows = ranges == "ema"
         # Structure alone, without weights of its own, and no submodule: it has nothing to train.
         self._graph = [student.deployable().to("meta")]
-        self.names = _used_activations(self._graph[0], student.config.input_size)
+        self.names, self._inputs = _structure(self._graph[0], student.config.input_size)
         self._index = {name: index for index, name in enumerate(self.names)}
         ends = torch.tensor([_FIXED.get(name, (0.0, 0.0)) for name in self.names])
         self.register_buffer("low", ends[:, 0].clone())
@@ -158,7 +159,12 @@ class FakeQuantized(nn.Module):
                 self._follow(index, made, _MOMENTUM)
             return fake_quantize(made, low[index], high[index])
 
-        return self._run(image, quantized)
+        scales, _ = quantization_of(low, high)
+        steps = {
+            conv: 1.0 if source is None else scales[self._index[source]]
+            for conv, source in self._inputs.items()
+        }
+        return self._run(image, quantized, steps)
 
     def observe(self, batches: Iterable[Tensor]) -> None:
         """Start with the ranges that activations have on some pictures.
@@ -179,7 +185,7 @@ class FakeQuantized(nn.Module):
 
         with torch.no_grad():
             for batch in batches:
-                self._run(batch, watched)
+                self._run(batch, watched, {})
                 count += 1
 
     def ends(self) -> tuple[Tensor, Tensor]:
@@ -213,12 +219,19 @@ class FakeQuantized(nn.Module):
             self.low[index].lerp_(low.clamp_max(0), share)
             self.high[index].lerp_(high.clamp_min(0), share)
 
-    def _run(self, image: Tensor, change: Any) -> tuple[Tensor, Tensor]:
+    def _run(
+        self, image: Tensor, change: Any, steps: Mapping[str, Tensor | float]
+    ) -> tuple[Tensor, Tensor]:
+        """Run with weights on their grid, and with the biases of convolutions in ``steps``, whose
+        inputs have these scales, on theirs."""
         (graph,) = self._graph
-        weights = {
-            name: on_int8_grid(value) if value.dim() == 4 else value
-            for name, value in folded_weights(self.student).items()
-        }
+        weights = folded_weights(self.student)
+        for name, value in weights.items():
+            if value.dim() == 4:
+                weights[name] = on_int8_grid(value)
+        for conv, step in steps.items():
+            bias, weight = f"{conv}.bias", weights[f"{conv}.weight"]
+            weights[bias] = _on_bias_grid(weights[bias], weight, step)
         with _changing(graph, change):
             found = torch.func.functional_call(graph, weights, (image,))
         return cast(tuple[Tensor, Tensor], found)
@@ -235,13 +248,13 @@ def activations(student: Student, image: Tensor) -> dict[str, Tensor]:
         The tensors that int8 quantizes with a range of their own, in order of execution.
     """
     graph, found = student.deployable(), dict[str, Tensor]()
+    used, _ = _structure(student.deployable().to("meta"), student.config.input_size)
 
     def keep(name: str, made: Tensor, resized: bool) -> Tensor:
         if not resized:
             found[name] = made
         return made
 
-    used = _used_activations(student.deployable().to("meta"), student.config.input_size)
     with torch.no_grad(), _changing(graph, keep):
         graph(image)
     return {name: found[name] for name in used}
@@ -271,11 +284,22 @@ def ranges_of(metadata: Mapping[str, Any]) -> Ranges | None:
     return found
 
 
+def _on_bias_grid(bias: Tensor, weight: Tensor, step: Tensor | float) -> Tensor:
+    """A bias as whole multiples of the input's scale times the channel's; gradients pass."""
+    with torch.no_grad():
+        scale = weight.abs().amax(dim=(1, 2, 3)).clamp_min(1e-12) / 127 * step
+        off = torch.round(bias / scale) * scale - bias
+    return bias + off
+
+
 @contextlib.contextmanager
-def _changing(graph: nn.Module, change: Any) -> Iterator[None]:
+def _changing(
+    graph: nn.Module, change: Any, sources: dict[str, str | None] | None = None
+) -> Iterator[None]:
     """Let ``change(name, tensor, resized)`` replace what each module makes that int8 quantizes.
 
     A resized tensor comes with the name of the one that it is made from, whose range it shares.
+    What each convolution takes goes into ``sources``: an activation's name, None for the picture.
     """
     calls: dict[str, int] = {}
     # By identity; the tensor is kept, or another one might be given its identity.
@@ -289,6 +313,8 @@ def _changing(graph: nn.Module, change: Any) -> Iterator[None]:
             else:
                 calls[name] = calls.get(name, 0) + 1
                 called = name if calls[name] == 1 else f"{name}.{calls[name]}"
+            if sources is not None and isinstance(module, Conv):
+                sources[name] = makers[id(inputs[0])][0] if id(inputs[0]) in makers else None
             made: Tensor = change(called, output, resized)
             makers[id(made)] = called, made
             return made
@@ -307,20 +333,26 @@ def _changing(graph: nn.Module, change: Any) -> Iterator[None]:
             handle.remove()
 
 
-def _used_activations(graph: nn.Module, size: int) -> tuple[str, ...]:
-    """Names of what is quantized and has a part in an output, in order of execution.
+def _structure(graph: nn.Module, size: int) -> tuple[tuple[str, ...], dict[str, str | None]]:
+    """What is quantized and has a part in an output, and what the convolutions take.
 
     Args:
         graph: On the device ``meta``, where nothing is computed.
         size: Side of the picture.
+
+    Returns:
+        Names of activations in order of execution; and for each convolution that makes one of them
+        the name of its input, None for the picture.
     """
     found: dict[str, Tensor] = {}
+    sources: dict[str, str | None] = {}
 
     def keep(name: str, made: Tensor, resized: bool) -> Tensor:
         return made if resized else found.setdefault(name, made)
 
-    with _changing(graph, keep):
+    with _changing(graph, keep, sources):
         outputs = graph(torch.zeros(1, 3, size, size, device="meta", requires_grad=True))
     total = sum(output.sum() for output in outputs)
     reached = torch.autograd.grad(cast(Tensor, total), list(found.values()), allow_unused=True)
-    return tuple(name for name, used in zip(found, reached, strict=True) if used is not None)
+    names = tuple(name for name, used in zip(found, reached, strict=True) if used is not None)
+    return names, {conv: source for conv, source in sources.items() if conv in names}

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf import sample
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
 from edgedf.errors import MissingExtra
 from edgedf.files import sha256_of
@@ -29,6 +28,7 @@ from edgedf.quantize.describe import (
 from edgedf.quantize.learned_ranges import TensorRanges, ranges_of_tensors
 from edgedf.quantize.run import Outputs, Run, as_outputs
 from edgedf.runtime.backends.base import unpack
+from edgedf.sample import images as sample_images
 from edgedf.spec import ModelSpec
 
 __all__ = ["ONNX_OPSET", "Exported", "export_checkpoint", "run_checkpoint"]
@@ -140,7 +140,7 @@ def _learned_ranges(
     if ranges is None:
         return {}
     size = student.config.input_size
-    images = [preprocess(image.path, size) for image in sample.images()[:_MATCHED]]
+    images = [preprocess(image.path, size) for image in sample_images()[:_MATCHED]]
     batches = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in images]
     made = [
         {name: values.numpy() for name, values in activations(student, batch).items()}

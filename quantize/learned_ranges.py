@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from edgedf.artifact import ModelFormat
 from edgedf.errors import CheckpointError
 from edgedf.imaging import RGBImage
-from edgedf.quantize.layers_graph import Graphs
+from edgedf.quantize.activations import Activations, Range
 
 __all__ = ["TensorRanges", "ranges_of_tensors"]
 
-TensorRanges = dict[str, tuple[float, float]]
-"""Lowest and highest value of a tensor of a float graph, by its name there."""
+TensorRanges = dict[str, Range]
+"""By the names of a float graph's tensors."""
 
 # Largest difference between two runtimes, as a share of the largest value.
 _TOLERANCE = 1e-3
@@ -31,7 +31,7 @@ def ranges_of_tensors(
     model_format: ModelFormat,
     images: Sequence[RGBImage],
     activations: Sequence[Mapping[str, NDArray[np.float32]]],
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: Mapping[str, Range],
 ) -> TensorRanges:
     """Find the tensor, or tensors, that hold each activation.
 
@@ -49,17 +49,16 @@ def ranges_of_tensors(
         CheckpointError: An activation has no tensor in this export.
         MissingExtra: The format's runtime is not installed.
     """
-    graphs = _graphs(model, model_format)
+    shown = _shown(model, model_format)
     differences: dict[str, dict[str, float]] = {}  # by tensor and activation
     for image, made in zip(images, activations, strict=True):
         wanted = {name: _layouts(values) for name, values in made.items() if name in ranges}
-        for seen in graphs.compare(image):
-            flat, tensor = seen.parent.ravel(), seen.layer.tensor
-            known = differences.get(tensor)
-            names = wanted if known is None else list(known)
+        for tensor, values in shown.values(image).items():
+            known = differences.get(tensor, dict.fromkeys(wanted, 0.0))
+            flat = values.ravel()
             differences[tensor] = {
-                name: max(off, 0.0 if known is None else known[name])
-                for name in names
+                name: max(off, before)
+                for name, before in known.items()
                 if (off := _difference(flat, wanted[name])) <= _TOLERANCE
             }
     found = {tensor: min(by, key=by.__getitem__) for tensor, by in differences.items() if by}
@@ -75,15 +74,14 @@ def ranges_of_tensors(
     return {tensor: ranges[name] for tensor, name in found.items()}
 
 
-def _graphs(model: bytes, model_format: ModelFormat) -> Graphs:
-    """The model beside itself, which shows every tensor."""
+def _shown(model: bytes, model_format: ModelFormat) -> Activations:
     if model_format == "tflite":
-        from edgedf.quantize.layers_tflite import TFLiteGraphs
+        from edgedf.quantize.activations_tflite import TFLiteActivations
 
-        return TFLiteGraphs(model, model)
-    from edgedf.quantize.layers_onnx import OnnxGraphs
+        return TFLiteActivations(model)
+    from edgedf.quantize.activations_onnx import OnnxActivations
 
-    return OnnxGraphs(model, model)
+    return OnnxActivations(model)
 
 
 def _layouts(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
