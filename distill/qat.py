@@ -102,6 +102,7 @@ class QatSettings:
         labels: Weight of the cross-entropy of the logit against the labels, where there are any.
         pictures: At most so many are read of the train split, as many of each set and class.
         judged: Likewise of the val split.
+        tested: Likewise of the test split.
         observed: Pictures that the ranges start from.
         loop: Steps, batch, averaging, early stopping, seed.
 
@@ -117,6 +118,7 @@ class QatSettings:
     labels: float = 0.0
     pictures: int = 1024
     judged: int = 128
+    tested: int = 512
     observed: int = 64
     loop: QatLoopSettings = field(default_factory=QatLoopSettings)
 
@@ -129,7 +131,7 @@ class QatSettings:
             )
         if (
             min(self.rate, self.range_rate, self.logit, self.map, self.labels) < 0
-            or min(self.pictures, self.judged, self.observed) < 1
+            or min(self.pictures, self.judged, self.tested, self.observed) < 1
             or self.logit + self.map <= 0
         ):
             raise ConfigError(
@@ -204,7 +206,7 @@ def train_qat(
             return of_split(dataset, split, most=most, size=size, seed=seed, progress=told)
 
         training = read("train", settings.pictures)
-        judged = {"val": read("val", settings.judged), "test": read("test", 0)}
+        judged = {"val": read("val", settings.judged), "test": read("test", settings.tested)}
         return _run(student, origin, training, judged, settings, folder, world, told)
 
 

@@ -161,7 +161,7 @@ def of_split(
     Args:
         dataset: Pictures of all splits.
         split: Which of them.
-        most: How many to read at most; 0 for all.
+        most: How many to read at most.
         size: Side in pixels.
         seed: Of the choice.
         progress: Told about each picture.
@@ -175,7 +175,7 @@ def of_split(
     rng = np.random.default_rng(seed)
     shuffled = [[kinds[key][i] for i in rng.permutation(len(kinds[key]))] for key in sorted(kinds)]
     turns = (sample for sample in chain.from_iterable(zip_longest(*shuffled)) if sample is not None)
-    samples = list(turns)[: most or None]
+    samples = list(turns)[:most]
     if not samples:
         raise DataError(
             f"The {split} split of {dataset.folder} holds nothing.",
