@@ -171,16 +171,21 @@ class Calibration:
     """How the activation ranges were found.
 
     Args:
-        method: ``minmax``.
+        method: ``minmax``, ``percentile``, ``mse`` or ``entropy``, as :mod:`edgedf.quantize.ranges`
+            has them; ``qat`` where training found the ranges.
         samples: Number of images.
         images_sha256: SHA-256 over the sorted SHA-256 values of the images used.
         seed: Seed of the choice.
+        ranges: Lowest and highest value of each activation, by the short name of its tensor, in
+            order of execution; both ends are float32 numbers. Empty in files that were made before
+            ranges were recorded.
     """
 
-    method: Literal["minmax"]
+    method: Literal["minmax", "percentile", "mse", "entropy", "qat"]
     samples: int
     images_sha256: str
     seed: int
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

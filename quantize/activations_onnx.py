@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,12 +30,17 @@ _MOVERS = frozenset(
         "Unsqueeze",
     }
 )
+_CUTTERS = ("Clip", "Relu")
 
 
 class OnnxActivations:
     """See :class:`~edgedf.quantize.activations.Activations`.
 
-    Nothing is fused, so the values are bit for bit what onnxruntime's own calibrators see.
+    Nothing is fused, so the values are bit for bit what onnxruntime's own calibrators see. What a
+    Clip or Relu alone takes is left out: it gets the range of what that makes of it.
+
+    Attributes:
+        cut: Tensors that are left out for that, with the name of what is made of them.
 
     Args:
         model: A float ``.onnx`` of ours.
@@ -54,11 +60,18 @@ class OnnxActivations:
             value.name: value.type.tensor_type.elem_type
             for value in (*proto.graph.value_info, *proto.graph.output)
         }
+        uses = Counter(name for node in proto.graph.node for name in node.input)
+        uses.update(value.name for value in proto.graph.output)
+        self.cut = {
+            node.input[0]: node.output[0]
+            for node in proto.graph.node
+            if node.op_type in _CUTTERS and uses[node.input[0]] == 1
+        }
         names: dict[str, None] = {}
         moved: dict[str, str] = {}
         for node in proto.graph.node:
             for name in node.output:
-                if kinds.get(name) != onnx.TensorProto.FLOAT:
+                if kinds.get(name) != onnx.TensorProto.FLOAT or name in self.cut:
                     continue
                 names[name] = None
                 if node.op_type in _MOVERS and node.input[0] in names:

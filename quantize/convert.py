@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
 from edgedf.cores import available_cores
@@ -41,6 +41,7 @@ from edgedf.quantize.precision import (
     computes_in_integers,
     precision_named,
 )
+from edgedf.quantize.ranges import Method, method_named, recorded_ranges, search_ranges
 from edgedf.quantize.report import ConversionReport, ConvertedModel
 from edgedf.quantize.run import Outputs, nan_where_it_fails, open_model
 from edgedf.quantize.source import FORMATS, Source, load_source
@@ -59,6 +60,7 @@ def convert(
     precision: str = "int8",
     calibration: str | Path | None = None,
     samples: int = DEFAULT_SAMPLES,
+    method: str = "minmax",
     out: str | Path = "build",
     seed: int = 0,
     keep_failing: bool = False,
@@ -75,6 +77,8 @@ def convert(
         calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; None for
             the shipped sample.
         samples: How many images to calibrate with.
+        method: One of :data:`edgedf.quantize.ranges.METHODS`: how ranges are chosen from what the
+            activations are on these images.
         out: Folder for ``<name>_<precision>.<format>``.
         seed: Of the choice of images.
         keep_failing: Write the files even when the proof fails.
@@ -95,6 +99,7 @@ def convert(
         ['student_int8.tflite', 'student_int8.onnx']
     """
     wanted_precision = precision_named(precision)
+    wanted_method = _method(method, wanted_precision)
     wanted = _formats(formats)
     if wanted is not None:
         check_available(wanted_precision, wanted)
@@ -123,7 +128,9 @@ def convert(
     files: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
     for name in names:
-        files[name], specs[name] = _make(loaded, name, wanted_precision, images, progress)
+        files[name], specs[name] = _make(
+            loaded, name, wanted_precision, wanted_method, images, progress
+        )
         clock.lap(f"make {name}")
     comparisons = _prove(loaded, files, specs, images, progress)
     clock.lap("prove")
@@ -144,7 +151,9 @@ def convert(
         precision=wanted_precision,
         models=tuple(models),
         images=images.source,
-        calibration=images.summary if wanted_precision in CALIBRATED else None,
+        calibration=None
+        if wanted_precision not in CALIBRATED
+        else replace(images.summary, method=wanted_method),
         held_out=len(images.held_out),
         skipped=images.skipped,
         comparisons=comparisons,
@@ -174,6 +183,17 @@ def _formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
             next_step="leave the formats out for all that the source can give",
         )
     return tuple(name for name in FORMATS if name in formats)
+
+
+def _method(name: str, precision: Precision) -> Method:
+    method = method_named(name)
+    if method != "minmax" and precision not in CALIBRATED:
+        raise ConfigError(
+            f"The calibration method {method} has nothing to calibrate in {precision}.",
+            expected=f"{' or '.join(CALIBRATED)}, whose activations have calibrated ranges",
+            next_step="leave --method out, or choose another precision",
+        )
+    return method
 
 
 def _writable(folder: Path) -> Path:
@@ -207,6 +227,7 @@ def _make(
     source: Source,
     name: ModelFormat,
     precision: Precision,
+    method: Method,
     images: CalibrationSet,
     progress: Progress,
 ) -> tuple[bytes, ModelSpec]:
@@ -215,13 +236,23 @@ def _make(
 
     stage: Any = tflite if name == "tflite" else onnx
     embed = embed_tflite if name == "tflite" else embed_onnx
-    model, behind = source.models[name], None
+    model, behind, calibration = source.models[name], None, None
     step = f"quantize {name}"
     progress(step, 0, 1)
     if precision in CALIBRATED:
         check_int8_friendly(model, name)
-        bits = 16 if precision == "int8-a16" else 8
-        model = stage.to_int8(model, images.calibration, activation_bits=bits, progress=progress)
+        bits: Literal[8, 16] = 16 if precision == "int8-a16" else 8
+        ranges = search_ranges(
+            stage.activations(model),
+            images.calibration,
+            method,
+            fixed=stage.fixed_ranges(model),
+            bits=bits,
+            name=name,
+            progress=progress,
+        )
+        calibration = replace(images.summary, method=method, ranges=recorded_ranges(ranges))
+        model = stage.to_int8(model, images.calibration, activation_bits=bits, ranges=ranges)
         behind = stage.output_quantization(model)
     elif precision == "int8-dynamic":
         model = tflite.to_int8_weights(model, dynamic=True)
@@ -234,7 +265,7 @@ def _make(
         name,
         precision,
         quantization=behind,
-        calibration=images.summary if precision in CALIBRATED else None,
+        calibration=calibration,
     )
     finished = embed(model, spec)
     progress(step, 1, 1)

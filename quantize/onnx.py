@@ -7,8 +7,7 @@ activations with int8 weights run on VNNI and are faster than float; int8 activa
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
-from edgedf.quantize.activations import Activations, Range, check_ranges, merged_ranges
+from edgedf.quantize.activations import Range, check_ranges, merged_ranges
 from edgedf.quantize.activations_onnx import OnnxActivations
 from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
 
@@ -96,7 +95,7 @@ def to_int8(
         )
 
 
-def activations(model: bytes, *, threads: int = 1) -> Activations:
+def activations(model: bytes, *, threads: int = 1) -> OnnxActivations:
     """The float model, with all its activations to look at.
 
     Args:
@@ -145,15 +144,16 @@ def used_ranges(
 
     Returns:
         Measured ranges, those given in their place, and the fixed ones in place of either, in
-        order of execution. A convolution in front of a Clip or Relu gets the range of that.
+        order of execution. What a Clip or Relu alone takes is not among them: it gets the range of
+        what that makes of it.
 
     Raises:
         ArtifactUnreadable: The model is damaged.
         ConfigError: A range is given for a tensor that the model does not have, or is none.
         MissingExtra: onnx or onnxruntime is not installed.
     """
-    given = ranges or {}
     shown = activations(model)
+    given = _without(shown.cut, ranges)
     check_ranges(shown, given)
     fixed = fixed_ranges(model)
     return merged_ranges(
@@ -291,9 +291,9 @@ def _used_after_preparation(
     Preparation folds constants and batch normalisation, so there are fewer tensors in it, and may
     be others.
     """
-    given = ranges or {}
-    check_ranges(activations(model), given)
-    shown = OnnxActivations(prepared)
+    original, shown = OnnxActivations(model), OnnxActivations(prepared)
+    given = _without(original.cut, ranges)
+    check_ranges(original, given)
     found = merged_ranges(
         shown,
         images,
@@ -302,14 +302,12 @@ def _used_after_preparation(
         step="calibrate onnx",
         progress=progress,
     )
-    # As onnxruntime does with what it measures: what a Clip or Relu cuts off needs no steps.
-    nodes = _load(prepared).graph.node
-    uses = Counter(name for node in nodes for name in node.input)
-    for node in nodes:
-        is_clip = node.op_type in ("Clip", "Relu") and uses[node.input[0]] == 1
-        if is_clip and node.input[0] in found and node.output[0] in found:
-            found[node.input[0]] = found[node.output[0]]
-    return found
+    # As onnxruntime does with what it measures: what is cut off needs no steps.
+    return found | {name: found[kept] for name, kept in shown.cut.items() if kept in found}
+
+
+def _without(names: Collection[str], ranges: Mapping[str, Range] | None) -> dict[str, Range]:
+    return {name: span for name, span in (ranges or {}).items() if name not in names}
 
 
 class _OneBlank:

@@ -77,6 +77,13 @@ def convert(
     samples: Annotated[
         int, typer.Option(metavar="N", help="Images to calibrate with; the others check.")
     ] = 32,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How activation ranges are chosen: minmax, percentile, mse or entropy.",
+        ),
+    ] = "minmax",
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for NAME_PRECISION.FORMAT.")
     ] = Path("build"),
@@ -115,6 +122,7 @@ def convert(
             precision=precision,
             calibration=calibration,
             samples=samples,
+            method=method,
             out=out,
             seed=seed,
             keep_failing=keep_failing,
