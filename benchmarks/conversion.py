@@ -18,10 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgedf.runtime.host import this_host
 from edgedf.runtime.models import shipped_model
-
-sys.path.insert(0, str(Path(__file__).parent))
-from latency import host
 
 # getrusage counts in bytes there, in KiB elsewhere.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -53,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     wanted = ["exports", "checkpoint"] if options.source == "both" else [options.source]
     results = [_measure(source) for source in wanted]
-    document = {"host": host(), "results": [asdict(result) for result in results]}
+    document = {"host": asdict(this_host()), "results": [asdict(result) for result in results]}
     if options.json:
         print(json.dumps(document, indent=1))
     else:

@@ -1,8 +1,8 @@
 """How much faster int8, or another precision, is than float, in both runtimes, on this machine.
 
 Float and the other take turns (A B A B …) on the same real images, so that whatever else the
-machine does slows both down alike. The ratio of the medians is given with a 95 % interval from a
-bootstrap over the turns. Without --model-dir the shipped student is converted first.
+machine does slows both down alike (:mod:`edgedf.runtime.interleaved`). Without --model-dir the
+shipped student is converted first.
 """
 
 from __future__ import annotations
@@ -10,19 +10,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import platform
-import re
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 import edgedf
 import edgedf.sample
@@ -31,20 +24,10 @@ from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
 from edgedf.imaging import preprocess
 from edgedf.quantize.source import FORMATS
-from edgedf.runtime.backends import Backend, open_backend
+from edgedf.runtime.backends import open_backend
+from edgedf.runtime.host import this_host
+from edgedf.runtime.interleaved import LEAST_ROUNDS, Speed, over, take_turns
 from edgedf.runtime.models import shipped_model
-
-WARM_UP = 10
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Latency of one model in milliseconds."""
-
-    median_ms: float
-    p90_ms: float
-    minimum_ms: float
 
 
 @dataclass(frozen=True)
@@ -84,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)"
     )
     options = parser.parse_args(argv)
-    if options.rounds < 2 or min(options.threads) < 1:
+    if options.rounds < LEAST_ROUNDS or min(options.threads) < 1:
         parser.error("--rounds must be at least 2 and --threads at least 1")
     try:
         with quiet_natives(), _converted(options) as folder:
@@ -96,28 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgedfError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    document = {"host": host(), "results": [asdict(result) for result in results]}
+    document = {"host": asdict(this_host()), "results": [asdict(result) for result in results]}
     if options.json:
         print(json.dumps(document, indent=1))
     else:
         _print(document)
     return 0
-
-
-def host() -> dict[str, Any]:
-    """What the figures were measured on."""
-    try:
-        named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        named = None
-    return {
-        "cpu": named[1] if named else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "edgedf": edgedf.__version__,
-    }
 
 
 @contextlib.contextmanager
@@ -141,44 +108,24 @@ def _measure(folder: Path, precision: str, model_format: Any, threads: int, roun
     pair = [open_backend(a.model, a.format, threads=threads) for a in artifacts]
     side = artifacts[0].spec.input.height
     images = [preprocess(image.path, side) for image in edgedf.sample.images()[:16]]
-    for index in range(WARM_UP):
-        for backend in pair:
-            backend.run(images[index % len(images)])
-    turns = np.array(
-        [
-            [_milliseconds(backend, images[index % len(images)]) for backend in pair]
-            for index in range(rounds)
-        ]
-    )
-    draws = np.random.default_rng(0).integers(0, rounds, (RESAMPLES, rounds))
-    medians = np.median(turns[draws], axis=1)
-    low, high = np.percentile(medians[:, 1] / medians[:, 0], [2.5, 97.5])
-    middle = np.median(turns, axis=0)
+    full, small = (over(images, backend.run) for backend in pair)
+    found = take_turns(full, small, rounds=rounds)
     return Result(
         runtime=pair[0].name,
         version=pair[0].version,
         threads=threads,
         rounds=rounds,
         precision=precision,
-        fp32=_speed(turns[:, 0]),
-        converted=_speed(turns[:, 1]),
-        ratio=round(float(middle[1] / middle[0]), 4),
-        ratio_low=round(float(low), 4),
-        ratio_high=round(float(high), 4),
+        fp32=_rounded(found.first),
+        converted=_rounded(found.second),
+        ratio=round(found.ratio, 4),
+        ratio_low=round(found.low, 4),
+        ratio_high=round(found.high, 4),
     )
 
 
-def _milliseconds(backend: Backend, image: NDArray[np.uint8]) -> float:
-    start = time.perf_counter_ns()
-    backend.run(image)
-    return (time.perf_counter_ns() - start) / 1e6
-
-
-def _speed(milliseconds: NDArray[np.float64]) -> Speed:
-    middle, ninety = np.percentile(milliseconds, [50, 90])
-    return Speed(
-        round(float(middle), 3), round(float(ninety), 3), round(float(milliseconds.min()), 3)
-    )
+def _rounded(speed: Speed) -> Speed:
+    return Speed(*(round(value, 3) for value in astuple(speed)))
 
 
 def _print(document: dict[str, Any]) -> None:

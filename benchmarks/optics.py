@@ -12,7 +12,6 @@ left out. Figures are means over images with a 95 % bootstrap interval over phot
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import sys
 import time
@@ -37,6 +36,7 @@ from edgedf.distill.optics.render import (
 )
 from edgedf.errors import DataError, EdgedfError
 from edgedf.imaging import IMAGE_SUFFIXES, RGBImage, load_image, prepare
+from edgedf.runtime.host import this_host
 
 SIDE = 256
 BINS = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 5.01))
@@ -174,7 +174,9 @@ def known_gaussians(photographs: Sequence[RGBImage]) -> Table:
 
 def speed(photograph: RGBImage, repeats: int) -> Table:
     """Median time of a map, and of a rendering, on one thread."""
-    table = Table(title=f"Medians of {repeats} calls, one thread; {host()}")
+    host = this_host()
+    machine = f"{host.cpu}, Python {host.python}, OpenCV {cv2.__version__}"
+    table = Table(title=f"Medians of {repeats} calls, one thread; {machine}")
     for name in ("what", "256 x 256", "512 x 512"):
         table.add_column(name)
     images = {side: prepare(photograph, side) for side in (256, 512)}
@@ -243,16 +245,6 @@ def with_interval(rows: Sequence[Sequence[Score]], figure: Callable[[Score], flo
     ]
     low, high = np.nanpercentile(means, (2.5, 97.5))
     return f"{average(rows, figure):.3f} [{low:.3f}, {high:.3f}]"
-
-
-def host() -> str:
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{cpu}, Python {platform.python_version()}, OpenCV {cv2.__version__}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -31,11 +30,9 @@ from edgedf.distill.student import Student
 from edgedf.distill.targets import at_stride
 from edgedf.distill.teacher import MODALITIES, Teacher, TeacherConfig
 from edgedf.imaging import RGBImage, load_image, prepare
+from edgedf.runtime.host import this_host
 from edgedf.sample import images
 from edgedf.spec import MAP_STRIDE
-
-sys.path.insert(0, str(Path(__file__).parent))
-from latency import host
 
 SIDE = 256
 
@@ -62,9 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with threadpool_limits(1):
         costs = measure(options.rounds)
     if options.json:
-        print(json.dumps({"host": host(), "costs": [asdict(cost) for cost in costs]}, indent=1))
+        print(
+            json.dumps(
+                {"host": asdict(this_host()), "costs": [asdict(cost) for cost in costs]}, indent=1
+            )
+        )
         return 0
-    for name, value in host().items():
+    for name, value in asdict(this_host()).items():
         print(f"{name:>13}  {value}")
     print("\n| recipe | parameters | GMAC | ms a picture |\n|---|---|---|---|")
     for cost in costs:

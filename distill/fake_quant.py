@@ -6,8 +6,8 @@ which one is exactly 0. Here the same numbers are computed in float32 (*fake qua
 et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018), on the graph that is exported: a convolution with its relu6, a sum and the
 final average each give a quantized tensor; a resize keeps the levels of what goes into it; the
-picture's bytes are used as they are; a bias has 32 bits, in steps of the input's scale times that of
-the channel's weights.
+picture's bytes are used as they are; a bias has 32 bits, in steps of the input's scale times that
+of the channel's weights.
 """
 
 from __future__ import annotations
@@ -222,8 +222,10 @@ class FakeQuantized(nn.Module):
     def _run(
         self, image: Tensor, change: Any, steps: Mapping[str, Tensor | float]
     ) -> tuple[Tensor, Tensor]:
-        """Run with weights on their grid, and with the biases of convolutions in ``steps``, whose
-        inputs have these scales, on theirs."""
+        """Run with weights on their grid.
+
+        So are the biases of the convolutions in ``steps``, whose inputs have these scales.
+        """
         (graph,) = self._graph
         weights = folded_weights(self.student)
         for name, value in weights.items():

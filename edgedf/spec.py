@@ -7,7 +7,9 @@ edgedf is refused rather than guessed at. :func:`spec_schema` gives the JSON Sch
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from edgedf import typed_json
@@ -15,6 +17,8 @@ from edgedf.errors import ConfigError, SpecMismatch, SpecUnsupported
 from edgedf.result import Threshold
 
 __all__ = [
+    "INPUT_TYPES",
+    "INPUT_ZERO_POINTS",
     "LOGIT_BOUND",
     "MAP_MAXIMUM",
     "MAP_STRIDE",
@@ -23,10 +27,14 @@ __all__ = [
     "Accuracy",
     "Calibration",
     "InputSpec",
+    "InputType",
+    "LayerOverride",
     "ModelSpec",
+    "OperatingPoint",
     "OutputSpec",
     "Precision",
     "PreprocessStep",
+    "Recalibration",
     "TensorInfo",
     "Training",
     "check_tensors",
@@ -50,6 +58,14 @@ weak fakes could never reach the threshold for ``fake``.
 
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int8-a16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+InputType = Literal["uint8", "int8", "float32"]
+INPUT_TYPES: tuple[InputType, ...] = get_args(InputType)
+
+INPUT_ZERO_POINTS: Mapping[InputType, int] = MappingProxyType(
+    {"uint8": 0, "int8": -128, "float32": 0}
+)
+"""What an input of each type holds for a grey level of 0; a grey level is one step in all."""
 
 _CONVERT_AGAIN = "convert the model again"
 
@@ -79,10 +95,11 @@ class InputSpec:
         width: Pixels.
         layout: Always ``NHWC`` with N = 1.
         channels: Always ``RGB``.
-        dtype: Always ``uint8``.
-        scale: Quantization scale of the bytes as the first convolution sees them (real = scale *
-            (byte - zero_point)); 1.0 as the normalisation is folded into that convolution.
-        zero_point: See ``scale``.
+        dtype: ``uint8`` takes the bytes of the picture, ``int8`` byte - 128, ``float32`` the same
+            0 to 255 as floats.
+        scale: Grey level = scale * (value - zero_point), which is what the first convolution
+            sees; always 1.0, as the normalisation is folded into that convolution.
+        zero_point: That of :data:`INPUT_ZERO_POINTS`.
         mean: Per channel, in grey levels: what the first layer subtracts (already folded in).
         std: Per channel, in grey levels: what the first layer divides by (already folded in).
     """
@@ -94,7 +111,7 @@ class InputSpec:
     std: tuple[float, float, float]
     layout: Literal["NHWC"] = "NHWC"
     channels: Literal["RGB"] = "RGB"
-    dtype: Literal["uint8"] = "uint8"
+    dtype: InputType = "uint8"
     scale: float = 1.0
     zero_point: int = 0
 
@@ -179,6 +196,8 @@ class Calibration:
         ranges: Lowest and highest value of each activation, by the short name of its tensor, in
             order of execution; both ends are float32 numbers. Empty in files that were made before
             ranges were recorded.
+        equalized: Whether channels were made equally large before.
+        corrected_biases: Whether biases make up for rounded weights.
     """
 
     method: Literal["minmax", "percentile", "mse", "entropy", "qat"]
@@ -186,6 +205,63 @@ class Calibration:
     images_sha256: str
     seed: int
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    equalized: bool = False
+    corrected_biases: bool = False
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a model's thresholds do to labelled pictures; the rest is called unsure.
+
+    Args:
+        real_called_fake: Share of the real pictures (false positive rate).
+        real_called_real: Share of the real pictures (true negative rate).
+        fake_called_fake: Share of the fakes (true positive rate).
+        fake_called_real: Share of the fakes (false negative rate).
+    """
+
+    real_called_fake: float
+    real_called_real: float
+    fake_called_fake: float
+    fake_called_real: float
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """How a converted model's thresholds differ from its parent's, on labelled images.
+
+    Args:
+        parent: Thresholds of the parent.
+        real: Number of real images.
+        fake: Number of fakes.
+        of_parent: The parent with its thresholds.
+        kept: The converted model with those of the parent.
+        chosen: The converted model with its own.
+    """
+
+    parent: Threshold
+    real: int
+    fake: int
+    of_parent: OperatingPoint
+    kept: OperatingPoint
+    chosen: OperatingPoint
+
+
+@dataclass(frozen=True)
+class LayerOverride:
+    """Layers that have another precision than the model.
+
+    Args:
+        precision: Theirs.
+        pattern: What was asked for: a glob of layer names.
+        layers: Names of the layers that it matches.
+        followers: Names of those that take what these make, and therefore compute alike.
+    """
+
+    precision: Precision
+    pattern: str
+    layers: tuple[str, ...]
+    followers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -206,8 +282,10 @@ class ModelSpec:
         training: Where the weights come from.
         accuracy: Measured figures.
         calibration: For quantized models.
+        recalibration: For converted models: what ``threshold`` changes against the parent's.
         tools: Versions of the converters used, by package name.
         schema_version: Version of this schema.
+        overrides: Layers of another precision.
 
     Raises:
         SpecUnsupported: The parts contradict each other.
@@ -226,8 +304,10 @@ class ModelSpec:
     training: Training
     accuracy: tuple[Accuracy, ...] = ()
     calibration: Calibration | None = None
+    recalibration: Recalibration | None = None
     tools: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    overrides: tuple[LayerOverride, ...] = ()
 
     def __post_init__(self) -> None:
         names = sorted(output.name for output in self.outputs)
@@ -250,6 +330,14 @@ class ModelSpec:
                 f"The spec resizes to {resize} for an input of {self.input.height} x "
                 f"{self.input.width}.",
                 expected="one resize_exact step to the square input's side",
+                next_step=_CONVERT_AGAIN,
+            )
+        wanted = (1.0, INPUT_ZERO_POINTS[self.input.dtype])
+        if (self.input.scale, self.input.zero_point) != wanted:
+            raise SpecUnsupported(
+                f"The spec gives its {self.input.dtype} input the scale {self.input.scale:g} and "
+                f"the zero point {self.input.zero_point}.",
+                expected=f"{wanted[0]:g} and {wanted[1]}",
                 next_step=_CONVERT_AGAIN,
             )
 
@@ -279,7 +367,10 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """The spec as JSON text, the same text for the same spec."""
-        return json.dumps(typed_json.encode(self), indent=1, ensure_ascii=False)
+        data = typed_json.encode(self)
+        if not self.overrides:
+            del data["overrides"]  # older readers refuse a field that they do not know
+        return json.dumps(data, indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelSpec:

@@ -93,6 +93,8 @@ class CalibrationSet:
     Args:
         calibration: uint8 RGB (N, N, 3) each.
         held_out: Likewise; none of them is among ``calibration``.
+        labels: Class of each image in ``calibration``; None where it is not known.
+        held_out_labels: Likewise of ``held_out``.
         skipped: Images that were looked at and not used.
         summary: What goes into the spec.
         source: Where the images came from, in words.
@@ -100,6 +102,8 @@ class CalibrationSet:
 
     calibration: tuple[NDArray[np.uint8], ...]
     held_out: tuple[NDArray[np.uint8], ...]
+    labels: tuple[ClassName | None, ...]
+    held_out_labels: tuple[ClassName | None, ...]
     skipped: tuple[Skipped, ...]
     summary: Calibration
     source: str
@@ -252,6 +256,8 @@ def choose_images(
     return CalibrationSet(
         tuple(image.pixels for image in calibration),
         tuple(image.pixels for image in held_out),
+        tuple(image.candidate.label for image in calibration),
+        tuple(image.candidate.label for image in held_out),
         tuple(skipped),
         Calibration("minmax", len(calibration), hashlib.sha256(hashes.encode()).hexdigest(), seed),
         source,

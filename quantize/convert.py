@@ -9,43 +9,41 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
-from edgedf.cores import available_cores
+from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError, OutputError
 from edgedf.files import atomic_path, sha256_of
 from edgedf.progress import Progress, silent
 from edgedf.quantize.calibration import (
-    CalibrationSet,
     candidates_in_folder,
     check_samples,
     choose_images,
     sample_candidates,
 )
-from edgedf.quantize.describe import describe_converted
-from edgedf.quantize.lint import check_int8_friendly
+from edgedf.quantize.input_type import check_input_type, input_type_named
+from edgedf.quantize.keep import Keep, KeptLayers, kept_layers, parse_keep
+from edgedf.quantize.kept_operators import found_kept
+from edgedf.quantize.learned_ranges import TensorRanges
+from edgedf.quantize.make import make_file
 from edgedf.quantize.operators import (
     boundary_operators,
     count_operators,
     executed_operators,
-    float_operators,
     list_operators,
     xnnpack_partitions,
 )
-from edgedf.quantize.pair import Model, Pair
-from edgedf.quantize.parity import TOLERANCES, Comparison, compare, run_on
 from edgedf.quantize.precision import (
     CALIBRATED,
     check_available,
     computes_in_integers,
     precision_named,
 )
-from edgedf.quantize.ranges import Method, method_named, recorded_ranges, search_ranges
+from edgedf.quantize.proof import Originals, Proof, through_gate, with_own_threshold
+from edgedf.quantize.ranges import Method, method_named
+from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.report import ConversionReport, ConvertedModel
-from edgedf.quantize.run import Outputs, nan_where_it_fails, open_model
 from edgedf.quantize.source import FORMATS, Source, load_source
-from edgedf.quantize.verify import Gate, Verification, verify_pair
+from edgedf.quantize.verify import Gate, Verification
 from edgedf.spec import ModelSpec, Precision
 
 __all__ = ["DEFAULT_SAMPLES", "convert"]
@@ -58,9 +56,13 @@ def convert(
     *,
     formats: Sequence[str] | None = None,
     precision: str = "int8",
+    io: str = "uint8",
+    keep: Sequence[str | Keep] = (),
     calibration: str | Path | None = None,
     samples: int = DEFAULT_SAMPLES,
-    method: str = "minmax",
+    method: str | None = None,
+    equalize: bool = False,
+    correct_biases: bool = False,
     out: str | Path = "build",
     seed: int = 0,
     keep_failing: bool = False,
@@ -74,11 +76,18 @@ def convert(
             for the shipped student, which needs no torch.
         formats: ``tflite``, ``onnx`` or both; None for all that the source can give.
         precision: One of :mod:`edgedf.quantize.precision`.
+        io: Type of the input, one of :mod:`edgedf.quantize.input_type`; outputs are float32.
+        keep: Layers that are kept out of int8, such as ``fp32:decoder.*``: see
+            :mod:`edgedf.quantize.keep`.
         calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; None for
             the shipped sample.
         samples: How many images to calibrate with.
         method: One of :data:`edgedf.quantize.ranges.METHODS`: how ranges are chosen from what the
-            activations are on these images.
+            activations are on these images. None takes ``minmax``, and for int8 from a checkpoint
+            of quantization-aware training the ranges that it learned.
+        equalize: Make the channels of each tensor equally large first, which changes nothing in
+            float: see :mod:`edgedf.quantize.equalize`.
+        correct_biases: Let biases make up for the mean error of rounded weights, likewise.
         out: Folder for ``<name>_<precision>.<format>``.
         seed: Of the choice of images.
         keep_failing: Write the files even when the proof fails.
@@ -99,7 +108,12 @@ def convert(
         ['student_int8.tflite', 'student_int8.onnx']
     """
     wanted_precision = precision_named(precision)
-    wanted_method = _method(method, wanted_precision)
+    wanted_method = _method(method or "minmax", wanted_precision)
+    taken = input_type_named(io)
+    check_input_type(taken, wanted_precision)
+    to_keep = parse_keep(keep, wanted_precision)
+    _check_repairs(wanted_precision, equalize=equalize, correct_biases=correct_biases)
+    recipe = Recipe(wanted_precision, taken, wanted_method, equalize, correct_biases, to_keep)
     wanted = _formats(formats)
     if wanted is not None:
         check_available(wanted_precision, wanted)
@@ -112,6 +126,11 @@ def convert(
     loaded = load_source(source, wanted, progress=progress)
     names = [name for name in FORMATS if name in loaded.models]
     check_available(wanted_precision, names)
+    learned = {} if method is not None or wanted_precision != "int8" else loaded.ranges
+    _check_learned(learned, recipe)
+    kept = {
+        name: kept_layers(loaded.models[name], name, to_keep, wanted_precision) for name in names
+    }
     targets = {name: folder / f"{loaded.stem}_{wanted_precision}.{name}" for name in names}
     _refuse_overwriting(targets.values(), loaded.paths)
     clock.lap("load")
@@ -128,19 +147,44 @@ def convert(
     files: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
     for name in names:
-        files[name], specs[name] = _make(
-            loaded, name, wanted_precision, wanted_method, images, progress
+        files[name], specs[name] = make_file(
+            loaded.models[name],
+            loaded.specs[name],
+            name,
+            recipe,
+            images.calibration,
+            images.summary,
+            learned=learned.get(name, {}),
+            progress=progress,
         )
         clock.lap(f"make {name}")
-    comparisons = _prove(loaded, files, specs, images, progress)
+    proof = Proof(Originals(loaded, images, progress=progress), progress=progress)
+    for name in names:
+        proof.add(files[name], name, specs[name])
+        files[name], specs[name] = with_own_threshold(
+            files[name], name, specs[name], images, proof.logits(name)
+        )
+    comparisons = proof.comparisons(specs)
     clock.lap("prove")
-    verifications: tuple[Verification, ...] = ()
+    verifications: list[Verification] = []
     # What does not agree on a few pictures need not be tried on many.
     if gate is not None and all(comparison.passed for comparison in comparisons):
-        verifications = _through(gate, loaded, files, specs, targets, progress)
+        for name in names:
+            parent = loaded.original(name)
+            verifications.append(
+                through_gate(
+                    gate,
+                    str(targets[name]),
+                    files[name],
+                    name,
+                    specs[name],
+                    parent,
+                    progress=progress,
+                )
+            )
         clock.lap("gate")
     models = [
-        _describe(name, targets[name], files[name], loaded, wanted_precision, clock)
+        _describe(name, targets[name], files[name], loaded, wanted_precision, kept[name], clock)
         for name in names
     ]
     clock.lap("count operators")
@@ -153,12 +197,18 @@ def convert(
         images=images.source,
         calibration=None
         if wanted_precision not in CALIBRATED
-        else replace(images.summary, method=wanted_method),
+        else replace(
+            images.summary,
+            method="qat" if learned else wanted_method,
+            equalized=equalize,
+            corrected_biases=correct_biases,
+        ),
         held_out=len(images.held_out),
         skipped=images.skipped,
         comparisons=comparisons,
         seconds=clock.laps(),
-        gate=verifications,
+        gate=tuple(verifications),
+        thresholds={name: specs[name].recalibration for name in names},
     )
     if not (report.passed or keep_failing):
         return report
@@ -196,6 +246,25 @@ def _method(name: str, precision: Precision) -> Method:
     return method
 
 
+def _check_repairs(precision: Precision, *, equalize: bool, correct_biases: bool) -> None:
+    if (equalize or correct_biases) and precision not in CALIBRATED:
+        option = "--equalize" if equalize else "--correct-biases"
+        raise ConfigError(
+            f"{option} prepares for quantized activations, which {precision} does not have.",
+            expected=f"{' or '.join(sorted(CALIBRATED))}",
+            next_step=f"leave {option} out, or choose another precision",
+        )
+
+
+def _check_learned(learned: Mapping[ModelFormat, TensorRanges], recipe: Recipe) -> None:
+    if learned and (recipe.equalize or recipe.correct_biases):
+        raise ConfigError(
+            "The checkpoint learned its ranges with its weights as they are.",
+            expected="no --equalize and no --correct-biases beside learned ranges",
+            next_step="leave them out, or have ranges measured: --method minmax",
+        )
+
+
 def _writable(folder: Path) -> Path:
     """Make the folder and write something there, before a minute of work rather than after."""
     try:
@@ -223,148 +292,13 @@ def _refuse_overwriting(targets: Iterable[Path], sources: Sequence[Path]) -> Non
             )
 
 
-def _make(
-    source: Source,
-    name: ModelFormat,
-    precision: Precision,
-    method: Method,
-    images: CalibrationSet,
-    progress: Progress,
-) -> tuple[bytes, ModelSpec]:
-    """The finished file, quantized, and the spec inside it."""
-    from edgedf.quantize import onnx, tflite
-
-    stage: Any = tflite if name == "tflite" else onnx
-    embed = embed_tflite if name == "tflite" else embed_onnx
-    model, behind, calibration = source.models[name], None, None
-    step = f"quantize {name}"
-    progress(step, 0, 1)
-    if precision in CALIBRATED:
-        check_int8_friendly(model, name)
-        bits: Literal[8, 16] = 16 if precision == "int8-a16" else 8
-        ranges = search_ranges(
-            stage.activations(model),
-            images.calibration,
-            method,
-            fixed=stage.fixed_ranges(model),
-            bits=bits,
-            name=name,
-            progress=progress,
-        )
-        calibration = replace(images.summary, method=method, ranges=recorded_ranges(ranges))
-        model = stage.to_int8(model, images.calibration, activation_bits=bits, ranges=ranges)
-        behind = stage.output_quantization(model)
-    elif precision == "int8-dynamic":
-        model = tflite.to_int8_weights(model, dynamic=True)
-    elif precision == "int8-weights":
-        model = stage.to_int8_weights(model)
-    elif precision == "fp16":
-        model = stage.to_fp16(model)
-    spec = describe_converted(
-        source.specs[name],
-        name,
-        precision,
-        quantization=behind,
-        calibration=calibration,
-    )
-    finished = embed(model, spec)
-    progress(step, 1, 1)
-    return finished, spec
-
-
-def _prove(
-    source: Source,
-    files: Mapping[ModelFormat, bytes],
-    specs: Mapping[ModelFormat, ModelSpec],
-    images: CalibrationSet,
-    progress: Progress,
-) -> tuple[Comparison, ...]:
-    """Each file against its original, and the files against each other."""
-    precision = next(iter(specs.values())).precision
-    tolerance = TOLERANCES[precision]
-    comparisons = []
-    sets = {"calibration": images.calibration, "held out": images.held_out}
-    found: dict[tuple[str, str], list[Outputs]] = {}
-    wanted: dict[tuple[object, str], list[Outputs]] = {}
-    for name, file in files.items():
-        run = nan_where_it_fails(open_model(file, name, specs[name]), specs[name])
-        original = source.originals[name]
-        for title, pictures in sets.items():
-            # One torch model stands behind both formats; run it once.
-            key = (original, title)
-            if key not in wanted:
-                wanted[key] = run_on(
-                    original, pictures, step=f"run original, {title}", progress=progress
-                )
-            found[name, title] = run_on(
-                run, pictures, step=f"run {name} {precision}, {title}", progress=progress
-            )
-            comparisons.append(
-                compare(
-                    f"{name} {precision}",
-                    found[name, title],
-                    source.original_name(name),
-                    wanted[key],
-                    images=title,
-                    threshold=source.specs[name].threshold,
-                    tolerance=tolerance,
-                )
-            )
-    if len(files) == 2:
-        first, second = files
-        comparisons.append(
-            compare(
-                f"{first} {precision}",
-                found[first, "held out"],
-                f"{second} {precision}",
-                found[second, "held out"],
-                images="held out",
-                threshold=source.specs[first].threshold,
-                tolerance=tolerance,
-            )
-        )
-    return tuple(comparisons)
-
-
-def _through(
-    gate: Gate,
-    source: Source,
-    files: Mapping[ModelFormat, bytes],
-    specs: Mapping[ModelFormat, ModelSpec],
-    targets: Mapping[ModelFormat, Path],
-    progress: Progress,
-) -> tuple[Verification, ...]:
-    """Each file against its original on the gate's pictures."""
-    found = []
-    for name, file in files.items():
-        made = Model.from_run(
-            f"{targets[name]} ({specs[name].model_id})",
-            specs[name],
-            open_model(file, name, specs[name], threads=available_cores()),
-        )
-        parent = Model.from_run(
-            source.original_name(name), source.specs[name], source.originals[name]
-        )
-        found.append(
-            verify_pair(
-                Pair(made, parent),
-                gate.pictures,
-                limits=gate.limits,
-                data=gate.data,
-                split=gate.split,
-                worst=0,
-                progress=progress,
-            )
-        )
-    return tuple(found)
-
-
 def _describe(
     name: ModelFormat,
     target: Path,
     file: bytes,
     source: Source,
     precision: Precision,
+    kept: KeptLayers,
     clock: _Clock,
 ) -> ConvertedModel:
     operators = list_operators(file, name)
@@ -372,7 +306,7 @@ def _describe(
     is_int8 = computes_in_integers(precision, name)
     pieces = xnnpack_partitions(file) if name == "tflite" else None
     taken = {index for piece in pieces or () for index in piece.operators}
-    left = float_operators(typed) if is_int8 else ()
+    found = found_kept(typed, kept, name) if is_int8 else None
     ends = boundary_operators(typed) if is_int8 else ()
     return ConvertedModel(
         format=name,
@@ -383,7 +317,7 @@ def _describe(
         sha256=sha256_of(file),
         operators=count_operators(operators),
         boundary_operators=tuple(str(operator) for operator in ends),
-        float_operators=tuple(sorted({operator.name for operator in left})),
+        float_operators=() if found is None else found.misplaced,
         delegate_partitions=None if pieces is None else len(pieces),
         undelegated_operators=tuple(
             operator.name
@@ -391,6 +325,9 @@ def _describe(
             if pieces is not None and index not in taken
         ),
         seconds=clock.laps()[f"make {name}"],
+        kept=kept.overrides,
+        kept_operators={} if found is None else found.operators,
+        kept_in_vain=() if found is None else found.missing,
     )
 
 

@@ -31,7 +31,7 @@ from edgedf.runtime.backends.base import unpack
 from edgedf.sample import images as sample_images
 from edgedf.spec import ModelSpec
 
-__all__ = ["ONNX_OPSET", "Exported", "export_checkpoint", "run_checkpoint"]
+__all__ = ["ONNX_OPSET", "Exported", "export_checkpoint", "export_network", "run_checkpoint"]
 
 ONNX_OPSET = 18
 
@@ -84,7 +84,6 @@ def export_checkpoint(
     torch, student, metadata, spec = _open(Path(checkpoint))
     network = _with_byte_input(torch, student.deployable())
     progress("load checkpoint", 1, 1)
-    sample = torch.zeros((1, spec.input.height, spec.input.width, 3), dtype=torch.uint8)
     models: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
     for model_format in formats:
@@ -92,14 +91,34 @@ def export_checkpoint(
         progress(step, 0, 1)
         with _needs_export():
             described = describe_converted(spec, model_format, "fp32", exported=True)
-            if model_format == "tflite":
-                models[model_format] = embed_tflite(_to_tflite(network, sample), described)
-            else:
-                models[model_format] = embed_onnx(_to_onnx(torch, network, sample), described)
+            embed = embed_tflite if model_format == "tflite" else embed_onnx
+            model = _exported(torch, network, spec.input.height, model_format)
+            models[model_format] = embed(model, described)
         specs[model_format] = described
         progress(step, 1, 1)
     ranges = _learned_ranges(torch, student, metadata, models)
     return Exported(models, specs, _torch_run(torch, network), ranges)
+
+
+def export_network(network: Any, side: int, model_format: ModelFormat) -> bytes:
+    """Export a network that is no checkpoint of ours.
+
+    Args:
+        network: A ``torch.nn.Module`` in evaluation mode: float32 (1, 3, side, side) in [0, 255] →
+            (fake logit (1, 1), defocus map (1, 1, side / 4, side / 4)).
+        side: Of the input, in pixels.
+        model_format: Which to make.
+
+    Returns:
+        A float model with uint8 RGB NHWC input, without a spec.
+
+    Raises:
+        MissingExtra: torch or a converter is not installed.
+    """
+    with _needs_export():
+        import torch
+
+        return _exported(torch, _with_byte_input(torch, network), side, model_format)
 
 
 def run_checkpoint(checkpoint: str | Path) -> tuple[ModelSpec, Run]:
@@ -166,6 +185,13 @@ def _with_byte_input(torch: Any, network: Any) -> Any:
             return {"fake_logit": logit, "defocus_map": dense.permute(0, 2, 3, 1)}
 
     return ByteInput().eval()
+
+
+def _exported(torch: Any, network: Any, side: int, model_format: ModelFormat) -> bytes:
+    sample = torch.zeros((1, side, side, 3), dtype=torch.uint8)
+    if model_format == "tflite":
+        return _to_tflite(network, sample)
+    return _to_onnx(torch, network, sample)
 
 
 def _to_tflite(network: Any, sample: Any) -> bytes:

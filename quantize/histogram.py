@@ -176,9 +176,7 @@ def _with_zero(low: float, high: float, of: Histogram | None = None) -> tuple[fl
     return min(low, 0.0), max(high, 0.0)
 
 
-def _where(
-    counts: NDArray[np.float64], edges: NDArray[np.float64], cut: float
-) -> float:
+def _where(counts: NDArray[np.float64], edges: NDArray[np.float64], cut: float) -> float:
     """The value below which ``cut`` of the values are, from the first bin on."""
     below = np.cumsum(counts)
     if cut >= below[-1]:

@@ -6,8 +6,10 @@ activations with int8 weights run on VNNI and are faster than float; int8 activa
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,8 @@ from edgedf.progress import Progress, silent
 from edgedf.quantize.activations import Range, check_ranges, merged_ranges
 from edgedf.quantize.activations_onnx import OnnxActivations
 from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
+from edgedf.quantize.keep import Keep, kept_layers
+from edgedf.quantize.layers_onnx import BARRIER_SUFFIX
 
 __all__ = [
     "activations",
@@ -32,12 +36,17 @@ __all__ = [
 ]
 
 
+# Layers that ONNX Runtime quantizes of its own accord.
+_WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm")
+
+
 def to_int8(
     model: bytes,
     images: Sequence[NDArray[np.uint8]],
     *,
     activation_bits: Literal[8, 16] = 8,
     ranges: Mapping[str, Range] | None = None,
+    keep: Sequence[str | Keep] = (),
     progress: Progress = silent,
 ) -> bytes:
     """Quantize weights to int8, and activations to uint8 or uint16.
@@ -54,6 +63,7 @@ def to_int8(
         ranges: Of float tensors by their names in ``model``, as :func:`used_ranges` gives them;
             they win over what would be measured, and only what is not among them is. Names that the
             model does not have are refused.
+        keep: Layers that stay float or get 16-bit activations: see :mod:`edgedf.quantize.keep`.
         progress: Told about each image.
 
     Returns:
@@ -62,6 +72,7 @@ def to_int8(
     Raises:
         ArtifactUnreadable: The model is damaged.
         ConfigError: A range is given for a tensor that the model does not have, or is none.
+        ConfigError: Layers cannot be kept.
         MissingExtra: onnx or onnxruntime is not installed.
     """
     onnx = _onnx()
@@ -71,28 +82,36 @@ def to_int8(
     with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
         plain, prepared, quantized = (Path(folder) / f"{n}.onnx" for n in ("a", "b", "c"))
         plain.write_bytes(without_metadata(_load(model)).SerializeToString(deterministic=True))
+        kept = kept_layers(model, "onnx", keep, "int8" if activation_bits == 8 else "int8-a16")
+        floats = kept.tensors("fp32")
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         found = _used_after_preparation(prepared.read_bytes(), model, images, ranges, progress)
         kinds = {8: quantization.QuantType.QUInt8, 16: quantization.QuantType.QUInt16}
-        quantization.quantize_static(
-            str(prepared),
-            str(quantized),
-            _OneBlank(model),
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=kinds[activation_bits],
-            weight_type=quantization.QuantType.QInt8,
-            per_channel=True,
-            calibrate_method=quantization.CalibrationMethod.MinMax,
-            extra_options={
-                "TensorQuantOverrides": {
-                    name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
-                    for name, (low, high) in found.items()
-                }
-            },
-        )
-        return bytes(
-            without_metadata(onnx.load(str(quantized))).SerializeToString(deterministic=True)
-        )
+        overrides: dict[str, list[dict[str, Any]]] = {
+            name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+            for name, (low, high) in found.items()
+        }
+        for name, precision in kept.matched.items():
+            if precision == "int8-a16":
+                (ends,) = overrides.setdefault(name, [{}])
+                ends["quant_type"] = kinds[16]
+        nodes = onnx.load(str(prepared)).graph.node
+        with _without_advice():
+            quantization.quantize_static(
+                str(prepared),
+                str(quantized),
+                _OneBlank(model),
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=kinds[activation_bits],
+                weight_type=quantization.QuantType.QInt8,
+                per_channel=True,
+                calibrate_method=quantization.CalibrationMethod.MinMax,
+                nodes_to_exclude=[node.name for node in nodes if floats.intersection(node.output)],
+                extra_options={"TensorQuantOverrides": overrides},
+            )
+        made = without_metadata(onnx.load(str(quantized)))
+        _shield_floats(made, floats)
+        return bytes(made.SerializeToString(deterministic=True))
 
 
 def activations(model: bytes, *, threads: int = 1) -> OnnxActivations:
@@ -243,7 +262,7 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
         model: An ``.onnx`` from :func:`to_int8`.
 
     Returns:
-        ``{output name: (scale, zero point)}``.
+        ``{output name: (scale, zero point)}``; without those that a kept layer makes in float.
     """
     onnx = _onnx()
     graph = _load(model).graph
@@ -255,9 +274,71 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
         # A change of layout after the last DequantizeLinear does not change the values.
         while node.op_type in ("Transpose", "Reshape"):
             node = producer[node.input[0]]
+        if node.op_type != "DequantizeLinear":
+            continue
         scale, zero_point = (constants[name] for name in node.input[1:3])
         found[output] = (float(scale), int(zero_point))
     return found
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Drop the advice on opset versions, which 16 bits need and the quantizer raises itself."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "opset" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(is_other)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_other)
+
+
+def _shield_floats(proto: Any, floats: frozenset[str]) -> None:
+    """Put an operator that changes nothing between integers and layers that are kept in float.
+
+    ONNX Runtime (1.32) takes a layer with float weights behind a DequantizeLinear for one that was
+    forgotten, and quantizes it while loading: to int8 with one scale for all channels. A Clip to
+    the range of the integers keeps it from that.
+
+    Args:
+        proto: A quantized model; changed in place.
+        floats: What layers kept in float make.
+    """
+    import onnx
+
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    nodes: list[Any] = []
+    producer: dict[str, Any] = {}
+    shields: dict[str, str] = {}
+    for node in proto.graph.node:
+        if node.op_type in _WITH_WEIGHTS and floats.intersection(node.output):
+            name = node.input[0]
+            above = producer.get(name)
+            if above is not None and above.op_type == "DequantizeLinear":
+                if name not in shields:
+                    shields[name] = name + BARRIER_SUFFIX
+                    scale, zero_point = (constants[entry] for entry in above.input[1:3])
+                    limits = np.iinfo(zero_point.dtype)
+                    ends = [f"{name}_{end}" for end in ("low", "high")]
+                    for end, whole in zip(ends, (limits.min, limits.max), strict=True):
+                        real = np.float32(scale) * np.float32(int(whole) - int(zero_point))
+                        proto.graph.initializer.append(
+                            onnx.numpy_helper.from_array(np.array(real, np.float32), end)
+                        )
+                    nodes.append(
+                        onnx.helper.make_node(
+                            "Clip", [name, *ends], [shields[name]], f"{name}_shield"
+                        )
+                    )
+                node.input[0] = shields[name]
+        nodes.append(node)
+        producer.update(dict.fromkeys(node.output, node))
+    if shields:
+        del proto.graph.node[:]
+        proto.graph.node.extend(nodes)
 
 
 def _weights(proto: Any) -> list[tuple[Any, str, NDArray[Any]]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedf.artifact import Artifact, ModelFormat, read_artifact
 from edgedf.errors import ArtifactError, ArtifactUnreadable, CheckpointError, ConfigError
 from edgedf.progress import Progress, silent
+from edgedf.quantize.learned_ranges import TensorRanges
+from edgedf.quantize.pair import Model
 from edgedf.quantize.run import Run, open_model
 from edgedf.runtime import models as shipped
 from edgedf.runtime.detector import naming
@@ -38,6 +40,8 @@ class Source:
             run by torch where there is one, else the float file.
         paths: Files that must not be overwritten.
         from_checkpoint: Whether torch ran.
+        ranges: Activation ranges that the checkpoint learned, by format and tensor; nothing where
+            it learned none.
     """
 
     description: str
@@ -47,10 +51,17 @@ class Source:
     originals: Mapping[ModelFormat, Run]
     paths: tuple[Path, ...]
     from_checkpoint: bool = False
+    ranges: Mapping[ModelFormat, TensorRanges] = field(default_factory=dict)
 
     def original_name(self, model_format: ModelFormat) -> str:
         """What the original of that format is called in a report."""
         return "checkpoint (torch)" if self.from_checkpoint else f"{model_format} fp32"
+
+    def original(self, model_format: ModelFormat) -> Model:
+        """The original of that format, to compare with."""
+        return Model.from_run(
+            self.original_name(model_format), self.specs[model_format], self.originals[model_format]
+        )
 
 
 def load_source(
@@ -128,6 +139,12 @@ def _from_file(artifact: Artifact, formats: Sequence[ModelFormat]) -> Source:
             expected="a model of precision fp32: quantizing twice adds the errors up",
             next_step="convert the float model or the checkpoint it was made from",
         )
+    if spec.input.dtype != "uint8":
+        raise ConfigError(
+            f"{path} takes {spec.input.dtype} input.",
+            expected="a model that takes uint8, which every input type is made from",
+            next_step="convert it from its checkpoint without --io, then that file",
+        )
     other = [name for name in formats if name != artifact.format]
     if other:
         raise ConfigError(
@@ -166,4 +183,5 @@ def _from_checkpoint(path: Path, formats: Sequence[ModelFormat], progress: Progr
         dict.fromkeys(formats, exported.torch_run),
         (path,),
         from_checkpoint=True,
+        ranges=exported.ranges,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from edgedf.progress import Progress, silent
 from edgedf.quantize.activations import Activations, Range, check_ranges, merged_ranges
 from edgedf.quantize.activations_tflite import TFLiteActivations
 from edgedf.quantize.describe import LOGIT_BOUND
+from edgedf.quantize.keep import Keep, KeptLayers, kept_layers
 
 __all__ = [
     "activations",
@@ -52,6 +54,7 @@ def to_int8(
     *,
     activation_bits: Literal[8, 16] = 8,
     ranges: Mapping[str, Range] | None = None,
+    keep: Sequence[str | Keep] = (),
     progress: Progress = silent,
 ) -> bytes:
     """Quantize weights to int8, and activations to int8 or int16.
@@ -70,6 +73,7 @@ def to_int8(
         ranges: Of float tensors by their names in ``model``, as :func:`used_ranges` gives them;
             they win over what would be measured, and only what is not among them is. Names that the
             model does not have are refused.
+        keep: Layers that stay float or get 16-bit activations: see :mod:`edgedf.quantize.keep`.
         progress: Told about each image.
 
     Returns:
@@ -78,6 +82,7 @@ def to_int8(
     Raises:
         ArtifactUnreadable: The flatbuffer is damaged.
         ConfigError: A range is given for a tensor that the model does not have, or is none.
+        ConfigError: Layers cannot be kept.
         MissingExtra: ai-edge-quantizer is not installed.
     """
     quantizer_module = _quantizer()
@@ -86,9 +91,11 @@ def to_int8(
     model = strip_tflite(model)
     found = used_ranges(model, images, ranges=ranges, progress=progress)
     rules = recipe.static_wi8_ai8() if activation_bits == 8 else recipe.static_wi8_ai16()
+    kept = kept_layers(model, "tflite", keep, "int8" if activation_bits == 8 else "int8-a16")
     rules.append({"regex": ".*", "operation": "OUTPUT", "algorithm_key": "no_quantize"})
-    model = _with_room_for_biases(model, found, activation_bits)
-    return _quantized(quantizer_module.Quantizer(model, rules), _statistics(model, found))
+    model = _with_room_for_biases(model, found, activation_bits, kept)
+    quantizer = quantizer_module.Quantizer(model, rules + _rules_for(kept))
+    return _quantized(quantizer, _statistics(model, found))
 
 
 def activations(model: bytes, *, threads: int = 1) -> Activations:
@@ -218,19 +225,39 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
         model: A ``.tflite`` from :func:`to_int8`.
 
     Returns:
-        ``{output name: (scale, zero point)}``.
+        ``{output name: (scale, zero point)}``; without those that a kept layer makes in float.
     """
+    from ai_edge_litert import schema_py_generated as schema
+
     flatbuffer = _flatbuffer(strip_tflite(model))
     graph = flatbuffer.subgraphs[0]
     producer = {int(op.outputs[0]): int(op.inputs[0]) for op in graph.operators}
     found = {}
     for entry in flatbuffer.signatureDefs[0].outputs:
-        quantization = graph.tensors[producer[entry.tensorIndex]].quantization
+        behind = graph.tensors[producer[entry.tensorIndex]]
+        quantization = behind.quantization
+        if behind.type not in (schema.TensorType.INT8, schema.TensorType.INT16):
+            continue
         found[entry.name.decode()] = (
             float(quantization.scale[0]),
             int(quantization.zeroPoint[0]),
         )
     return found
+
+
+def _rules_for(kept: KeptLayers) -> list[dict[str, Any]]:
+    """The quantizer's rules for kept layers; they follow all others, so that they count."""
+    from ai_edge_quantizer import recipe
+
+    def scope(tensor: str) -> str:
+        return f"^{re.escape(tensor)};$"
+
+    (wide,) = recipe.static_wi8_ai16()
+    rules = [{**wide, "regex": scope(tensor)} for tensor in sorted(kept.tensors("int8-a16"))]
+    return rules + [
+        {"regex": scope(tensor), "operation": "*", "algorithm_key": "no_quantize"}
+        for tensor in sorted(kept.tensors("fp32"))
+    ]
 
 
 def _quantized(quantizer: Any, ranges: Any = None) -> bytes:
@@ -276,7 +303,10 @@ def _flatbuffer(model: bytes) -> Any:
 
 
 def _with_room_for_biases(
-    model: bytes, ranges: Mapping[str, Range], activation_bits: int = 8
+    model: bytes,
+    ranges: Mapping[str, Range],
+    activation_bits: int = 8,
+    kept: KeptLayers | None = None,
 ) -> bytes:
     """The model with weights just large enough that every bias fits into an int32.
 
@@ -298,22 +328,27 @@ def _with_room_for_biases(
         return buffer.DataAsNumpy().view(np.float32)
 
     names = {getattr(schema.BuiltinOperator, name): name for name in _CHANNEL_AXES}
+    floats, wide = (kept.tensors(p) if kept else () for p in ("fp32", "int8-a16"))
     for number in range(graph.OperatorsLength()):
         op = graph.Operators(number)
         code = flatbuffer.OperatorCodes(op.OpcodeIndex())
         name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
         if name is None or op.InputsLength() < 3 or op.Inputs(2) < 0:
             continue
+        made = graph.Tensors(op.Outputs(0)).Name().decode()
+        if made in floats:
+            continue
+        bits = 16 if made in wide else activation_bits
         low, high = ranges[graph.Tensors(op.Inputs(0)).Name().decode()]
         lowest, highest = np.float32(min(low, 0.0)), np.float32(max(high, 0.0))
         step = (highest - lowest) / 255
-        if activation_bits == 16:  # symmetric around 0
+        if bits == 16:  # symmetric around 0
             step = max(highest, -lowest) / 32767
         if not step > 0.0:
             continue  # an input that is always zero: whatever its weights, nothing is added
         shape = graph.Tensors(op.Inputs(1)).ShapeAsNumpy()
         weights = np.moveaxis(values(op.Inputs(1)).reshape(shape), _CHANNEL_AXES[name], 0)
-        floors = np.abs(values(op.Inputs(2))) * 127 / (_BIAS_LIMITS[activation_bits] * step)
+        floors = np.abs(values(op.Inputs(2))) * 127 / (_BIAS_LIMITS[bits] * step)
         for channel, floor in zip(weights, floors, strict=True):
             largest = np.unravel_index(np.abs(channel).argmax(), channel.shape)
             if abs(channel[largest]) < floor:

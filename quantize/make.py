@@ -1,0 +1,135 @@
+"""One file from a float model, by a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
+from edgedf.imaging import RGBImage
+from edgedf.progress import Progress, silent
+from edgedf.quantize.activations import Range
+from edgedf.quantize.describe import describe_converted
+from edgedf.quantize.input_type import described_input, with_input_type
+from edgedf.quantize.keep import kept_layers
+from edgedf.quantize.lint import check_int8_friendly
+from edgedf.quantize.precision import CALIBRATED
+from edgedf.quantize.ranges import recorded_ranges, search_ranges
+from edgedf.quantize.recipe import Recipe
+from edgedf.quantize.repair import repaired
+from edgedf.spec import Calibration, ModelSpec
+
+__all__ = ["float_model", "make_file"]
+
+
+def float_model(
+    model: bytes,
+    model_format: ModelFormat,
+    recipe: Recipe,
+    images: Sequence[RGBImage],
+    *,
+    progress: Progress = silent,
+) -> bytes:
+    """What a recipe makes of a model before it is quantized.
+
+    Args:
+        model: A float ``.tflite`` or ``.onnx`` file of ours.
+        model_format: Which of the two.
+        recipe: Whether and how it is repaired.
+        images: Calibration images, uint8 RGB of the model's size.
+        progress: Told about each step.
+
+    Returns:
+        The same file where the recipe asks for no repair, else another without a spec.
+    """
+    return repaired(
+        model,
+        model_format,
+        images,
+        equalize=recipe.equalize,
+        correct_biases=recipe.correct_biases,
+        progress=progress,
+    )
+
+
+def make_file(
+    model: bytes,
+    parent: ModelSpec,
+    model_format: ModelFormat,
+    recipe: Recipe,
+    images: Sequence[RGBImage],
+    calibration: Calibration,
+    *,
+    learned: Mapping[str, Range] = MappingProxyType({}),
+    progress: Progress = silent,
+) -> tuple[bytes, ModelSpec]:
+    """Make a file and describe it.
+
+    Args:
+        model: A float ``.tflite`` or ``.onnx`` file of ours.
+        parent: Its spec.
+        model_format: Which of the two.
+        recipe: How.
+        images: Calibration images, uint8 RGB of the model's size.
+        calibration: Which images those are.
+        learned: Ranges of 8-bit activations that training found, by the names of the model's
+            tensors; the recipe's method finds those of the others alone.
+        progress: Told about each step.
+
+    Returns:
+        The finished file, and the spec inside it.
+
+    Raises:
+        ArtifactUnreadable: The model is damaged.
+        ConfigError: It cannot be made that way.
+        MissingExtra: What makes it is not installed.
+    """
+    from edgedf.quantize import onnx, tflite
+
+    stage: Any = tflite if model_format == "tflite" else onnx
+    embed = embed_tflite if model_format == "tflite" else embed_onnx
+    precision, behind, described = recipe.precision, None, None
+    kept = kept_layers(model, model_format, recipe.keep, precision)
+    step = f"quantize {model_format}"
+    progress(step, 0, 1)
+    if precision in CALIBRATED:
+        check_int8_friendly(model, model_format)
+        model = float_model(model, model_format, recipe, images, progress=progress)
+        bits: Literal[8, 16] = 16 if precision == "int8-a16" else 8
+        ranges = search_ranges(
+            stage.activations(model),
+            images,
+            recipe.method,
+            fixed={**learned, **stage.fixed_ranges(model)},
+            bits=bits,
+            name=model_format,
+            progress=progress,
+        )
+        described = replace(
+            calibration,
+            method="qat" if learned else recipe.method,
+            equalized=recipe.equalize,
+            corrected_biases=recipe.correct_biases,
+            ranges=recorded_ranges(ranges),
+        )
+        model = stage.to_int8(
+            model, images, activation_bits=bits, ranges=ranges, keep=recipe.keep, progress=progress
+        )
+        behind = stage.output_quantization(model)
+    elif precision == "int8-dynamic":
+        model = tflite.to_int8_weights(model, dynamic=True)
+    elif precision == "int8-weights":
+        model = stage.to_int8_weights(model)
+    elif precision == "fp16":
+        model = stage.to_fp16(model)
+    spec = describe_converted(
+        parent, model_format, precision, quantization=behind, calibration=described
+    )
+    spec = spec.with_changes(
+        input=described_input(spec.input, recipe.input_type), overrides=kept.overrides
+    )
+    finished = embed(with_input_type(model, model_format, recipe.input_type), spec)
+    progress(step, 1, 1)
+    return finished, spec

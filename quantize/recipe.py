@@ -1,0 +1,50 @@
+"""How a file is made: everything that is chosen besides the model, the format and the images."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from edgedf.quantize.keep import Keep
+from edgedf.quantize.ranges import Method
+from edgedf.spec import InputType, Precision
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Choices of one conversion; what is checked is checked by who reads them.
+
+    Args:
+        precision: One of :mod:`edgedf.quantize.precision`.
+        input_type: One of :mod:`edgedf.quantize.input_type`.
+        method: How the range of an activation is found: one of :mod:`edgedf.quantize.ranges`.
+        equalize: Whether channels are made equally large first: see
+            :mod:`edgedf.quantize.equalize`.
+        correct_biases: Whether biases make up for rounded weights, after that.
+        keep: Layers that stay out of the precision: see :mod:`edgedf.quantize.keep`.
+    """
+
+    precision: Precision = "int8"
+    input_type: InputType = "uint8"
+    method: Method = "minmax"
+    equalize: bool = False
+    correct_biases: bool = False
+    keep: tuple[Keep, ...] = ()
+
+    def options(self) -> str:
+        """The same as options of ``edgedf convert``, those with their default left out.
+
+        Example:
+            >>> Recipe(method="mse", keep=(Keep("fp32", "decoder.*"),)).options()
+            "--method mse --keep 'fp32:decoder.*'"
+        """
+        parts = [] if self.precision == "int8" else ["--precision", self.precision]
+        parts += [] if self.input_type == "uint8" else ["--io", self.input_type]
+        parts += [] if self.method == "minmax" else ["--method", self.method]
+        parts += ["--equalize"] if self.equalize else []
+        parts += ["--correct-biases"] if self.correct_biases else []
+        for entry in self.keep:
+            parts += ["--keep", f"{entry.precision}:{entry.pattern}"]
+        return shlex.join(parts)

@@ -1,0 +1,143 @@
+"""How much faster one of two models is, measured so that the machine's moods cancel.
+
+The two take turns (A B A B …), so whatever else the machine does, and whatever frequency its
+processor has, slows both down alike. The figure is the ratio of the medians, with a 95 % interval
+from a bootstrap over the turns: both times of a turn are drawn together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedf.imaging import RGBImage
+from edgedf.progress import Progress, silent
+
+__all__ = ["LEAST_ROUNDS", "LatencyRatio", "Speed", "Turn", "over", "ratio_of", "take_turns"]
+
+Turn = Callable[[int], object]
+"""Runs a model once; told the number of the turn, from 0."""
+
+LEAST_ROUNDS = 2
+WARM_UP = 10
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Latency of one model over all turns.
+
+    Args:
+        median_ms: In milliseconds, as all that follow.
+        p90_ms: Nine tenths of the turns took at most this.
+        minimum_ms: The fastest turn.
+    """
+
+    median_ms: float
+    p90_ms: float
+    minimum_ms: float
+
+
+@dataclass(frozen=True)
+class LatencyRatio:
+    """How long the second takes, as a multiple of the first.
+
+    Args:
+        first: Latency of the first.
+        second: Latency of the second.
+        ratio: Median of the second divided by that of the first; below 1 the second is faster.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        rounds: How many turns each had.
+    """
+
+    first: Speed
+    second: Speed
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+
+
+def over(images: Sequence[RGBImage], run: Callable[[RGBImage], object]) -> Turn:
+    """A model that is shown one image a turn, from the first again after the last.
+
+    Args:
+        images: At least one, prepared.
+        run: Runs the model on one.
+    """
+    return lambda turn: run(images[turn % len(images)])
+
+
+def take_turns(
+    first: Turn,
+    second: Turn,
+    *,
+    rounds: int,
+    warm_up: int = WARM_UP,
+    progress: Progress = silent,
+) -> LatencyRatio:
+    """Time two models by turns, in this thread.
+
+    Args:
+        first: Runs the first model.
+        second: Runs the second.
+        rounds: Turns of each that count, at least 2.
+        warm_up: Turns before those, which do not count: the first ones fill caches.
+        progress: Told about each turn.
+
+    Returns:
+        Both latencies and their ratio.
+
+    Example:
+        >>> found = take_turns(lambda turn: sum(range(10_000)), lambda turn: None, rounds=20)
+        >>> found.ratio < 0.5, found.rounds
+        (True, 20)
+    """
+    for turn in range(warm_up):
+        first(turn)
+        second(turn)
+    times = np.empty((rounds, 2))
+    for turn in range(rounds):
+        for at, run in enumerate((first, second)):
+            start = time.perf_counter_ns()
+            run(turn)
+            times[turn, at] = (time.perf_counter_ns() - start) / 1e6
+        progress("latency", turn + 1, rounds)
+    return ratio_of(times)
+
+
+def ratio_of(times: NDArray[np.float64], *, seed: int = 0) -> LatencyRatio:
+    """The ratio of two medians with its interval.
+
+    Args:
+        times: (rounds, 2), in milliseconds, above 0: of the first and of the second model, turn by
+            turn; at least two turns.
+        seed: Of the bootstrap.
+    """
+    rounds = len(times)
+    rng = np.random.default_rng(seed)
+    medians = np.array(
+        [np.median(times[rng.integers(0, rounds, rounds)], axis=0) for _ in range(_RESAMPLES)]
+    )
+    first, second = np.median(times, axis=0)
+    ratio = float(second / first)
+    low, high = np.percentile(medians[:, 1] / medians[:, 0], [2.5, 97.5])
+    return LatencyRatio(
+        _speed(times[:, 0]),
+        _speed(times[:, 1]),
+        ratio,
+        # Of few turns the estimate may lie beside all that the bootstrap gives.
+        min(float(low), ratio),
+        max(float(high), ratio),
+        rounds,
+    )
+
+
+def _speed(times: NDArray[np.float64]) -> Speed:
+    middle, ninety = np.percentile(times, [50, 90])
+    return Speed(float(middle), float(ninety), float(times.min()))
