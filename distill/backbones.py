@@ -27,6 +27,7 @@ __all__ = [
     "Conv",
     "EfficientNetLite",
     "HighPass",
+    "Sum",
     "load_imagenet_weights",
     "on_int8_grid",
 ]
@@ -138,14 +139,20 @@ class Conv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("gain", torch.ones(outputs))
         self.stride, self.relu, self.pad_value = stride, relu, pad_value
-        self.int8_weights = False
+        self.int8_weights = self.folded = False
         # Every side is a multiple of the stride: TensorFlow then pads kernel - stride in all,
         # the odd pixel at the end.
         total = max(kernel - stride, 0)
         self.before, self.after = total // 2, total - total // 2
 
     def effective_weight(self) -> Tensor:
-        """The weights as they are used: gain applied, on the int8 grid where asked for."""
+        """The weights as they are used: gain applied, on the int8 grid where asked for.
+
+        Where ``folded`` is set they are that already, and an exported graph must not carry
+        multiplications by one.
+        """
+        if self.folded:
+            return self.weight
         weight = self.weight * self.gain.reshape(-1, 1, 1, 1)
         return on_int8_grid(weight) if self.int8_weights else weight
 
@@ -160,6 +167,14 @@ class Conv(nn.Module):
             x, self.effective_weight(), self.bias, self.stride, padding, groups=self.groups
         )
         return F.relu6(x) if self.relu else x
+
+
+class Sum(nn.Module):
+    """x + y. A module of its own, as its result is quantized like that of a convolution."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add two tensors of one shape."""
+        return x + y
 
 
 class HighPass(nn.Module):
@@ -213,7 +228,7 @@ class Block(nn.Module):
         self.expand = Conv(inputs, inner) if expansion > 1 else None
         self.depthwise = Conv(inner, inner, kernel, stride=stride, depthwise=True)
         self.project = Conv(inner, outputs, relu=False)
-        self.residual = stride == 1 and inputs == outputs
+        self.sum = Sum() if stride == 1 and inputs == outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block: (N, inputs, H, W) → (N, outputs, H / stride, W / stride)."""
@@ -223,7 +238,7 @@ class Block(nn.Module):
         """What the depthwise layer gives (rectified, wide), and what the block gives."""
         inner = self.depthwise(x if self.expand is None else self.expand(x))
         y = self.project(inner)
-        return inner, x + y if self.residual else y
+        return inner, y if self.sum is None else self.sum(x, y)
 
 
 class EfficientNetLite(nn.Module):

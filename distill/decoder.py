@@ -7,11 +7,19 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgedf.distill.backbones import MEAN, STD, Conv
+from edgedf.distill.backbones import MEAN, STD, Conv, Sum
 
-__all__ = ["Decoder", "LocalPath", "MapHead", "blur_layer"]
+__all__ = ["Decoder", "Double", "LocalPath", "MapHead", "blur_layer"]
 
 _STEM_CHANNELS = 16
+
+
+class Double(nn.Module):
+    """Twice the height and width, bilinear."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, 2 H, 2 W)."""
+        return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class LocalPath(nn.Module):
@@ -30,12 +38,13 @@ class LocalPath(nn.Module):
         self.shrink = Conv(_STEM_CHANNELS, _STEM_CHANNELS, 3, stride=2, depthwise=True)
         self.widen = Conv(_STEM_CHANNELS, channels)
         self.blocks = nn.ModuleList(_separable(channels) for _ in range(blocks))
+        self.sums = nn.ModuleList(Sum() for _ in range(blocks))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised RGB, (N, 3, H, W) → (N, channels, H / 4, W / 4)."""
         x = self.widen(self.shrink(self.stem(x)))
-        for block in self.blocks:
-            x = x + block(x)
+        for block, add in zip(self.blocks, self.sums, strict=True):
+            x = add(x, block(x))
         return x
 
 
@@ -55,6 +64,8 @@ class Decoder(nn.Module):
         self.reduce4 = Conv(four, channels)
         self.mix8 = _separable(channels)
         self.mix4 = _separable(channels)
+        self.double16, self.double8 = Double(), Double()
+        self.sum8, self.sum4, self.sum_local = Sum(), Sum(), Sum()
 
     def forward(
         self, four: Tensor, eight: Tensor, sixteen: Tensor, local: Tensor | None = None
@@ -70,9 +81,9 @@ class Decoder(nn.Module):
         Returns:
             (N, channels, H, W).
         """
-        x = self.mix8(_double(self.reduce16(sixteen)) + self.reduce8(eight))
-        x = _double(x) + self.reduce4(four)
-        mixed: Tensor = self.mix4(x if local is None else x + local)
+        x = self.mix8(self.sum8(self.double16(self.reduce16(sixteen)), self.reduce8(eight)))
+        x = self.sum4(self.double8(x), self.reduce4(four))
+        mixed: Tensor = self.mix4(x if local is None else self.sum_local(x, local))
         return mixed
 
 
@@ -129,7 +140,3 @@ def blur_layer(channels: int) -> Conv:
 
 def _separable(channels: int) -> nn.Sequential:
     return nn.Sequential(Conv(channels, channels, 3, depthwise=True), Conv(channels, channels))
-
-
-def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -30,6 +30,7 @@ from edgedf.distill.backbones import (
     Conv,
     EfficientNetLite,
     HighPass,
+    Sum,
     on_int8_grid,
 )
 from edgedf.distill.decoder import Decoder, LocalPath, blur_layer
@@ -43,6 +44,7 @@ __all__ = [
     "Student",
     "StudentConfig",
     "StudentOutput",
+    "folded_weights",
     "load_checkpoint",
     "save_checkpoint",
 ]
@@ -291,38 +293,30 @@ class Deployable(nn.Module):
         copy = Student(student.config)
         copy.normalised = _as_it_is  # type: ignore[method-assign]
         copy.load_state_dict(student.state_dict())
-        self.student = copy.eval().requires_grad_(False)
+        self.student = copy
         widths = copy._widths
         self.by_mean = nn.ModuleList(Conv(width, 1, relu=False) for width in widths)
         self.by_spread = nn.ModuleList(Conv(width, 1, relu=False) for width in widths)
+        self.evidence = nn.ModuleList(Sum() for _ in widths)
+        self.totals = nn.ModuleList(Sum() for _ in widths[1:])
         # An average over 2 x 2 pixels, as a convolution, which XNNPACK has in int8.
         self.halve = Conv(1, 1, 2, stride=2, relu=False)
+        self.average = nn.AdaptiveAvgPool2d(1)
+        copy.encoder.stem.pad_value = 0.0
+        if copy.high_pass is not None:
+            # Three channels fill no vector: as a depthwise filter it took half of the whole
+            # network's time. As a whole one it has zeros where a channel would look at another.
+            copy.high_pass.conv = Conv(3, 3, copy.high_pass.conv.weight.shape[2])
+        if copy.local is not None:
+            copy.local.stem = _with_even_kernel(copy.local.stem)
         with torch.no_grad():
-            for module in copy.modules():
+            for name, value in folded_weights(student).items():
+                self.get_parameter(name).copy_(value)
+            for module in self.modules():
                 if isinstance(module, Conv):
-                    module.weight.copy_(module.effective_weight())
                     module.gain.fill_(1.0)
-            step = 1.0 if copy.high_pass is None else copy.high_pass.step
-            _fold_normalisation(copy.encoder.stem, step)
-            if copy.high_pass is not None:
-                copy.high_pass.conv = _not_depthwise(copy.high_pass.conv)
-            if copy.local is not None:
-                _fold_normalisation(copy.local.stem, 1.0)
-                copy.local.stem = _padded_evenly(copy.local.stem)
-            weights = (copy.fake.weight[0] / copy.deviation).split(widths * 2)
-            centres = copy.centre.split(widths * 2)
-            convs = [*self.by_mean, *self.by_spread]
-            for conv, weight, centre in zip(convs, weights, centres, strict=True):
-                conv.weight.copy_(weight.reshape(1, -1, 1, 1))
-                # Each part by itself is then near 0, which leaves int8 its finest step.
-                conv.bias.copy_(-(weight @ centre).reshape(1))
-            convs[0].bias.add_(copy.fake.bias)
-            self.halve.weight.fill_(0.25)
-        for module in self.modules():
-            if isinstance(module, Conv):
-                # An exported graph must not carry multiplications by one.
-                module.effective_weight = _plain_weight(module)  # type: ignore[method-assign]
-        self.eval()
+                    module.folded = True
+        self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network; see the class."""
@@ -331,17 +325,54 @@ class Deployable(nn.Module):
             image if student.high_pass is None else student.high_pass.conv(image)
         )
         evidence = [
-            by_mean(x) + by_spread(spread(x))
-            for by_mean, by_spread, spread, x in zip(
-                self.by_mean, self.by_spread, student.spreads, inner, strict=True
+            add(by_mean(x), by_spread(spread(x)))
+            for add, by_mean, by_spread, spread, x in zip(
+                self.evidence, self.by_mean, self.by_spread, student.spreads, inner, strict=True
             )
         ]
         total = evidence[0]
-        for part in evidence[1:]:
+        for add, part in zip(self.totals, evidence[1:], strict=True):
             while total.shape[2] > part.shape[2]:
                 total = self.halve(total)
-            total = total + part
-        return F.adaptive_avg_pool2d(total, 1).flatten(1), student.defocus_map(ends, image)
+            total = add(total, part)
+        return self.average(total).flatten(1), student.defocus_map(ends, image)
+
+
+def folded_weights(student: Student) -> dict[str, Tensor]:
+    """The weights of a :class:`Deployable` as a function of the student's, with gradients.
+
+    Args:
+        student: Gains, the normalisation of the input and that of the statistics are folded.
+
+    Returns:
+        Every weight and bias that :meth:`Deployable.forward` uses, by its name there.
+    """
+    found = {}
+    for name, conv in student.named_modules():
+        if isinstance(conv, Conv):
+            found[f"student.{name}.weight"] = conv.effective_weight()
+            found[f"student.{name}.bias"] = conv.bias
+    step = 1.0
+    if student.high_pass is not None:
+        step, name = student.high_pass.step, "student.high_pass.conv.weight"
+        found[name] = torch.diag_embed(found[name][:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1)
+    _fold_normalisation(found, "student.encoder.stem", step)
+    if student.local is not None:
+        _fold_normalisation(found, "student.local.stem", 1.0)
+        name = "student.local.stem.weight"
+        found[name] = F.pad(found[name], (1, 0, 1, 0))
+    widths = student._widths
+    weights = (student.fake.weight[0] / student.deviation).split(widths * 2)
+    centres = student.centre.split(widths * 2)
+    names = [f"{kind}.{i}" for kind in ("by_mean", "by_spread") for i in range(len(widths))]
+    for name, weight, centre in zip(names, weights, centres, strict=True):
+        found[f"{name}.weight"] = weight.reshape(1, -1, 1, 1)
+        # Each part by itself is then near 0, which leaves int8 its finest step.
+        found[f"{name}.bias"] = -(weight @ centre).reshape(1)
+    found["by_mean.0.bias"] = found["by_mean.0.bias"] + student.fake.bias
+    found["halve.weight"] = student.centre.new_full((1, 1, 2, 2), 0.25)
+    found["halve.bias"] = student.centre.new_zeros(1)
+    return found
 
 
 def save_checkpoint(path: str | Path, student: Student, metadata: Mapping[str, Any]) -> Path:
@@ -522,42 +553,22 @@ def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
-def _plain_weight(module: Conv) -> Any:
-    return lambda: module.weight
-
-
-def _fold_normalisation(stem: Conv, step: float) -> None:
+def _fold_normalisation(weights: dict[str, Tensor], stem: str, step: float) -> None:
     """Let a first convolution take grey levels divided by ``step`` instead of normalised ones."""
-    stem.bias.sub_(stem.weight.sum(dim=(1, 2, 3)) * (MEAN / STD))
-    stem.weight.mul_(step / STD)
-    stem.pad_value = 0.0
+    weight = weights[f"{stem}.weight"]
+    weights[f"{stem}.bias"] = weights[f"{stem}.bias"] - weight.sum(dim=(1, 2, 3)) * (MEAN / STD)
+    weights[f"{stem}.weight"] = weight * (step / STD)
 
 
 def _as_it_is(image: Tensor) -> Tensor:
     return image
 
 
-def _not_depthwise(conv: Conv) -> Conv:
-    """The same convolution with zeros where one channel would look at another.
-
-    Three channels fill no vector: as a depthwise one it took half of the whole network's time.
-    """
-    channels, _, side, _ = conv.weight.shape
-    whole = Conv(channels, channels, side, relu=conv.relu)
-    whole.weight.zero_()
-    whole.weight[range(channels), range(channels)] = conv.weight[:, 0]
-    whole.bias.copy_(conv.bias)
-    return whole.requires_grad_(False)
-
-
-def _padded_evenly(conv: Conv) -> Conv:
-    """The same convolution with a row and a column of zero weights in front.
+def _with_even_kernel(conv: Conv) -> Conv:
+    """A convolution like it with a row and a column of zero weights to come in front.
 
     With an odd kernel and a stride of 2 there is a pixel of padding at the end alone, which becomes
     an operator of its own right behind the input, with the picture transposed around it.
     """
     outputs, inputs, side, _ = conv.weight.shape
-    even = Conv(inputs, outputs, side + 1, stride=conv.stride, relu=conv.relu)
-    even.weight.copy_(F.pad(conv.weight, (1, 0, 1, 0)))
-    even.bias.copy_(conv.bias)
-    return even.requires_grad_(False)
+    return Conv(inputs, outputs, side + 1, stride=conv.stride, relu=conv.relu)

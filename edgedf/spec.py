@@ -19,6 +19,7 @@ from edgedf.result import Threshold
 __all__ = [
     "INPUT_TYPES",
     "INPUT_ZERO_POINTS",
+    "LOGIT_BOUND",
     "MAP_MAXIMUM",
     "MAP_STRIDE",
     "PRECISIONS",
@@ -47,6 +48,13 @@ MAP_STRIDE = 4
 
 MAP_MAXIMUM = 6.0
 """Largest blur that a defocus map can show, in pixels of the input: where relu6 ends."""
+
+LOGIT_BOUND = 8.0
+"""A calibrated model's logit ends here on either side, where the score is within 0.0004 of 0 or 1.
+
+The range found on calibration images would end at the most extreme of them: a model calibrated on
+weak fakes could never reach the threshold for ``fake``.
+"""
 
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int8-a16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -23,6 +23,7 @@ from edgedf.quantize.conversion_audit import audit_conversion
 from edgedf.quantize.input_type import check_input_type, input_type_named
 from edgedf.quantize.keep import Keep, KeptLayers, kept_layers, parse_keep
 from edgedf.quantize.kept_operators import found_kept
+from edgedf.quantize.learned_ranges import TensorRanges
 from edgedf.quantize.make import MadeFile, make_file
 from edgedf.quantize.operators import (
     boundary_operators,
@@ -60,7 +61,7 @@ def convert(
     calibration: str | Path | None = None,
     calibration_split: str | None = None,
     samples: int = DEFAULT_SAMPLES,
-    method: str = "minmax",
+    method: str | None = None,
     equalize: bool = False,
     correct_biases: bool = False,
     out: str | Path = "build",
@@ -85,7 +86,8 @@ def convert(
             ``train`` and to check with ``val``.
         samples: How many images to calibrate with.
         method: One of :data:`edgedf.quantize.ranges.METHODS`: how ranges are chosen from what the
-            activations are on these images.
+            activations are on these images. None takes ``minmax``, and for int8 from a checkpoint
+            of quantization-aware training the ranges that it learned.
         equalize: Make the channels of each tensor equally large first, which changes nothing in
             float: see :mod:`edgedf.quantize.equalize`.
         correct_biases: Let biases make up for the mean error of rounded weights, likewise.
@@ -109,7 +111,7 @@ def convert(
         ['student_int8.tflite', 'student_int8.onnx']
     """
     wanted_precision = precision_named(precision)
-    wanted_method = _method(method, wanted_precision)
+    wanted_method = _method(method or "minmax", wanted_precision)
     taken = input_type_named(io)
     check_input_type(taken, wanted_precision)
     to_keep = parse_keep(keep, wanted_precision)
@@ -127,6 +129,8 @@ def convert(
     loaded = load_source(source, wanted, progress=progress)
     names = [name for name in FORMATS if name in loaded.models]
     check_available(wanted_precision, names)
+    learned = {} if method is not None or wanted_precision != "int8" else loaded.ranges
+    _check_learned(learned, recipe)
     kept = {
         name: kept_layers(loaded.models[name], name, to_keep, wanted_precision) for name in names
     }
@@ -154,6 +158,7 @@ def convert(
             recipe,
             images.calibration,
             images.summary,
+            learned=learned.get(name, {}),
             progress=progress,
         )
         files[name], specs[name] = made[name].file, made[name].spec
@@ -203,7 +208,7 @@ def convert(
         if wanted_precision not in CALIBRATED
         else replace(
             images.summary,
-            method=wanted_method,
+            method="qat" if learned else wanted_method,
             equalized=equalize,
             corrected_biases=correct_biases,
         ),
@@ -258,6 +263,15 @@ def _check_repairs(precision: Precision, *, equalize: bool, correct_biases: bool
             f"{option} prepares for quantized activations, which {precision} does not have.",
             expected=f"{' or '.join(sorted(CALIBRATED))}",
             next_step=f"leave {option} out, or choose another precision",
+        )
+
+
+def _check_learned(learned: Mapping[ModelFormat, TensorRanges], recipe: Recipe) -> None:
+    if learned and (recipe.equalize or recipe.correct_biases):
+        raise ConfigError(
+            "The checkpoint learned its ranges with its weights as they are.",
+            expected="no --equalize and no --correct-biases beside learned ranges",
+            next_step="leave them out, or have ranges measured: --method minmax",
         )
 
 

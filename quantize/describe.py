@@ -13,6 +13,7 @@ from edgedf.errors import CheckpointError, ConfigError, SpecUnsupported
 from edgedf.quantize.precision import CALIBRATED
 from edgedf.result import Threshold
 from edgedf.spec import (
+    LOGIT_BOUND,
     MAP_MAXIMUM,
     MAP_STRIDE,
     Accuracy,
@@ -35,12 +36,6 @@ __all__ = [
 
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("fake_logit", "defocus_map")
-LOGIT_BOUND = 8.0
-"""A calibrated model's logit ends here on either side, where the score is within 0.0004 of 0 or 1.
-
-The range found on calibration images would end at the most extreme of them: a model calibrated on
-weak fakes could never reach the threshold for ``fake``.
-"""
 
 # The packages that shape a file's bytes, by how it was made.
 EXPORT_TOOLS = {"tflite": ("torch", "litert-torch"), "onnx": ("torch", "onnxscript", "onnx")}

@@ -6,8 +6,8 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
 from edgedf.errors import MissingExtra
 from edgedf.files import sha256_of
+from edgedf.imaging import preprocess
 from edgedf.progress import Progress, silent
 from edgedf.quantize.describe import (
     INPUT_NAME,
@@ -24,8 +25,10 @@ from edgedf.quantize.describe import (
     describe_checkpoint,
     describe_converted,
 )
+from edgedf.quantize.learned_ranges import TensorRanges, ranges_of_tensors
 from edgedf.quantize.run import Outputs, Run, as_outputs
 from edgedf.runtime.backends.base import unpack
+from edgedf.sample import images as sample_images
 from edgedf.spec import ModelSpec
 
 __all__ = ["ONNX_OPSET", "Exported", "export_checkpoint", "export_network", "run_checkpoint"]
@@ -34,6 +37,9 @@ ONNX_OPSET = 18
 
 # litert-torch's own switch, read from the environment alone.
 _SHOW_PROGRESS = "LITERT_TORCH_SHOW_PROGRESS"
+
+# Pictures of the shipped sample that tensors are told apart by: on one, two may both be 0.
+_MATCHED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +50,14 @@ class Exported:
         models: A file per format, its spec inside.
         specs: The specs.
         torch_run: The checkpoint run by torch: what the exports have to agree with.
+        ranges: The activation ranges that the checkpoint learned, by the names of each export's
+            tensors; nothing where it learned none.
     """
 
     models: dict[ModelFormat, bytes]
     specs: dict[ModelFormat, ModelSpec]
     torch_run: Run
+    ranges: dict[ModelFormat, TensorRanges] = field(default_factory=dict)
 
 
 def export_checkpoint(
@@ -72,7 +81,8 @@ def export_checkpoint(
         MissingExtra: torch or a converter is not installed.
     """
     progress("load checkpoint", 0, 1)
-    torch, network, spec = _open(Path(checkpoint))
+    torch, student, metadata, spec = _open(Path(checkpoint))
+    network = _with_byte_input(torch, student.deployable())
     progress("load checkpoint", 1, 1)
     models: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
@@ -86,7 +96,8 @@ def export_checkpoint(
             models[model_format] = embed(model, described)
         specs[model_format] = described
         progress(step, 1, 1)
-    return Exported(models, specs, _torch_run(torch, network))
+    ranges = _learned_ranges(torch, student, metadata, models)
+    return Exported(models, specs, _torch_run(torch, network), ranges)
 
 
 def export_network(network: Any, side: int, model_format: ModelFormat) -> bytes:
@@ -123,19 +134,40 @@ def run_checkpoint(checkpoint: str | Path) -> tuple[ModelSpec, Run]:
         CheckpointError: Not a checkpoint of ours.
         MissingExtra: torch is not installed.
     """
-    torch, network, spec = _open(Path(checkpoint))
-    return spec, _torch_run(torch, network)
+    torch, student, _, spec = _open(Path(checkpoint))
+    return spec, _torch_run(torch, _with_byte_input(torch, student.deployable()))
 
 
-def _open(path: Path) -> tuple[Any, Any, ModelSpec]:
-    """torch, the network that takes bytes, and its spec."""
+def _open(path: Path) -> tuple[Any, Any, Mapping[str, Any], ModelSpec]:
+    """torch, the student, what its checkpoint says of it, and its spec."""
     with _needs_export():
         import torch
 
         from edgedf.distill.student import load_checkpoint
     student, metadata = load_checkpoint(path)
     spec = describe_checkpoint(metadata, sha256_of(path))
-    return torch, _with_byte_input(torch, student.deployable()), spec
+    return torch, student, metadata, spec
+
+
+def _learned_ranges(
+    torch: Any, student: Any, metadata: Mapping[str, Any], models: Mapping[ModelFormat, bytes]
+) -> dict[ModelFormat, TensorRanges]:
+    """The ranges of quantization-aware training for each export, where there was one."""
+    from edgedf.distill.fake_quant import activations, ranges_of
+
+    ranges = ranges_of(metadata)
+    if ranges is None:
+        return {}
+    size = student.config.input_size
+    images = [preprocess(image.path, size) for image in sample_images()[:_MATCHED]]
+    batches = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in images]
+    made = [
+        {name: values.numpy() for name, values in activations(student, batch).items()}
+        for batch in batches
+    ]
+    return {
+        name: ranges_of_tensors(model, name, images, made, ranges) for name, model in models.items()
+    }
 
 
 def _with_byte_input(torch: Any, network: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
@@ -50,7 +51,7 @@ def make_file(
     images: Sequence[RGBImage],
     calibration: Calibration,
     *,
-    learned: Mapping[str, Range] | None = None,
+    learned: Mapping[str, Range] = MappingProxyType({}),
     allow_hostile: bool = False,
     progress: Progress = silent,
 ) -> MadeFile:
@@ -63,8 +64,8 @@ def make_file(
         recipe: How.
         images: Calibration images, uint8 RGB of the model's size.
         calibration: Which images those are.
-        learned: Ranges that training has found, by the names of the model's tensors; they stand in
-            the place of those that would be searched.
+        learned: Ranges of 8-bit activations that training found, by the names of the model's
+            tensors; the recipe's method finds those of the others alone.
         allow_hostile: Quantize a model although some of its operators make it slower.
         progress: Told about each step.
 
@@ -94,18 +95,15 @@ def make_file(
             progress=progress,
         )
         bits: Literal[8, 16] = 16 if precision == "int8-a16" else 8
-        if learned:
-            ranges = stage.used_ranges(model, images, ranges=learned, progress=progress)
-        else:
-            ranges = search_ranges(
-                stage.activations(model),
-                images,
-                recipe.method,
-                fixed=stage.fixed_ranges(model),
-                bits=bits,
-                name=model_format,
-                progress=progress,
-            )
+        ranges = search_ranges(
+            stage.activations(model),
+            images,
+            recipe.method,
+            fixed={**learned, **stage.fixed_ranges(model)},
+            bits=bits,
+            name=model_format,
+            progress=progress,
+        )
         described = replace(
             calibration,
             method="qat" if learned else recipe.method,

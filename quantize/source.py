@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedf.artifact import Artifact, ModelFormat, read_artifact
 from edgedf.errors import ArtifactError, ArtifactUnreadable, CheckpointError, ConfigError
 from edgedf.progress import Progress, silent
+from edgedf.quantize.learned_ranges import TensorRanges
 from edgedf.quantize.pair import Model
 from edgedf.quantize.run import Run, open_model
 from edgedf.runtime import models as shipped
@@ -39,6 +40,8 @@ class Source:
             run by torch where there is one, else the float file.
         paths: Files that must not be overwritten.
         from_checkpoint: Whether torch ran.
+        ranges: Activation ranges that the checkpoint learned, by format and tensor; nothing where
+            it learned none.
     """
 
     description: str
@@ -48,6 +51,7 @@ class Source:
     originals: Mapping[ModelFormat, Run]
     paths: tuple[Path, ...]
     from_checkpoint: bool = False
+    ranges: Mapping[ModelFormat, TensorRanges] = field(default_factory=dict)
 
     def original_name(self, model_format: ModelFormat) -> str:
         """What the original of that format is called in a report."""
@@ -179,4 +183,5 @@ def _from_checkpoint(path: Path, formats: Sequence[ModelFormat], progress: Progr
         dict.fromkeys(formats, exported.torch_run),
         (path,),
         from_checkpoint=True,
+        ranges=exported.ranges,
     )

@@ -108,12 +108,14 @@ def convert(
         int, typer.Option(metavar="N", help="Images to calibrate with; the others check.")
     ] = 32,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
-            help="How activation ranges are chosen: minmax, percentile, mse or entropy.",
+            help="How activation ranges are chosen: minmax, percentile, mse or entropy. Default: "
+            "the ranges that distill train --qat has learned, else minmax.",
+            show_default=False,
         ),
-    ] = "minmax",
+    ] = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for NAME_PRECISION.FORMAT.")
     ] = Path("build"),

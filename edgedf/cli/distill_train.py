@@ -25,6 +25,9 @@ EPILOG = """Examples:
 [bold]edgedf distill train --data pictures/ --out runs/next --config runs/first/settings.toml
 --set loop.patience=3 --set student.decoder_channels=32[/]
 
+[bold]edgedf distill train --data pictures/ --out runs/int8
+--qat runs/first/student.safetensors --steps 300[/]
+
 [bold]torchrun --nproc-per-node 2 -m edgedf.cli distill train --data pictures/ --out runs/two[/]
 
 Started again with the same options, a run that was cut off goes on where it was."""
@@ -44,6 +47,14 @@ def train(
     teacher: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="From edgedf distill teach. Default: labels alone."),
+    ] = None,
+    qat: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STUDENT",
+            help="Fine-tune this checkpoint for int8 (quantization-aware training); it is its own "
+            "teacher, and labels are not needed.",
+        ),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -84,7 +95,30 @@ def train(
     First the defocus map of every picture is computed (once; kept in the cache), then the student
     learns maps step by step, and its verdict in closed form. The weights with the best maps on the
     validation split are tested once.
+
+    With --qat a student that is trained already learns to be the same in int8.
     """
+    if qat is not None:
+        from edgedf.cli._qat import train_qat
+
+        train_qat(
+            data,
+            out,
+            qat,
+            config,
+            overrides,
+            {"loop.steps": steps, "loop.batch": batch, "loop.seed": seed},
+            {
+                "--teacher": teacher,
+                "--penalty": penalty,
+                "--input-size": input_size,
+                "--about": about,
+                "--cache": cache,
+                "--workers": workers,
+            },
+            as_json=as_json,
+        )
+        return
     from edgedf.cli._console import new_console
     from edgedf.cli._figures import figures_table, needs_distill, skipped_text
     from edgedf.cli._training import run_and_report, settings_of
