@@ -43,7 +43,7 @@ from edgedf.quantize.precision import (
 )
 from edgedf.quantize.report import ConversionReport, ConvertedModel
 from edgedf.quantize.run import Outputs, nan_where_it_fails, open_model
-from edgedf.quantize.source import FORMATS, Source, load_source
+from edgedf.quantize.source import FORMATS, Source, load_source, named_formats
 from edgedf.quantize.verify import Gate, Verification, verify_pair
 from edgedf.spec import ModelSpec, Precision
 
@@ -62,6 +62,7 @@ def convert(
     out: str | Path = "build",
     seed: int = 0,
     keep_failing: bool = False,
+    allow_hostile: bool = False,
     gate: Gate | None = None,
     progress: Progress = silent,
 ) -> ConversionReport:
@@ -78,6 +79,8 @@ def convert(
         out: Folder for ``<name>_<precision>.<format>``.
         seed: Of the choice of images.
         keep_failing: Write the files even when the proof fails.
+        allow_hostile: Quantize a model too that :mod:`edgedf.quantize.lint` objects to; what stays
+            float is in the report, and no reason to fail.
         gate: Pictures, best labelled, and what each file may lose on them against its original;
             a file that does not pass, or of which that cannot be told, counts as failed.
         progress: Told about each step.
@@ -95,7 +98,7 @@ def convert(
         ['student_int8.tflite', 'student_int8.onnx']
     """
     wanted_precision = precision_named(precision)
-    wanted = _formats(formats)
+    wanted = named_formats(formats)
     if wanted is not None:
         check_available(wanted_precision, wanted)
     check_samples(samples)
@@ -123,6 +126,8 @@ def convert(
     files: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
     for name in names:
+        if wanted_precision in CALIBRATED and not allow_hostile:
+            check_int8_friendly(loaded.models[name], name, delegated=wanted_precision == "int8")
         files[name], specs[name] = _make(loaded, name, wanted_precision, images, progress)
         clock.lap(f"make {name}")
     comparisons = _prove(loaded, files, specs, images, progress)
@@ -133,7 +138,10 @@ def convert(
         verifications = _through(gate, loaded, files, specs, targets, progress)
         clock.lap("gate")
     models = [
-        _describe(name, targets[name], files[name], loaded, wanted_precision, clock)
+        replace(
+            _describe(name, targets[name], files[name], loaded, wanted_precision, clock),
+            forced=allow_hostile,
+        )
         for name in names
     ]
     clock.lap("count operators")
@@ -155,25 +163,6 @@ def convert(
         return report
     _write_all(targets, files)
     return replace(report, models=tuple(replace(model, written=True) for model in report.models))
-
-
-def _formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
-    if formats is None:
-        return None
-    for name in formats:
-        if name not in FORMATS:
-            raise ConfigError(
-                f"There is no format {name!r}.",
-                expected=f"one of {', '.join(FORMATS)}",
-                next_step="edgedf convert --help",
-            )
-    if not formats:
-        raise ConfigError(
-            "No format was named.",
-            expected=f"one of {', '.join(FORMATS)}, or both",
-            next_step="leave the formats out for all that the source can give",
-        )
-    return tuple(name for name in FORMATS if name in formats)
 
 
 def _writable(folder: Path) -> Path:
@@ -219,7 +208,6 @@ def _make(
     step = f"quantize {name}"
     progress(step, 0, 1)
     if precision in CALIBRATED:
-        check_int8_friendly(model, name)
         bits = 16 if precision == "int8-a16" else 8
         model = stage.to_int8(model, images.calibration, activation_bits=bits, progress=progress)
         behind = stage.output_quantization(model)

@@ -11,6 +11,7 @@ from edgedf import typed_json
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
 from edgedf.quantize.calibration import Skipped
+from edgedf.quantize.lint_rules import FLOAT_IN_ONNX_RUNTIME
 from edgedf.quantize.parity import Comparison
 from edgedf.quantize.verify import Verification
 from edgedf.quantize.wording import headline
@@ -19,8 +20,8 @@ from edgedf.spec import Calibration, Precision
 __all__ = ["ConversionReport", "ConvertedModel"]
 
 
-# ONNX Runtime has no integer kernel for these on a CPU. It converts at both sides.
-_FLOAT_IN_ONNX_RUNTIME = frozenset({"Resize", "DequantizeLinear", "QuantizeLinear"})
+# With the conversions at both sides of them.
+_TOLERATED = FLOAT_IN_ONNX_RUNTIME | {"DequantizeLinear", "QuantizeLinear"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class ConvertedModel:
             None for ONNX.
         undelegated_operators: Names of those that it leaves to the interpreter.
         seconds: Time to make it, proof excluded.
+        forced: Whether it was made although the lint objects, so that float operators are known.
     """
 
     format: ModelFormat
@@ -57,11 +59,14 @@ class ConvertedModel:
     delegate_partitions: int | None
     undelegated_operators: tuple[str, ...]
     seconds: float
+    forced: bool = False
 
     @property
     def misplaced(self) -> tuple[str, ...]:
         """Float operators that an int8 model must not have."""
-        tolerated = _FLOAT_IN_ONNX_RUNTIME if self.format == "onnx" else frozenset()
+        if self.forced:
+            return ()
+        tolerated = _TOLERATED if self.format == "onnx" else frozenset()
         return tuple(name for name in self.float_operators if name not in tolerated)
 
 

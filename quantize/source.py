@@ -15,7 +15,7 @@ from edgedf.runtime import models as shipped
 from edgedf.runtime.detector import naming
 from edgedf.spec import ModelSpec
 
-__all__ = ["FORMATS", "SHIPPED_STEM", "Source", "load_source"]
+__all__ = ["FORMATS", "SHIPPED_STEM", "Source", "load_source", "named_formats"]
 
 FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 SHIPPED_STEM = "student"
@@ -96,6 +96,30 @@ def load_source(
         return _from_file(artifact, formats or (artifact.format,))
     except ArtifactError as error:
         raise naming(path, error) from error
+
+
+def named_formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
+    """The formats of these names, in our order; None stays None.
+
+    Raises:
+        ConfigError: There is no such format, or none was named.
+    """
+    if formats is None:
+        return None
+    for name in formats:
+        if name not in FORMATS:
+            raise ConfigError(
+                f"There is no format {name!r}.",
+                expected=f"one of {', '.join(FORMATS)}",
+                next_step="edgedf convert --help",
+            )
+    if not formats:
+        raise ConfigError(
+            "No format was named.",
+            expected=f"one of {', '.join(FORMATS)}, or both",
+            next_step="leave the formats out for all that the source can give",
+        )
+    return tuple(name for name in FORMATS if name in formats)
 
 
 def _problem(path: Path) -> str | None:

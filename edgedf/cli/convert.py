@@ -32,10 +32,13 @@ _EPILOG = """Examples:
 
 [bold]edgedf convert --gate pictures/ --limits limits.toml --out models/[/]
 
+[bold]edgedf convert student.safetensors --lint[/]
+
 [bold]edgedf convert --json | jq .passed[/]
 
 Exit code: 0 the files agree with the original, 1 they do not, 2 something
-that was asked or given is wrong."""
+that was asked or given is wrong. With --lint: 0 the model is made for int8,
+1 it is not."""
 
 
 @app.command(epilog=_EPILOG)
@@ -98,6 +101,17 @@ def convert(
     keep_failing: Annotated[
         bool, typer.Option("--keep-failing", help="Write the files even if they do not agree.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make int8 of a model too that --lint objects to.")
+    ] = False,
+    lint: Annotated[
+        bool,
+        typer.Option(
+            "--lint",
+            help="Convert nothing; name each layer that int8 would not make fast, and what to use "
+            "instead.",
+        ),
+    ] = False,
 ) -> None:
     """Convert a student to int8 TFLite and ONNX, and prove that the files agree with it.
 
@@ -107,17 +121,21 @@ def convert(
     from edgedf.cli._console import StepProgress, print_json
     from edgedf.quantize.convert import convert as run_conversion
 
+    if lint:
+        _lint(checkpoint, to, as_json)
+        return
     with _quiet_but_for_progress(), StepProgress() as progress:
         wanted = _gate(gate, limits, progress)
         report = run_conversion(
             checkpoint,
-            formats=None if to is None else to.replace(",", " ").split(),
+            formats=_formats(to),
             precision=precision,
             calibration=calibration,
             samples=samples,
             out=out,
             seed=seed,
             keep_failing=keep_failing,
+            allow_hostile=force,
             gate=wanted,
             progress=progress,
         )
@@ -126,6 +144,29 @@ def convert(
     else:
         _print(report)
     report.raise_if_failed()
+
+
+def _formats(to: str | None) -> list[str] | None:
+    return None if to is None else to.replace(",", " ").split()
+
+
+def _lint(checkpoint: Path | None, to: str | None, as_json: bool) -> None:
+    """Say what int8 would make of the model; exit with 1 where that is not good."""
+    from edgedf.cli._console import StepProgress, new_console, print_json
+    from edgedf.cli._lint import lint_sections
+    from edgedf.quantize.lint import lint_source
+
+    with _quiet_but_for_progress(), StepProgress() as progress:
+        reports = lint_source(checkpoint, _formats(to), progress=progress)
+    friendly = all(report.friendly for report in reports)
+    if as_json:
+        print_json({"friendly": friendly, "models": [report.to_dict() for report in reports]})
+    else:
+        console = new_console()
+        for part in lint_sections(reports):
+            console.print(part)
+    if not friendly:
+        raise typer.Exit(1)
 
 
 def _gate(data: Path | None, limits: Path | None, progress: Progress) -> Gate | None:
