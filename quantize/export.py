@@ -28,7 +28,7 @@ from edgedf.quantize.run import Outputs, Run, as_outputs
 from edgedf.runtime.backends.base import unpack
 from edgedf.spec import ModelSpec
 
-__all__ = ["ONNX_OPSET", "Exported", "export_checkpoint", "run_checkpoint"]
+__all__ = ["ONNX_OPSET", "Exported", "export_checkpoint", "export_network", "run_checkpoint"]
 
 ONNX_OPSET = 18
 
@@ -89,6 +89,28 @@ def export_checkpoint(
         specs[model_format] = described
         progress(step, 1, 1)
     return Exported(models, specs, _torch_run(torch, network))
+
+
+def export_network(network: Any, size: int, model_format: ModelFormat) -> bytes:
+    """Export a torch network as a float model with uint8 RGB NHWC input, without a spec.
+
+    Args:
+        network: (1, 3, size, size) float32 in [0, 255] → logit (1, 1), map (1, 1, size / 4,
+            size / 4).
+        size: Side of the input in pixels.
+        model_format: ``tflite`` or ``onnx``.
+
+    Raises:
+        MissingExtra: torch or a converter is not installed.
+    """
+    with _needs_export():
+        import torch
+
+        wrapped = _with_byte_input(torch, network)
+        sample = torch.zeros((1, size, size, 3), dtype=torch.uint8)
+        if model_format == "tflite":
+            return _to_tflite(wrapped, sample)
+        return _to_onnx(torch, wrapped, sample)
 
 
 def run_checkpoint(checkpoint: str | Path) -> tuple[ModelSpec, Run]:
