@@ -46,6 +46,7 @@ class Result:
 
     @property
     def right(self) -> bool:
+        """Whether the prediction holds in all of this."""
         return (
             self.friendly == self.friendly_predicted
             and self.pieces == self.pieces_predicted

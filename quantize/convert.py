@@ -16,6 +16,7 @@ from edgedf.cores import available_cores
 from edgedf.errors import ConfigError, OutputError
 from edgedf.files import atomic_path, sha256_of
 from edgedf.progress import Progress, silent
+from edgedf.quantize.adopt import Description
 from edgedf.quantize.calibration import (
     CalibrationSet,
     candidates_in_folder,
@@ -63,6 +64,7 @@ def convert(
     seed: int = 0,
     keep_failing: bool = False,
     allow_hostile: bool = False,
+    describe: Description | None = None,
     gate: Gate | None = None,
     progress: Progress = silent,
 ) -> ConversionReport:
@@ -81,6 +83,7 @@ def convert(
         keep_failing: Write the files even when the proof fails.
         allow_hostile: Quantize a model too that :mod:`edgedf.quantize.lint` objects to; what stays
             float is in the report, and no reason to fail.
+        describe: For an ``.onnx`` of your own: what its graph does not say.
         gate: Pictures, best labelled, and what each file may lose on them against its original;
             a file that does not pass, or of which that cannot be told, counts as failed.
         progress: Told about each step.
@@ -107,7 +110,7 @@ def convert(
     # What is wrong with the folders should be known before the minute that an export takes.
     candidates = sample_candidates() if calibration is None else candidates_in_folder(calibration)
     folder = _writable(Path(out))
-    loaded = load_source(source, wanted, progress=progress)
+    loaded = load_source(source, wanted, describe=describe, progress=progress)
     names = [name for name in FORMATS if name in loaded.models]
     check_available(wanted_precision, names)
     targets = {name: folder / f"{loaded.stem}_{wanted_precision}.{name}" for name in names}

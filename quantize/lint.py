@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgedf.artifact import ModelFormat
+from edgedf.artifact import ModelFormat, read_model
 from edgedf.errors import ConfigError, MissingExtra
 from edgedf.progress import Progress, silent
+from edgedf.quantize.adopt import Description
 from edgedf.quantize.lint_graph import Graph, onnx_graph, tflite_graph
 from edgedf.quantize.lint_partitions import Fate, count_pieces
 from edgedf.quantize.lint_rules import FLOAT_IN_ONNX_RUNTIME, Node, onnx_rule, tflite_rule
@@ -105,13 +106,15 @@ def lint_source(
     source: str | Path | None,
     formats: Sequence[str] | None = None,
     *,
+    describe: Description | None = None,
     progress: Progress = silent,
 ) -> tuple[LintReport, ...]:
-    """Lint whatever :func:`edgedf.convert` would convert.
+    """Lint whatever :func:`edgedf.convert` would convert, or any float model file.
 
     Args:
-        source: As for :func:`edgedf.convert`.
+        source: As for :func:`edgedf.convert`, or a float ``.tflite`` or ``.onnx`` without a spec.
         formats: ``tflite``, ``onnx`` or both; None for all that the source can give.
+        describe: As for :func:`edgedf.convert`; without it an ``.onnx`` is judged as it is.
         progress: Told about each step of an export.
 
     Returns:
@@ -122,7 +125,13 @@ def lint_source(
     """
     from edgedf.quantize.source import load_source, named_formats
 
-    loaded = load_source(source, named_formats(formats), progress=progress)
+    wanted = named_formats(formats)
+    is_file = source is not None and Path(source).suffix.lower() in (".tflite", ".onnx")
+    if source is not None and is_file and describe is None:
+        model_format, model = read_model(source)
+        if wanted in (None, (model_format,)):
+            return (lint_model(model, model_format),)
+    loaded = load_source(source, wanted, describe=describe, progress=progress)
     return tuple(lint_model(model, name) for name, model in loaded.models.items())
 
 

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedf.artifact import Artifact, ModelFormat, read_artifact
-from edgedf.errors import ArtifactError, ArtifactUnreadable, CheckpointError, ConfigError
+from edgedf.errors import (
+    ArtifactError,
+    ArtifactUnreadable,
+    CheckpointError,
+    ConfigError,
+    SpecMissing,
+)
 from edgedf.progress import Progress, silent
+from edgedf.quantize.adopt import Description, adopt
 from edgedf.quantize.run import Run, open_model
 from edgedf.runtime import models as shipped
 from edgedf.runtime.detector import naming
@@ -38,6 +45,7 @@ class Source:
             run by torch where there is one, else the float file.
         paths: Files that must not be overwritten.
         from_checkpoint: Whether torch ran.
+        adopted: Whether it is somebody's own model, which the original is as it was.
     """
 
     description: str
@@ -47,9 +55,12 @@ class Source:
     originals: Mapping[ModelFormat, Run]
     paths: tuple[Path, ...]
     from_checkpoint: bool = False
+    adopted: bool = False
 
     def original_name(self, model_format: ModelFormat) -> str:
         """What the original of that format is called in a report."""
+        if self.adopted:
+            return "the model as it was"
         return "checkpoint (torch)" if self.from_checkpoint else f"{model_format} fp32"
 
 
@@ -57,6 +68,7 @@ def load_source(
     source: str | Path | None,
     formats: Sequence[ModelFormat] | None = None,
     *,
+    describe: Description | None = None,
     progress: Progress = silent,
 ) -> Source:
     """Find and load what is to be converted.
@@ -65,6 +77,7 @@ def load_source(
         source: A ``.safetensors`` checkpoint, a float ``.tflite`` or ``.onnx`` of ours, or None
             for the shipped student.
         formats: Formats wanted; None for all that the source can give.
+        describe: For an ``.onnx`` of somebody's own: what its graph does not say.
         progress: Told about each step.
 
     Returns:
@@ -76,6 +89,8 @@ def load_source(
         ConfigError: The source is quantized already, or cannot give a format that is wanted.
         MissingExtra: torch is not installed and a checkpoint is to be exported.
     """
+    if describe is not None:
+        return _from_own(source, formats, describe)
     if source is None:
         artifacts = [read_artifact(_shipped_model(name)) for name in formats or FORMATS]
         return _from_artifacts("the shipped student", SHIPPED_STEM, artifacts)
@@ -94,6 +109,14 @@ def load_source(
     try:
         artifact = read_artifact(path)
         return _from_file(artifact, formats or (artifact.format,))
+    except SpecMissing as error:
+        if path.suffix.lower() == ".onnx":
+            raise SpecMissing(
+                error.message,
+                expected="a model that edgedf wrote, or a description of your own",
+                next_step="describe it: edgedf convert MODEL.onnx --describe model.toml",
+            ) from error
+        raise naming(path, error) from error
     except ArtifactError as error:
         raise naming(path, error) from error
 
@@ -160,6 +183,37 @@ def _from_file(artifact: Artifact, formats: Sequence[ModelFormat]) -> Source:
             next_step="convert the .safetensors checkpoint, which gives every format",
         )
     return _from_artifacts(str(path), path.stem.removesuffix("_fp32"), [artifact])
+
+
+def _from_own(
+    source: str | Path | None, formats: Sequence[ModelFormat] | None, describe: Description
+) -> Source:
+    path = Path(source or "")
+    if path.suffix.lower() != ".onnx":
+        raise ConfigError(
+            f"Only an .onnx model is described, not {path if source else 'the shipped student'}.",
+            expected="an .onnx model of your own",
+            next_step="name it before --describe, or leave --describe out",
+        )
+    if "tflite" in (formats or ()):
+        raise ConfigError(
+            f"A .tflite model cannot be made from {path.name}.",
+            expected="--to onnx for an .onnx model of your own",
+            next_step="for .tflite, put your weights into a student of ours (.safetensors)",
+        )
+    try:
+        own = adopt(path, describe)
+    except ArtifactError as error:
+        raise naming(path, error) from error
+    return Source(
+        str(path),
+        path.stem,
+        {"onnx": own.model},
+        {"onnx": own.spec},
+        {"onnx": own.original},
+        (path,),
+        adopted=True,
+    )
 
 
 def _from_artifacts(description: str, stem: str, artifacts: Sequence[Artifact]) -> Source:
