@@ -63,10 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--only", metavar="WORD", help="networks with this in their name")
+    parser.add_argument("--from", type=int, default=0, dest="start", help="skip the first networks")
     parser.add_argument("--to", choices=["tflite", "onnx", "both"], default="both")
     options = parser.parse_args(argv)
     formats: list[ModelFormat] = ["tflite", "onnx"] if options.to == "both" else [options.to]
     names = [name for name in NETWORKS if options.only is None or options.only in name]
+    names = names[options.start :]
     results = []
     for name in names:
         for model_format in formats:

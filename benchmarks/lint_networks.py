@@ -35,9 +35,19 @@ class Student(nn.Module):
         nn.init.constant_(self.map.bias, 2.0)  # an output that is 0 everywhere has no range
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.four((image - 127.0) / 128.0)
+        x = self.four(self.scaled(image))
         dense = F.relu6(self.map(x))
         return self.fake(F.adaptive_avg_pool2d(self.eight(x), 1).flatten(1)), dense
+
+    def scaled(self, image: Tensor) -> Tensor:
+        return (image - 127.0) / 128.0
+
+
+class Plain(Student):
+    """With a normalisation that ONNX Runtime computes in integers."""
+
+    def scaled(self, image: Tensor) -> Tensor:
+        return image * (1 / 128) + -127 / 128
 
 
 class Gate(nn.Module):
@@ -238,6 +248,152 @@ def mobilevit() -> nn.Module:
     return Student(four, nn.Sequential(block(24, 32, stride=2), Attention(32)), (24, 32))
 
 
+# The second set, written after the first had been run.
+
+
+class Dense(nn.Module):
+    """DenseNet's stage: each layer sees all before it, and the last takes six tensors."""
+
+    def __init__(self, width: int, layers: int = 5) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(block(width + 8 * i, 8) for i in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = [x]
+        for layer in self.layers:
+            seen.append(F.relu(layer(torch.cat(seen, 1) if len(seen) > 1 else x)))
+        return torch.cat(seen, 1)
+
+
+def densenet() -> nn.Module:
+    four = nn.Sequential(block(3, 16, stride=4), nn.ReLU(), Dense(16))
+    return Plain(four, nn.Sequential(block(56, 24, 1, 2), nn.ReLU()), (56, 24))
+
+
+class Spatial(nn.Module):
+    """CBAM's attention over positions, from mean and maximum over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        return x * torch.sigmoid(self.mix(y))
+
+
+def cbam() -> nn.Module:
+    four = nn.Sequential(block(3, 16, stride=4), nn.ReLU(), Gate(16, torch.sigmoid), Spatial())
+    return Plain(four, nn.Sequential(block(16, 24, stride=2), Spatial()), (16, 24))
+
+
+class Ghost(nn.Module):
+    """GhostNet: half of the channels from a cheap depthwise convolution."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        half = after // 2
+        self.main, self.cheap = block(before, half, 1), block(half, half, groups=half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.main(x))
+        return torch.cat([y, F.relu(self.cheap(y))], 1)
+
+
+def ghostnet() -> nn.Module:
+    four = nn.Sequential(block(3, 16, stride=4), nn.ReLU(), Ghost(16, 32), Ghost(32, 32))
+    return Plain(four, nn.Sequential(block(32, 32, stride=2), nn.ReLU6(), Ghost(32, 48)), (32, 48))
+
+
+class Pyramid(nn.Module):
+    """A feature pyramid: nearest and bilinear upsampling, additions, mish."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (
+            block(3, 16, stride=4),
+            block(16, 16, stride=2),
+            block(16, 16, 3, 2),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        a = F.relu(self.a(image))
+        b = F.mish(self.b(a))
+        c = F.relu(self.c(b))
+        b = b + F.interpolate(c, scale_factor=2, mode="nearest")
+        return a + F.interpolate(b, size=a.shape[2:], mode="bilinear", align_corners=False)
+
+
+def pyramid() -> nn.Module:
+    return Plain(Pyramid(), nn.Sequential(block(16, 24, stride=2), nn.ReLU()), (16, 24))
+
+
+class Scales(nn.Module):
+    """Res2Net: four groups of channels, each helped by the one before."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(block(width // 4, width // 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = x.chunk(4, 1)
+        made, carry = [first], torch.zeros_like(first[:, :1])
+        for part, given in zip(self.parts, others, strict=True):
+            carry = F.relu(part(given + carry))
+            made.append(carry)
+        return torch.cat(made, 1) + x
+
+
+def res2net() -> nn.Module:
+    four = nn.Sequential(block(3, 32, stride=4), nn.ReLU(), Scales(32))
+    return Plain(four, nn.Sequential(block(32, 32, stride=2, groups=4), nn.ReLU()), (32, 32))
+
+
+class Pooled(nn.Module):
+    """PoolFormer: average pooling minus identity in the place of attention, group norm, GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.GroupNorm(1, width), nn.GroupNorm(1, width)
+        self.mlp = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 1), nn.GELU(), block(2 * width, width, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        x = x + (F.avg_pool2d(y, 3, 1, 1, count_include_pad=False) - y)
+        return x + self.mlp(self.second(x))
+
+
+def poolformer() -> nn.Module:
+    four = nn.Sequential(block(3, 24, 7, 4), Pooled(24))
+    return Plain(four, nn.Sequential(block(24, 32, stride=2), nn.ReLU()), (24, 32))
+
+
+class Inception(nn.Module):
+    """Branches with asymmetric convolutions and max pooling."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.one = block(width, 8, 1)
+        self.two = nn.Sequential(
+            nn.Conv2d(width, 8, (1, 5), padding=(0, 2)), nn.Conv2d(8, 8, (5, 1), padding=(2, 0))
+        )
+        self.three = block(width, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.three(F.max_pool2d(x, 3, 1, 1))
+        return F.relu(torch.cat([self.one(x), self.two(x), pooled], 1))
+
+
+def inception() -> nn.Module:
+    four = nn.Sequential(block(3, 16, stride=4), nn.ReLU(), Inception(16))
+    eight = nn.Sequential(
+        nn.AvgPool2d(2), block(24, 24), nn.Tanh(), nn.Conv2d(24, 24, 1), nn.Softsign()
+    )
+    return Plain(four, eight, (24, 24))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "VGG": vgg,
     "MobileNetV3 (hard-swish, squeeze-excite)": mobilenet_v3,
@@ -248,4 +404,11 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ShuffleNet (channel shuffle)": shufflenet,
     "dilated (ELU, PReLU, transposed, instance norm)": dilated,
     "MobileViT (attention)": mobilevit,
+    "DenseNet (six tensors joined)": densenet,
+    "CBAM (mean and maximum over channels)": cbam,
+    "GhostNet (cheap depthwise halves)": ghostnet,
+    "feature pyramid (nearest, bilinear, mish)": pyramid,
+    "Res2Net (groups in turn)": res2net,
+    "PoolFormer (pooling, group norm)": poolformer,
+    "Inception (asymmetric, softsign)": inception,
 }

@@ -127,6 +127,12 @@ def _fold(graph: Any, image: str, layout: str, scale: Any, offset: Any) -> tuple
     import onnx
 
     readers = [node for node in graph.node if image in node.input]
+    planes = readers and all(_makes_planes(node) for node in readers)
+    if layout == "NHWC" and planes:
+        layout, made = "NCHW", {node.output[0] for node in readers}
+        readers = [node for node in graph.node if made.intersection(node.input)]
+    else:
+        made = {image}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     users: dict[str, int] = {}
     for node in graph.node:
@@ -134,7 +140,7 @@ def _fold(graph: Any, image: str, layout: str, scale: Any, offset: Any) -> tuple
             users[name] = users.get(name, 0) + 1
     if layout != "NCHW" or not all(
         node.op_type == "Conv"
-        and node.input[0] == image
+        and node.input[0] in made
         and node.input[1] in constants
         and all(name in constants and users[name] == 1 for name in node.input[1:] if name)
         and constants[node.input[1]].dims[1] == 3
@@ -158,6 +164,14 @@ def _fold(graph: Any, image: str, layout: str, scale: Any, offset: Any) -> tuple
             graph.initializer.append(onnx.numpy_helper.from_array(shift.astype(np.float32), name))
             node.input[:] = [*node.input[:2], name]
     return np.ones_like(scale), offset if padded else np.zeros_like(offset)
+
+
+def _makes_planes(node: Any) -> bool:
+    """Whether it does nothing but change NHWC into NCHW."""
+    return node.op_type == "Transpose" and any(
+        attribute.name == "perm" and list(attribute.ints) == [0, 3, 1, 2]
+        for attribute in node.attribute
+    )
 
 
 def _is_padded(node: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 SIDE = 64
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
-
-Floats = NDArray[np.float32]
 
 
 def own_model(
@@ -46,13 +43,14 @@ def own_model(
     """
     image, score, blur = names
     random = np.random.default_rng(3)
+    two = head in ("two", "softmax")
     weights: dict[str, NDArray[Any]] = {
         "first.weight": random.normal(0, 0.2, (8, 3, 6, 6) if padded else (8, 3, 4, 4)),
         "first.bias": random.normal(0, 0.2, 8),
         "dense.weight": random.normal(0, 0.3, (1, 8, 1, 1)),
         "dense.bias": np.array([2.5]),
-        "head.weight": random.normal(0, 2.0, (8, 2 if head in ("two", "softmax") else 1)),
-        "head.bias": np.full(2 if head in ("two", "softmax") else 1, -0.5),
+        "head.weight": random.normal(0, 1.0, (8, 2)) if two else random.normal(0, 2.0, (8, 1)),
+        "head.bias": np.array([0.0, -2.0]) if two else np.array([4.2]),
     }
     shape = [batch, 3, side, side] if layout == "NCHW" else [batch, side, side, 3]
     nodes, at = [], image
@@ -111,12 +109,3 @@ def own_model(
     if edit is not None:
         edit(model)
     return model
-
-
-@cache
-def pictures() -> tuple[NDArray[np.uint8], ...]:
-    """Random pictures, as different from each other as can be."""
-    random = np.random.default_rng(0)
-    return tuple(
-        (random.random((SIDE, SIDE, 3)) * level).astype(np.uint8) for level in (255, 120, 30)
-    )
