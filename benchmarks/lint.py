@@ -96,7 +96,9 @@ def measure(name: str, model_format: ModelFormat) -> Result:
     if model_format == "tflite":
         small = tflite.to_int8(model, images)
         found, pieces = tflite_layers(small)
-        expected = Counter(f"{x.operator} {x.name.split('#')[0]}" for x in predicted.layers)
+        expected = Counter(
+            f"{x.operator} {x.name.split('#')[0]} {x.problem}" for x in predicted.layers
+        )
     else:
         # ONNX Runtime renames what it changes the layout of, so that only operators compare.
         found = onnx_layers(onnx.to_int8(model, images))
@@ -125,8 +127,12 @@ def tflite_layers(model: bytes) -> tuple[Counter[str], int]:
         kinds = {*operator.inputs, *operator.outputs}
         if operator.boundary or operator.name in _CONVERSIONS or not kinds & {"float32", "int8"}:
             continue
-        if index not in taken or "float32" in kinds:
-            found[f"{operator.name} {names[index]}"] += 1
+        is_float, is_left = "float32" in kinds, index not in taken
+        if is_float or is_left:
+            problem = "stays float" if is_float else "left to the interpreter"
+            if is_float and is_left:
+                problem = "float and left to the interpreter"
+            found[f"{operator.name} {names[index]} {problem}"] += 1
     return found, len(pieces)
 
 

@@ -20,7 +20,14 @@ from edgedf.progress import Progress, silent
 from edgedf.quantize.adopt import Description
 from edgedf.quantize.lint_graph import Graph, onnx_graph, tflite_graph
 from edgedf.quantize.lint_partitions import Fate, count_pieces
-from edgedf.quantize.lint_rules import FLOAT_IN_ONNX_RUNTIME, Node, onnx_rule, tflite_rule
+from edgedf.quantize.lint_rules import (
+    FLOAT_IN_ONNX_RUNTIME,
+    KEEPS_SIGN,
+    NEVER_NEGATIVE,
+    Node,
+    onnx_rule,
+    tflite_rule,
+)
 
 __all__ = ["LintLayer", "LintReport", "check_int8_friendly", "lint_model", "lint_source"]
 
@@ -208,6 +215,7 @@ def _tflite(graph: Graph) -> LintReport:
 def _onnx(graph: Graph) -> LintReport:
     """Follow the quantizer through the graph: what it has put into integers so far."""
     quantized = set(graph.inputs)
+    positive: set[str] = set()
     layers = []
     for node in graph.nodes:
         if not node.floats:
@@ -222,8 +230,11 @@ def _onnx(graph: Graph) -> LintReport:
             "quantized": True,
             "follows": bool(node.inputs) and node.inputs[0] in quantized,
             "joins": quantized.issuperset(_floats_in(node)),
+            "maximum": positive.issuperset(node.inputs),
             "float": False,
         }[rule.kind]
+        if _is_positive(node, positive):
+            positive.update(node.outputs)
         if is_quantized:
             quantized.update(node.outputs)
         if rule.kind in ("computes", "quantized"):
@@ -237,6 +248,14 @@ def _onnx(graph: Graph) -> LintReport:
         tolerated = node.operator in FLOAT_IN_ONNX_RUNTIME and is_quantized
         layers.append(LintLayer(node.name, node.operator, "stays float", why, remedy, tolerated))
     return LintReport("onnx", len(graph.nodes), tuple(layers), None, None)
+
+
+def _is_positive(node: Node, positive: set[str]) -> bool:
+    """Whether nothing that a node makes is below 0, given which tensors are so."""
+    if node.operator in NEVER_NEGATIVE:
+        return True
+    shifts = node.operator in ("Add", "Mul", "Concat") and bool(node.fixed)
+    return node.operator in KEEPS_SIGN and not shifts and positive.issuperset(node.inputs)
 
 
 def _floats_in(node: Node) -> list[str]:

@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 __all__ = [
     "FLOAT_IN_ONNX_RUNTIME",
+    "KEEPS_SIGN",
+    "NEVER_NEGATIVE",
     "ONNX",
     "TFLITE",
     "Limit",
@@ -97,12 +99,14 @@ class OnnxRule:
     Args:
         kind: ``computes``: it is quantized, and has an integer kernel. ``quantized``: it is
             quantized, but computed in float between conversions. ``follows``: it is as its first
-            input is. ``joins``: as all its inputs are. ``float``: it stays float.
+            input is. ``joins``: as all its inputs are. ``maximum``: integer where what it takes
+            the maximum of is never below 0, as the range is the same then. ``float``: it stays
+            float.
         remedy: What to do instead; empty where nothing is wrong with it.
         limits: When it is quantized, but computed in float after all.
     """
 
-    kind: Literal["computes", "quantized", "follows", "joins", "float"]
+    kind: Literal["computes", "quantized", "follows", "joins", "maximum", "float"]
     remedy: str = ""
     limits: tuple[Limit, ...] = ()
 
@@ -231,7 +235,7 @@ TFLITE: Mapping[str, TfliteRule] = {
     **dict.fromkeys(("LEAKY_RELU", "PRELU", "ELU", "RELU_N1_TO_1"), _floats(_CURVE, taken=True)),
     "RELU6": _floats(_ALONE, taken=True),
     **dict.fromkeys(
-        ("ABS", "CEIL", "COS", "EXP", "FLOOR", "MINIMUM", "NEG", "ROUND", "SIN", "SQUARE"),
+        ("ABS", "CEIL", "COS", "EXP", "FLOOR", "LOG", "MINIMUM", "NEG", "ROUND", "SIN", "SQUARE"),
         _floats(_ARITHMETIC, taken=True),
     ),
     "REDUCE_MAX": _floats("use the mean, or max pooling", taken=True),
@@ -240,7 +244,7 @@ TFLITE: Mapping[str, TfliteRule] = {
         ("GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "WHERE"),
         _floats(_COMPARISON, taken=False),
     ),
-    **dict.fromkeys(("LOG", "POW", "L2_NORMALIZATION"), _floats(_ARITHMETIC, taken=False)),
+    **dict.fromkeys(("POW", "L2_NORMALIZATION"), _floats(_ARITHMETIC, taken=False)),
     "RELU_0_TO_1": _floats(_CURVE, taken=False),
     "REVERSE_V2": _floats(_LAYOUT, taken=False),
 }
@@ -274,9 +278,8 @@ ONNX: Mapping[str, OnnxRule] = {
     **dict.fromkeys(("Gelu", "Erf", "Tanh", "Softplus", "Mish"), OnnxRule("float", _SMOOTH)),
     **dict.fromkeys(("PRelu", "Elu", "Selu", "Celu"), OnnxRule("float", _CURVE)),
     **dict.fromkeys(("Sqrt", "Reciprocal", "Pow"), OnnxRule("float", _NORM)),
-    **dict.fromkeys(
-        ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"), OnnxRule("float", _REDUCE)
-    ),
+    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMin"), OnnxRule("float", _REDUCE)),
+    "ReduceMax": OnnxRule("maximum", "put a relu before it, or " + _REDUCE),
     **dict.fromkeys(("Sub", "Div", "Neg", "Abs", "Exp", "Log"), OnnxRule("float", _ARITHMETIC)),
     **dict.fromkeys(("Max", "Min"), OnnxRule("float", _ARITHMETIC)),
     **dict.fromkeys(("Greater", "Less", "Equal"), OnnxRule("float", _COMPARISON)),
@@ -286,6 +289,15 @@ ONNX: Mapping[str, OnnxRule] = {
 
 FLOAT_IN_ONNX_RUNTIME = frozenset({"Resize"})
 """Where ONNX Runtime has no integer kernel on a CPU for something that every student needs."""
+
+NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax"})
+"""Operators whose results are at least 0."""
+
+KEEPS_SIGN = frozenset(
+    {"Mul", "Add", "Concat", "GlobalAveragePool", "AveragePool", "MaxPool", "ReduceMax"}
+    | {"ReduceMean", "Reshape", "Transpose", "Slice", "Split", "Resize", "Squeeze", "Unsqueeze"}
+)
+"""Operators whose results are at least 0 where all that goes in is."""
 
 _UNKNOWN_ONNX = OnnxRule("float", _BUILTIN)
 
