@@ -394,6 +394,84 @@ def inception() -> nn.Module:
     return Plain(four, eight, (24, 24))
 
 
+# The third set, written after two rules had been corrected by the second.
+
+
+class Maxout(nn.Module):
+    """The larger of two convolutions, and a gate from the maximum over the picture."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.one, self.two, self.gate = (
+            block(width, width),
+            block(width, width),
+            nn.Conv2d(width, width, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.maximum(self.one(x), self.two(x))
+        return y * torch.sigmoid(self.gate(F.relu(y).amax((2, 3), keepdim=True)))
+
+
+def maxout() -> nn.Module:
+    four = nn.Sequential(block(3, 16, stride=4), nn.ReLU(), Maxout(16))
+    return Plain(four, nn.Sequential(block(16, 24, stride=2), nn.ReLU(), Maxout(24)), (16, 24))
+
+
+class Windows(nn.Module):
+    """Swin's part: attention inside windows of 4 x 4, cut out by reshapes of six dimensions."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mixes, self.back = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.bias = nn.Parameter(torch.randn(1, 16, 16) * 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        tokens = x.view(n, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
+        q, k, v = self.mixes(tokens).chunk(3, -1)
+        found = torch.softmax(q @ k.transpose(1, 2) * c**-0.5 + self.bias, -1) @ v
+        found = self.back(found).view(n, h // 4, w // 4, 4, 4, c).permute(0, 5, 1, 3, 2, 4)
+        return x + found.reshape(n, c, h, w)
+
+
+def swin() -> nn.Module:
+    four = nn.Sequential(block(3, 24, stride=4), nn.ReLU(), Windows(24))
+    return Plain(four, nn.Sequential(block(24, 32, stride=2), nn.ReLU()), (24, 32))
+
+
+def convmixer() -> nn.Module:
+    """Patches, large depthwise kernels, GELU before batch normalisation; softplus at the end."""
+
+    def mix(width: int) -> nn.Module:
+        spatial = nn.Sequential(
+            nn.Conv2d(width, width, 9, padding=4, groups=width), nn.GELU(), nn.BatchNorm2d(width)
+        )
+        return nn.Sequential(Residual(spatial), nn.Conv2d(width, width, 1), nn.GELU())
+
+    four = nn.Sequential(nn.Conv2d(3, 24, 4, 4), nn.GELU(), nn.BatchNorm2d(24), mix(24))
+    return Plain(four, nn.Sequential(block(24, 32, stride=2), nn.Softplus()), (24, 32))
+
+
+class Context(nn.Module):
+    """ASPP: dilated branches and the mean of the picture, spread out again; hard-tanh."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(block(width, 8, dilation=d) for d in (1, 2, 3))
+        self.whole, self.join = nn.Conv2d(width, 8, 1), block(32, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = F.relu(self.whole(F.adaptive_avg_pool2d(x, 1))).expand(-1, -1, *x.shape[2:])
+        joined = torch.cat([*(F.relu(b(x)) for b in self.branches), whole], 1)
+        return F.hardtanh(self.join(joined))
+
+
+def aspp() -> nn.Module:
+    four = nn.Sequential(block(3, 16, stride=4), nn.ReLU6(), Context(16))
+    return Plain(four, nn.Sequential(block(16, 24, stride=2), nn.LogSigmoid()), (16, 24))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "VGG": vgg,
     "MobileNetV3 (hard-swish, squeeze-excite)": mobilenet_v3,
@@ -411,4 +489,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "Res2Net (groups in turn)": res2net,
     "PoolFormer (pooling, group norm)": poolformer,
     "Inception (asymmetric, softsign)": inception,
+    "maxout (maximum of two, of the picture)": maxout,
+    "Swin (windows, bias)": swin,
+    "ConvMixer (GELU, softplus)": convmixer,
+    "ASPP (dilated, spread mean, hard-tanh)": aspp,
 }

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgedf.cli import main
+from edgedf.runtime.models import shipped_model
 from tests.quantize.conftest import one_torch_thread
 from tests.quantize.own_models import MEAN, STD, own_model
-from tests.quantize.students import photograph_folder, small_model
+from tests.quantize.students import photograph_folder
 
 __all__ = ["one_torch_thread"]
 
@@ -59,7 +60,7 @@ def test_a_hostile_model_exits_with_1_and_names_the_layer(tmp_path: Path, capsys
 
 
 def test_a_float_export_of_ours_can_be_linted(capsys: Captured) -> None:
-    assert main(["convert", str(small_model("tflite")), "--lint", "--json"]) == 0
+    assert main(["convert", str(shipped_model("tflite")), "--lint", "--json"]) == 0
     (model,) = json.loads(capsys.readouterr().out)["models"]
     assert (model["format"], model["pieces"], model["layers"]) == ("tflite", 1, [])
 
