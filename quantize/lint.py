@@ -230,7 +230,7 @@ def _onnx(graph: Graph) -> LintReport:
             "quantized": True,
             "follows": bool(node.inputs) and node.inputs[0] in quantized,
             "joins": quantized.issuperset(_floats_in(node)),
-            "maximum": positive.issuperset(node.inputs),
+            "maximum": (quantized & positive).issuperset(node.inputs),
             "float": False,
         }[rule.kind]
         if _is_positive(node, positive):
