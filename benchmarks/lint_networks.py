@@ -462,7 +462,8 @@ class Context(nn.Module):
         self.whole, self.join = nn.Conv2d(width, 8, 1), block(32, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        whole = F.relu(self.whole(F.adaptive_avg_pool2d(x, 1))).expand(-1, -1, *x.shape[2:])
+        whole = F.relu(self.whole(F.adaptive_avg_pool2d(x, 1)))
+        whole = F.interpolate(whole, size=x.shape[2:], mode="nearest")
         joined = torch.cat([*(F.relu(b(x)) for b in self.branches), whole], 1)
         return F.hardtanh(self.join(joined))
 

@@ -147,13 +147,11 @@ def adopt(path: str | Path, description: Description) -> Adopted:
     _fix_shape(proto, name, layout, side)
     session = _session(proto.SerializeToString())
     feed = _feeder(name, layout, kind, description)
+    values = _run(session, feed(np.zeros((side, side, 3), np.uint8)))
     shapes = {
         output.name: value.shape
-        for output, value in zip(
-            session.get_outputs(),
-            _run(session, feed(np.zeros((side, side, 3), np.uint8))),
-            strict=True,
-        )
+        for output, value in zip(session.get_outputs(), values, strict=True)
+        if isinstance(value, np.ndarray) and value.dtype == np.float32
     }
     logit = _chosen("fake_logit", description.fake_logit, shapes, _is_logit, path)
     dense = _chosen("defocus_map", description.defocus_map, shapes, _is_map(side), path)
@@ -168,7 +166,20 @@ def adopt(path: str | Path, description: Description) -> Adopted:
         dense,
         shapes[dense],
     )
-    contract_graph(proto, ends)
+    try:
+        contract_graph(proto, ends)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise SpecMismatch(
+            f"{path} cannot be given our inputs and outputs: {_first_line(error)}.",
+            expected="a plain graph from one picture to a logit and a map",
+            next_step=_NEXT,
+        ) from error
+    if ends.turned_back == "gone":
+        raise SpecMismatch(
+            f"The output {logit} of {path} is a part of a softmax.",
+            expected="logits: what a score is made from",
+            next_step="export the model without its softmax, or with both classes",
+        )
     spec = describe_adopted(description, path.stem, sha256_of(data), side)
     model = embed_onnx(proto.SerializeToString(deterministic=True), spec)
     original = _original(session, feed, ends)
@@ -362,7 +373,8 @@ def _chosen(
     listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "none"
     raise SpecMismatch(
         f"{path} has no output that must be the {role}"
-        f"{'' if named is None else f' (described as {named!r})'}; its outputs are: {listed}.",
+        f"{'' if named is None else f' (described as {named!r})'}; its float32 outputs are: "
+        f"{listed}.",
         expected="a logit of one value, or of two classes, and a map at a quarter of the input's "
         "size: [1, 1, N/4, N/4], [1, N/4, N/4, 1] or [1, N/4, N/4]",
         next_step=f"name it in the description: {role} = '...'; or export the model with it",
@@ -375,15 +387,14 @@ def _original(session: Any, feed: Any, ends: Ends) -> Run:
     def run(image: NDArray[np.uint8]) -> Outputs:
         found = dict(zip(names, _run(session, feed(image)), strict=True))
         values = np.asarray(found[ends.logit], np.float64).reshape(-1)
-        logit = float(values[0])
-        if ends.turned_back == "softmax":
-            with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore"):
+            if ends.turned_back == "softmax":
                 values = np.log(values)
+            elif ends.turned_back == "sigmoid":
+                values = np.log(values) - np.log1p(-values)
+        logit = float(values[0])
         if values.size == 2:
             logit = float(values[ends.fake_class] - values[1 - ends.fake_class])
-        elif ends.turned_back == "sigmoid":
-            with np.errstate(divide="ignore"):
-                logit = float(np.log(values[0]) - np.log1p(-values[0]))
         side = ends.side // MAP_STRIDE
         dense = np.asarray(found[ends.dense], np.float32).reshape(side, side)
         return as_outputs(logit, dense)

@@ -37,7 +37,8 @@ class Ends:
         fake_class: Which of two.
         dense: Name of the output with the map.
         dense_shape: Its shape.
-        turned_back: Curve behind the logit that :func:`contract_graph` has left out.
+        turned_back: Curve behind the logit that :func:`contract_graph` has left out; ``gone``
+            where it cannot be, as only one of two classes comes out.
         renamed: What the three are called once our names are free.
     """
 
@@ -50,7 +51,7 @@ class Ends:
     fake_class: int
     dense: str
     dense_shape: tuple[int, ...]
-    turned_back: Literal["", "sigmoid", "softmax"] = ""
+    turned_back: Literal["", "sigmoid", "softmax", "gone"] = ""
     renamed: dict[str, str] = field(default_factory=dict)
 
 
@@ -185,11 +186,8 @@ def _is_padded(node: Any) -> bool:
 def _logit_tail(graph: Any, ends: Ends) -> list[Any]:
     """From the model's output to a logit (1, 1); a last sigmoid or softmax is left out."""
     name = ends.renamed[ends.logit]
-    last = next(node for node in graph.node if name in node.output)
     classes = int(np.prod(ends.logit_shape))
-    if last.op_type == {1: "Sigmoid", 2: "Softmax"}[classes]:
-        ends.turned_back = "sigmoid" if classes == 1 else "softmax"
-        name = last.input[0]
+    name = _without_curve(graph, name, classes, ends)
     steps: list[Step] = []
     if ends.logit_shape != (1, classes):
         steps.append(("Reshape", {"constant": np.array([1, classes], np.int64)}))
@@ -199,6 +197,29 @@ def _logit_tail(graph: Any, ends: Ends) -> list[Any]:
     if not steps:
         steps.append(("Reshape", {"constant": np.array([1, 1], np.int64)}))
     return _chain(graph, name, steps, _LOGIT, "logit")
+
+
+def _without_curve(graph: Any, name: str, classes: int, ends: Ends) -> str:
+    """Leave out a sigmoid or softmax that only changes of shape come behind; the name then."""
+    makers = {made: node for node in graph.node for made in node.output}
+    at, behind = name, None
+    while (node := makers.get(at)) is not None:
+        if node.op_type == "Sigmoid" or (node.op_type == "Softmax" and classes == 2):
+            ends.turned_back = "sigmoid" if node.op_type == "Sigmoid" else "softmax"
+            if behind is None:
+                return str(node.input[0])
+            behind.input[0] = node.input[0]
+            return name
+        if node.op_type == "Softmax":
+            ends.turned_back = "gone"
+        if node.op_type not in (_SHAPES if classes == 2 else (*_SHAPES, *_PARTS)):
+            return name
+        at, behind = node.input[0], node
+    return name
+
+
+_SHAPES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+_PARTS = ("Slice", "Gather", "Split")
 
 
 def _map_tail(graph: Any, ends: Ends) -> list[Any]:

@@ -33,6 +33,19 @@ def operators(model: bytes) -> list[str]:
     return [node.op_type for node in onnx.load_model_from_string(model).graph.node]
 
 
+def with_identity(model: onnx.ModelProto) -> None:
+    """As TensorFlow's exporter leaves it: a change of shape and an Identity behind the sigmoid."""
+    node = next(node for node in model.graph.node if node.output[0] == "score")
+    node.output[0] = "probability"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 1]), "to"))
+    model.graph.node.extend(
+        [
+            helper.make_node("Reshape", ["probability", "to"], ["shaped"]),
+            helper.make_node("Identity", ["shaped"], ["score"]),
+        ]
+    )
+
+
 SHAPES: dict[str, tuple[dict[str, Any], Description]] = {
     "planes": ({}, FLOATS),
     "planes, nothing padded": ({"padded": False}, FLOATS),
@@ -76,6 +89,16 @@ def test_a_model_says_the_same_with_our_inputs_and_outputs(kind: str, tmp_path: 
         assert found["fake_logit"].item() == pytest.approx(wanted, abs=2e-3)
         np.testing.assert_allclose(found["defocus_map"], dense.reshape(16, 16), atol=2e-3)
         assert made.original(image)["fake_logit"].item() == pytest.approx(wanted, abs=2e-3)
+
+
+def test_a_sigmoid_is_found_behind_changes_of_shape(tmp_path: Path) -> None:
+    plain = adopt(written(tmp_path, own_model()), FLOATS)
+    turned = adopt(written(tmp_path, own_model(head="sigmoid", edit=with_identity)), FLOATS)
+    image = small_images()[0]
+    wanted = plain.original(image)["fake_logit"]
+    run = open_model(turned.model, "onnx", turned.spec)
+    np.testing.assert_allclose(run(image)["fake_logit"], wanted, atol=1e-3)
+    assert "Sigmoid" not in operators(turned.model)
 
 
 def test_the_other_class_turns_the_logit_round(tmp_path: Path) -> None:
@@ -174,6 +197,20 @@ def no_such_tensor(model: onnx.ModelProto) -> None:
     model.graph.node[0].input[1] = "nowhere"
 
 
+def half_of_it(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.output[0] == "score")
+    node.output[0] = "both"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "fakes"))
+    model.graph.node.append(helper.make_node("Gather", ["both", "fakes"], ["score"], axis=1))
+
+
+def doubles_out(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.output[0] == "score")
+    node.output[0] = "single"
+    model.graph.node.append(helper.make_node("Cast", ["single"], ["score"], to=TensorProto.DOUBLE))
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+
+
 FAULTS: dict[str, tuple[dict[str, Any], Description, type[EdgedfError], str]] = {
     "weights elsewhere": ({"edit": external}, FLOATS, ArtifactUnreadable, "another file"),
     "a constant elsewhere": (
@@ -189,6 +226,13 @@ FAULTS: dict[str, tuple[dict[str, Any], Description, type[EdgedfError], str]] = 
     "two inputs": ({"edit": two_inputs}, FLOATS, SpecMismatch, "more float"),
     "doubles": ({"kind": TensorProto.DOUBLE}, FLOATS, EdgedfError, "own.onnx"),
     "several pictures": ({"batch": 4}, FLOATS, SpecMismatch, "4, 3, 64, 64"),
+    "one of two scores": (
+        {"head": "softmax", "edit": half_of_it},
+        FLOATS,
+        SpecMismatch,
+        "part of a softmax",
+    ),
+    "a double": ({"edit": doubles_out}, FLOATS, SpecMismatch, "must be the fake_logit"),
     "odd size": ({"side": 63}, FLOATS, SpecMismatch, "63"),
     "one output": ({"edit": one_output}, FLOATS, SpecMismatch, "score"),
     "map in other units": ({"edit": large_map}, FLOATS, SpecMismatch, "goes from"),
