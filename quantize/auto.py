@@ -89,7 +89,6 @@ class Bench:
             whole,
             images.calibration,
             images.summary,
-            allow_hostile=True,
             progress=self._progress,
         )
         proof = Proof(self._originals, progress=self._progress)

@@ -14,6 +14,7 @@ from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError, OutputError
 from edgedf.files import atomic_path, sha256_of
 from edgedf.progress import Progress, silent
+from edgedf.quantize.adopt import Description
 from edgedf.quantize.calibration import (
     check_samples,
     choose_images,
@@ -24,6 +25,7 @@ from edgedf.quantize.input_type import check_input_type, input_type_named
 from edgedf.quantize.keep import Keep, KeptLayers, kept_layers, parse_keep
 from edgedf.quantize.kept_operators import found_kept
 from edgedf.quantize.learned_ranges import TensorRanges
+from edgedf.quantize.lint import check_int8_friendly
 from edgedf.quantize.make import MadeFile, make_file
 from edgedf.quantize.operators import (
     boundary_operators,
@@ -42,7 +44,7 @@ from edgedf.quantize.proof import Originals, Proof, through_gate, with_own_thres
 from edgedf.quantize.ranges import Method, method_named
 from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.report import ConversionReport, ConvertedModel
-from edgedf.quantize.source import FORMATS, Source, load_source
+from edgedf.quantize.source import FORMATS, Source, load_source, named_formats
 from edgedf.quantize.verify import Gate, Verification
 from edgedf.spec import ModelSpec, Precision
 
@@ -67,6 +69,8 @@ def convert(
     out: str | Path = "build",
     seed: int = 0,
     keep_failing: bool = False,
+    allow_hostile: bool = False,
+    describe: Description | None = None,
     gate: Gate | None = None,
     progress: Progress = silent,
 ) -> ConversionReport:
@@ -94,6 +98,9 @@ def convert(
         out: Folder for ``<name>_<precision>.<format>``.
         seed: Of the choice of images.
         keep_failing: Write the files even when the proof fails.
+        allow_hostile: Quantize a model too that :mod:`edgedf.quantize.lint` objects to; what stays
+            float is in the report, and no reason to fail.
+        describe: For an ``.onnx`` of your own: what its graph does not say.
         gate: Pictures, best labelled, and what each file may lose on them against its original;
             a file that does not pass, or of which that cannot be told, counts as failed.
         progress: Told about each step.
@@ -117,7 +124,7 @@ def convert(
     to_keep = parse_keep(keep, wanted_precision)
     _check_repairs(wanted_precision, equalize=equalize, correct_biases=correct_biases)
     recipe = Recipe(wanted_precision, taken, wanted_method, equalize, correct_biases, to_keep)
-    wanted = _formats(formats)
+    wanted = named_formats(formats)
     if wanted is not None:
         check_available(wanted_precision, wanted)
     check_samples(samples)
@@ -126,7 +133,7 @@ def convert(
     # What is wrong with the folders should be known before the minute that an export takes.
     candidates, described = find_candidates(calibration, calibration_split)
     folder = _writable(Path(out))
-    loaded = load_source(source, wanted, progress=progress)
+    loaded = load_source(source, wanted, describe=describe, progress=progress)
     names = [name for name in FORMATS if name in loaded.models]
     check_available(wanted_precision, names)
     learned = {} if method is not None or wanted_precision != "int8" else loaded.ranges
@@ -151,6 +158,8 @@ def convert(
     specs: dict[ModelFormat, ModelSpec] = {}
     made: dict[ModelFormat, MadeFile] = {}
     for name in names:
+        if wanted_precision in CALIBRATED and not allow_hostile:
+            check_int8_friendly(loaded.models[name], name, delegated=wanted_precision == "int8")
         made[name] = make_file(
             loaded.models[name],
             loaded.specs[name],
@@ -193,7 +202,12 @@ def convert(
             )
         clock.lap("gate")
     models = [
-        _describe(name, targets[name], files[name], loaded, wanted_precision, kept[name], clock)
+        replace(
+            _describe(
+                name, targets[name], files[name], loaded, wanted_precision, kept[name], clock
+            ),
+            forced=allow_hostile,
+        )
         for name in names
     ]
     clock.lap("count operators")
@@ -224,25 +238,6 @@ def convert(
         return report
     _write_all(targets, files)
     return replace(report, models=tuple(replace(model, written=True) for model in report.models))
-
-
-def _formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
-    if formats is None:
-        return None
-    for name in formats:
-        if name not in FORMATS:
-            raise ConfigError(
-                f"There is no format {name!r}.",
-                expected=f"one of {', '.join(FORMATS)}",
-                next_step="edgedf convert --help",
-            )
-    if not formats:
-        raise ConfigError(
-            "No format was named.",
-            expected=f"one of {', '.join(FORMATS)}, or both",
-            next_step="leave the formats out for all that the source can give",
-        )
-    return tuple(name for name in FORMATS if name in formats)
 
 
 def _method(name: str, precision: Precision) -> Method:

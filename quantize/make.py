@@ -14,7 +14,6 @@ from edgedf.quantize.activations import Range
 from edgedf.quantize.describe import describe_converted
 from edgedf.quantize.input_type import described_input, with_input_type
 from edgedf.quantize.keep import kept_layers
-from edgedf.quantize.lint import check_int8_friendly
 from edgedf.quantize.precision import CALIBRATED
 from edgedf.quantize.ranges import recorded_ranges, search_ranges
 from edgedf.quantize.recipe import Recipe
@@ -52,7 +51,6 @@ def make_file(
     calibration: Calibration,
     *,
     learned: Mapping[str, Range] = MappingProxyType({}),
-    allow_hostile: bool = False,
     progress: Progress = silent,
 ) -> MadeFile:
     """Make a file and describe it.
@@ -66,7 +64,6 @@ def make_file(
         calibration: Which images those are.
         learned: Ranges of 8-bit activations that training found, by the names of the model's
             tensors; the recipe's method finds those of the others alone.
-        allow_hostile: Quantize a model although some of its operators make it slower.
         progress: Told about each step.
 
     Raises:
@@ -84,8 +81,6 @@ def make_file(
     step = f"quantize {model_format}"
     progress(step, 0, 1)
     if precision in CALIBRATED:
-        if not allow_hostile:
-            check_int8_friendly(model, model_format)
         model = prepared = repaired(
             model,
             model_format,

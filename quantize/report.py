@@ -12,6 +12,7 @@ from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
 from edgedf.quantize.calibration import Skipped
 from edgedf.quantize.calibration_audit import CalibrationAudit
+from edgedf.quantize.lint_rules import FLOAT_IN_ONNX_RUNTIME
 from edgedf.quantize.parity import Comparison
 from edgedf.quantize.verify import Verification
 from edgedf.quantize.wording import headline
@@ -20,8 +21,8 @@ from edgedf.spec import Calibration, LayerOverride, Precision, Recalibration
 __all__ = ["ConversionReport", "ConvertedModel", "reasons"]
 
 
-# ONNX Runtime has no integer kernel for these on a CPU. It converts at both sides.
-_FLOAT_IN_ONNX_RUNTIME = frozenset({"Resize", "DequantizeLinear", "QuantizeLinear"})
+# With the conversions at both sides of them.
+_TOLERATED = FLOAT_IN_ONNX_RUNTIME | {"DequantizeLinear", "QuantizeLinear"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class ConvertedModel:
         kept_operators: How many operators of each name compute in it, with the conversions around
             them; empty unless the rest is int8.
         kept_in_vain: Names of operators of such layers that compute in int8 nevertheless.
+        forced: Whether it was made although the lint objects, so that float operators are known.
     """
 
     format: ModelFormat
@@ -66,11 +68,14 @@ class ConvertedModel:
     kept: tuple[LayerOverride, ...] = ()
     kept_operators: dict[str, int] = field(default_factory=dict)
     kept_in_vain: tuple[str, ...] = ()
+    forced: bool = False
 
     @property
     def misplaced(self) -> tuple[str, ...]:
         """Float operators that an int8 model must not have."""
-        tolerated = _FLOAT_IN_ONNX_RUNTIME if self.format == "onnx" else frozenset()
+        if self.forced:
+            return ()
+        tolerated = _TOLERATED if self.format == "onnx" else frozenset()
         return tuple(name for name in self.float_operators if name not in tolerated)
 
 

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from edgedf.progress import Progress
+    from edgedf.quantize.adopt import Description
     from edgedf.quantize.report import ConversionReport
     from edgedf.quantize.verify import Gate
 
@@ -36,10 +37,15 @@ _EPILOG = """Examples:
 
 [bold]edgedf convert --gate pictures/ --limits limits.toml --out models/[/]
 
+[bold]edgedf convert student.safetensors --lint[/]
+
+[bold]edgedf convert detector.onnx --describe model.toml --to onnx[/]
+
 [bold]edgedf convert --json | jq .passed[/]
 
 Exit code: 0 the files agree with the original, 1 they do not, 2 something
-that was asked or given is wrong."""
+that was asked or given is wrong. With --lint: 0 the model is made for int8,
+1 it is not."""
 
 
 @app.command(epilog=_EPILOG)
@@ -48,8 +54,9 @@ def convert(
         Path | None,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A .safetensors checkpoint (needs the export extra), or a float .tflite or .onnx "
-            "of ours. Default: the student that edgedf carries.",
+            help="A .safetensors checkpoint (needs the export extra), a float .tflite or .onnx "
+            "of ours, or an .onnx of your own with --describe. Default: the student that edgedf "
+            "carries.",
             show_default=False,
         ),
     ] = None,
@@ -133,9 +140,28 @@ def convert(
         Path | None,
         typer.Option(metavar="FILE", help="Of the gate, as for edgedf verify.", show_default=False),
     ] = None,
+    describe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For an .onnx of your own: TOML with what its graph does not say.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     keep_failing: Annotated[
         bool, typer.Option("--keep-failing", help="Write the files even if they do not agree.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make int8 of a model too that --lint objects to.")
+    ] = False,
+    lint: Annotated[
+        bool,
+        typer.Option(
+            "--lint",
+            help="Convert nothing; name each layer that int8 would not make fast, and what to use "
+            "instead.",
+        ),
     ] = False,
 ) -> None:
     """Convert a student to int8 TFLite and ONNX, and prove that the files agree with it.
@@ -146,11 +172,14 @@ def convert(
     from edgedf.cli._console import StepProgress, print_json
     from edgedf.quantize.convert import convert as run_conversion
 
+    if lint:
+        _lint(checkpoint, to, describe, as_json)
+        return
     with _quiet_but_for_progress(), StepProgress() as progress:
         wanted = _gate(gate, limits, progress)
         report = run_conversion(
             checkpoint,
-            formats=None if to is None else to.replace(",", " ").split(),
+            formats=_formats(to),
             precision=precision,
             io=io,
             keep=keep or (),
@@ -161,6 +190,8 @@ def convert(
             out=out,
             seed=seed,
             keep_failing=keep_failing,
+            allow_hostile=force,
+            describe=_description(describe),
             gate=wanted,
             progress=progress,
         )
@@ -169,6 +200,41 @@ def convert(
     else:
         _print(report)
     report.raise_if_failed()
+
+
+def _formats(to: str | None) -> list[str] | None:
+    return None if to is None else to.replace(",", " ").split()
+
+
+def _description(path: Path | None) -> Description | None:
+    if path is None:
+        return None
+    from edgedf.cli._figures import needs_distill
+    from edgedf.quantize.adopt import Description
+
+    with needs_distill("Reading a description with this version of Python"):
+        from edgedf.distill.config import load_settings
+    return load_settings(Description, path)
+
+
+def _lint(checkpoint: Path | None, to: str | None, describe: Path | None, as_json: bool) -> None:
+    """Say what int8 would make of the model; exit with 1 where that is not good."""
+    from edgedf.cli._console import StepProgress, new_console, print_json
+    from edgedf.cli._lint import lint_sections
+    from edgedf.quantize.lint import lint_source
+
+    with _quiet_but_for_progress(), StepProgress() as progress:
+        described = _description(describe)
+        reports = lint_source(checkpoint, _formats(to), describe=described, progress=progress)
+    friendly = all(report.friendly for report in reports)
+    if as_json:
+        print_json({"friendly": friendly, "models": [report.to_dict() for report in reports]})
+    else:
+        console = new_console()
+        for part in lint_sections(reports):
+            console.print(part)
+    if not friendly:
+        raise typer.Exit(1)
 
 
 def _gate(data: Path | None, limits: Path | None, progress: Progress) -> Gate | None:

@@ -198,7 +198,17 @@ def test_the_page_has_the_examples_of_the_help_that_it_can_run() -> None:
     assert set(examples()) & set(ON_PAGE) >= {"edgedf convert"}
 
 
-@pytest.mark.parametrize("example", sorted({*examples()[1:-1], *ON_PAGE} - {"edgedf convert"}))
+OF_THEIR_OWN = ("--lint", "--describe")  # see test_convert_lint.py
+
+
+@pytest.mark.parametrize(
+    "example",
+    sorted(
+        example
+        for example in {*examples()[1:-1], *ON_PAGE} - {"edgedf convert"}
+        if not any(option in example for option in OF_THEIR_OWN)
+    ),
+)
 def test_the_other_examples_run(
     example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
