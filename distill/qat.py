@@ -58,6 +58,8 @@ FINAL, REPORT = "student.safetensors", "report.json"
 # Pictures a batch when nothing is learned.
 _AT_ONCE = 8
 _TIMED_STEPS = 3
+# A tensor of zeros, such as biases that were never trained, is taken to be so large.
+_SMALLEST = 1e-3
 # Of a budget in minutes, the share that steps may take; looks and figures take the rest.
 _STEPS_SHARE = 0.75
 # What figures in the checkpoint were measured on.
@@ -94,7 +96,9 @@ class QatSettings:
     """Everything a run depends on besides student and pictures.
 
     Args:
-        rate: Learning rate of the weights.
+        rate: Learning rate of the weights, as a share of each tensor's root mean square: what is
+            near to right already must not be moved by as much where it is small as where it is
+            large (as Shazeer & Stern, "Adafactor", ICML 2018).
         range_rate: Learning rate of the ranges, on a logarithmic scale.
         ranges: ``learned`` or ``ema``; see :class:`edgedf.distill.fake_quant.FakeQuantized`.
         logit: Weight of the mean absolute error of the logit.
@@ -110,7 +114,7 @@ class QatSettings:
         ConfigError: A value out of range.
     """
 
-    rate: float = 1e-4
+    rate: float = 1e-3
     range_rate: float = 1e-2
     ranges: Literal["learned", "ema"] = "learned"
     logit: float = 1.0
@@ -403,12 +407,20 @@ def _untrained(student: Student, settings: QatSettings, training: Pictures) -> F
 
 
 def _groups(network: FakeQuantized, settings: QatSettings) -> list[ParameterGroup]:
-    weights = [weight for weight in network.student.parameters() if weight.requires_grad]
-    # Weights near those of the float student are wanted, not small ones.
-    groups = [ParameterGroup(weights, settings.rate, 0.0)]
+    # No decay: weights near those of the float student are wanted, not small ones.
+    groups = [
+        ParameterGroup([weight], settings.rate * _size(weight), 0.0)
+        for weight in network.student.parameters()
+        if weight.requires_grad
+    ]
     if network.stretch.requires_grad:
         groups.append(ParameterGroup([network.stretch], settings.range_rate, 0.0))
     return groups
+
+
+def _size(weight: Tensor) -> float:
+    """Root mean square; of a tensor of zeros, a little."""
+    return max(float(weight.detach().square().mean().sqrt()), _SMALLEST)
 
 
 def _figures(

@@ -214,7 +214,8 @@ def _divergence(histogram: Histogram, low: float, high: float, steps: int) -> fl
     """Kullback-Leibler divergence of the clipped values from the rounded ones, zeros left out."""
     centres = histogram.centres
     first, last = np.searchsorted(centres, [low, high])
-    if last <= first:
+    # As TensorRT: with fewer bins than levels, rounding would seem to cost nothing.
+    if last - first <= min(steps, len(centres) - 1):
         return math.inf
     inside = histogram.counts[first:last].astype(np.float64)
     clipped = inside.copy()
