@@ -21,6 +21,9 @@ Step = tuple[str, dict[str, Any]]  # operator; attributes, and its constants
 
 _LOGIT, _MAP = OUTPUT_NAMES
 _OURS = "edgedf_"
+# What may come behind the curve of a score: changes of shape, or one of two values taken out.
+_SHAPES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+_PARTS = ("Slice", "Gather", "Split")
 
 
 @dataclass
@@ -32,13 +35,11 @@ class Ends:
         layout: Of the input.
         side: Its side in pixels.
         normalisation: Mean and std in grey levels; None where bytes go in.
-        logit: Name of the output with the logit.
-        logit_shape: Its shape: one value, or two classes.
+        logit: Name of the tensor with the logit.
+        logit_shape: Its shape; None where it is not known.
+        classes: How many values it has: one, or two.
         fake_class: Which of two.
         dense: Name of the output with the map.
-        dense_shape: Its shape.
-        turned_back: Curve behind the logit that :func:`contract_graph` has left out; ``gone``
-            where it cannot be, as only one of two classes comes out.
         renamed: What the three are called once our names are free.
     """
 
@@ -47,12 +48,38 @@ class Ends:
     side: int
     normalisation: tuple[Any, Any] | None
     logit: str
-    logit_shape: tuple[int, ...]
+    logit_shape: tuple[int, ...] | None
+    classes: int
     fake_class: int
     dense: str
-    dense_shape: tuple[int, ...]
-    turned_back: Literal["", "sigmoid", "softmax", "gone"] = ""
     renamed: dict[str, str] = field(default_factory=dict)
+
+
+def before_curve(graph: Any, name: str, classes: int) -> str | None:
+    """The logit behind a score: what goes into a last sigmoid, or a last softmax of two classes.
+
+    Changes of shape behind the curve do not hide it.
+
+    Args:
+        graph: An ``onnx.GraphProto``.
+        name: Of the output.
+        classes: How many values it has.
+
+    Returns:
+        The tensor's name; ``name`` where there is no curve, None where one value was taken out of
+        a softmax.
+    """
+    makers = {made: node for node in graph.node for made in node.output}
+    at = name
+    while (node := makers.get(at)) is not None:
+        if node.op_type == "Sigmoid" or (node.op_type == "Softmax" and classes == 2):
+            return str(node.input[0])
+        if node.op_type == "Softmax":
+            return None
+        if node.op_type not in _SHAPES and (classes == 2 or node.op_type not in _PARTS):
+            break
+        at = node.input[0]
+    return name
 
 
 def contract_graph(proto: Any, ends: Ends) -> None:
@@ -60,7 +87,7 @@ def contract_graph(proto: Any, ends: Ends) -> None:
 
     Args:
         proto: An ``onnx.ModelProto`` with a fixed input shape.
-        ends: Its ends; ``turned_back`` is set.
+        ends: Its ends; ``renamed`` is filled.
     """
     import onnx
 
@@ -184,42 +211,14 @@ def _is_padded(node: Any) -> bool:
 
 
 def _logit_tail(graph: Any, ends: Ends) -> list[Any]:
-    """From the model's output to a logit (1, 1); a last sigmoid or softmax is left out."""
-    name = ends.renamed[ends.logit]
-    classes = int(np.prod(ends.logit_shape))
-    name = _without_curve(graph, name, classes, ends)
+    """From the model's logit, or two, to one of shape (1, 1)."""
     steps: list[Step] = []
-    if ends.logit_shape != (1, classes):
-        steps.append(("Reshape", {"constant": np.array([1, classes], np.int64)}))
-    if classes == 2:
+    if ends.logit_shape != (1, 2):
+        steps.append(("Reshape", {"constant": np.array([1, ends.classes], np.int64)}))
+    if ends.classes == 2:
         signs = np.array([[-1.0], [1.0]], np.float32)
         steps.append(("MatMul", {"constant": signs if ends.fake_class == 1 else -signs}))
-    if not steps:
-        steps.append(("Reshape", {"constant": np.array([1, 1], np.int64)}))
-    return _chain(graph, name, steps, _LOGIT, "logit")
-
-
-def _without_curve(graph: Any, name: str, classes: int, ends: Ends) -> str:
-    """Leave out a sigmoid or softmax that only changes of shape come behind; the name then."""
-    makers = {made: node for node in graph.node for made in node.output}
-    at, behind = name, None
-    while (node := makers.get(at)) is not None:
-        if node.op_type == "Sigmoid" or (node.op_type == "Softmax" and classes == 2):
-            ends.turned_back = "sigmoid" if node.op_type == "Sigmoid" else "softmax"
-            if behind is None:
-                return str(node.input[0])
-            behind.input[0] = node.input[0]
-            return name
-        if node.op_type == "Softmax":
-            ends.turned_back = "gone"
-        if node.op_type not in (_SHAPES if classes == 2 else (*_SHAPES, *_PARTS)):
-            return name
-        at, behind = node.input[0], node
-    return name
-
-
-_SHAPES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
-_PARTS = ("Slice", "Gather", "Split")
+    return _chain(graph, ends.renamed[ends.logit], steps, _LOGIT, "logit")
 
 
 def _map_tail(graph: Any, ends: Ends) -> list[Any]:
