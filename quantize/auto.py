@@ -15,11 +15,12 @@ from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.ladder import MOST_KEPT
 from edgedf.quantize.layers import opened_layers, rank
+from edgedf.quantize.lint import lint_model
 from edgedf.quantize.make import MadeFile, make_file
 from edgedf.quantize.pair import Model
+from edgedf.quantize.parity import reasons
 from edgedf.quantize.proof import Originals, Proof, through_gate, with_own_threshold
 from edgedf.quantize.recipe import Recipe
-from edgedf.quantize.report import reasons
 from edgedf.quantize.run import Outputs
 from edgedf.quantize.verify import Gate, Verification
 from edgedf.runtime.backends import open_backend
@@ -89,12 +90,12 @@ class Bench:
             whole,
             images.calibration,
             images.summary,
+            learned=source.ranges.get(name, {}),
             progress=self._progress,
         )
         proof = Proof(self._originals, progress=self._progress)
         proof.add(made.file, name, made.spec)
-        file, spec = with_own_threshold(made.file, name, made.spec, images, proof.logits(name))
-        return Made(replace(made, file=file, spec=spec), whole, proof)
+        return Made(with_own_threshold(made, images, proof.logits(name)), whole, proof)
 
     def distance(self, made: Made) -> float:
         """Of the outputs on held-out images: see :func:`distance`."""
@@ -113,9 +114,7 @@ class Bench:
         return through_gate(
             self._gate,
             self._title,
-            made.made.file,
-            self._format,
-            made.made.spec,
+            made.made,
             self._parent,
             progress=self._progress,
         )
@@ -128,6 +127,11 @@ class Bench:
         shown = self._originals.images.held_out[:_RANKED_ON]
         ranking = rank(opened, shown, candidates=MOST_KEPT, progress=self._progress)
         return [layer.name for layer in ranking.layers if layer.quantized]
+
+    def hostile_layers(self) -> Sequence[str]:
+        """Those that the lint objects to."""
+        report = lint_model(self._originals.source.models[self._format], self._format)
+        return [layer.name for layer in report.layers if not layer.tolerated]
 
     def size(self, made: Made) -> int:
         """Of the file, in bytes."""

@@ -103,6 +103,7 @@ class CalibrationSet:
         skipped: Images that were looked at and not used.
         summary: What goes into the spec.
         source: Where the images came from, in words.
+        held_out_files: Files of the images in ``held_out``.
         facts: What the images in ``calibration`` are, in the same order.
     """
 
@@ -113,6 +114,7 @@ class CalibrationSet:
     skipped: tuple[Skipped, ...]
     summary: Calibration
     source: str
+    held_out_files: tuple[Path, ...]
     facts: tuple[ImageFacts, ...]
 
 
@@ -350,6 +352,7 @@ def choose_images(
         tuple(skipped),
         Calibration("minmax", len(calibration), hashlib.sha256(hashes.encode()).hexdigest(), seed),
         source,
+        tuple(image.candidate.path for image in held_out),
         tuple(image.facts for image in calibration),
     )
 

@@ -12,13 +12,14 @@ from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
 from edgedf.quantize.calibration import Skipped
 from edgedf.quantize.calibration_audit import CalibrationAudit
+from edgedf.quantize.ladder import Ladder
 from edgedf.quantize.lint_rules import FLOAT_IN_ONNX_RUNTIME
-from edgedf.quantize.parity import Comparison
+from edgedf.quantize.parity import Comparison, reasons
 from edgedf.quantize.verify import Verification
 from edgedf.quantize.wording import headline
 from edgedf.spec import Calibration, LayerOverride, Precision, Recalibration
 
-__all__ = ["ConversionReport", "ConvertedModel", "reasons"]
+__all__ = ["ConversionReport", "ConvertedModel"]
 
 
 # With the conversions at both sides of them.
@@ -98,6 +99,7 @@ class ConversionReport:
             without labels enough.
         gate: What each file loses on the gate's pictures; empty without a gate, or where the
             comparisons have failed already.
+        ladders: For ``auto``: the rungs that were tried, for each format.
         audit: What is wrong with the calibration; None when nothing was calibrated. Its findings
             do not decide whether the files are written: the comparisons and the gate do.
     """
@@ -115,6 +117,7 @@ class ConversionReport:
     thresholds: dict[ModelFormat, Recalibration | None] = field(default_factory=dict)
     gate: tuple[Verification, ...] = ()
     audit: CalibrationAudit | None = None
+    ladders: tuple[Ladder, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -123,6 +126,7 @@ class ConversionReport:
             all(comparison.passed for comparison in self.comparisons)
             and not any(model.misplaced or model.kept_in_vain for model in self.models)
             and all(verification.passed for verification in self.gate)
+            and all(ladder.passed for ladder in self.ladders)
         )
 
     def raise_if_failed(self) -> None:
@@ -153,6 +157,11 @@ class ConversionReport:
             for verification in self.gate
             if not verification.passed
         ]
+        failures += [
+            f"no rung of the ladder passes for .{ladder.model}"
+            for ladder in self.ladders
+            if ladder.passed is None
+        ]
         written = any(model.written for model in self.models)
         raise ParityError(
             "The converted model does not agree with its original.\n  " + "\n  ".join(failures),
@@ -170,29 +179,6 @@ class ConversionReport:
         for entry, comparison in zip(data["comparisons"], self.comparisons, strict=True):
             entry["passed"] = comparison.passed
         return data
-
-
-def reasons(comparison: Comparison) -> list[str]:
-    """What a comparison finds fault with, in words; empty where it passes."""
-    found = []
-    for output in comparison.outputs:
-        if output.passed:
-            continue
-        if not math.isfinite(output.mean_abs):
-            found.append(f"{output.output} is not a finite number")
-        elif output.dead:
-            found.append(f"{output.output} does not vary from image to image")
-        elif output.correlation is None:
-            found.append(f"{output.output} of the original does not vary from image to image")
-        else:
-            found.append(
-                f"{output.output} has correlation {output.correlation:.4f} and a mean error of "
-                f"{output.mean_relative:.4f} of its range; wanted: {output.limit}"
-            )
-    if not comparison.verdicts.passed:
-        verdicts = comparison.verdicts
-        found.append(f"{verdicts.flips} verdicts flip; allowed: {verdicts.allowed}")
-    return found
 
 
 def _plain(value: Any) -> Any:
