@@ -86,6 +86,7 @@ def test_only_calibrated_precisions_have_something_to_keep_out_of() -> None:
         else:
             with pytest.raises(ConfigError, match=f"out of {precision}"):
                 parse_keep(["fp32:a"], precision)
+    assert parse_keep("fp32:a", "int8") == (Keep("fp32", "a"),)
     with pytest.raises(ConfigError, match="changes nothing"):
         parse_keep(["int8-a16:a"], "int8-a16")
 
