@@ -27,7 +27,7 @@ _EPILOG = """Examples:
 
 [bold]edgedf convert --to tflite --calibration photos/ --samples 64 --out models/[/]
 
-[bold]edgedf convert --calibration data/manifest.csv --method mse --out models/[/]
+[bold]edgedf convert --to tflite --calibration data/manifest.csv --method mse[/]
 
 [bold]edgedf convert student.safetensors --precision fp16[/]
 

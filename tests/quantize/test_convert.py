@@ -23,6 +23,7 @@ from edgedf.errors import ConfigError, OutputError, ParityError
 from edgedf.files import sha256_of
 from edgedf.quantize.calibration import candidates_in_folder, choose_images
 from edgedf.quantize.convert import convert
+from edgedf.quantize.describe import LOGIT_BOUND
 from edgedf.quantize.report import ConversionReport
 from tests.quantize.students import (
     SMALL,
@@ -105,6 +106,11 @@ def test_the_spec_inside_says_how_the_file_was_made(model_format: ModelFormat) -
     assert spec.parent_sha256 == sha256_of(small_checkpoint())
     assert spec.calibration is not None
     assert (spec.calibration.method, spec.calibration.samples) == ("minmax", 12)
+    ranges = spec.calibration.ranges
+    assert len(ranges) > 60
+    assert list(ranges.values()).count((-LOGIT_BOUND, LOGIT_BOUND)) == 2  # and before its reshape
+    assert list(ranges.values())[0] == (0.0, 255.0)
+    assert len(spec.to_json()) < 16_000
     assert spec.threshold == parent.threshold
     assert spec.training == parent.training
     assert {"torch", "ai-edge-quantizer" if model_format == "tflite" else "onnxruntime"} <= {
@@ -154,6 +160,33 @@ def test_a_kept_layer_that_is_int8_nevertheless_fails_the_proof() -> None:
     assert not failing.passed
     with pytest.raises(ParityError, match="computes in int8 although kept: CONV_2D"):
         failing.raise_if_failed()
+
+
+def test_the_audit_of_good_images_finds_nothing_that_stops_anyone() -> None:
+    report, _ = from_checkpoint()
+    assert report.audit is not None
+    assert report.audit.images == 12
+    assert {finding.severity for finding in report.audit.findings} <= {"note", "warning"}
+    assert report.audit.coverage.keys() == {"tflite", "onnx"}
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_a_method_makes_another_file_and_is_in_its_spec(
+    model_format: ModelFormat, tmp_path: Path
+) -> None:
+    report = convert_small(small_model(model_format), tmp_path, method="percentile")
+    report.raise_if_failed()
+    assert report.calibration is not None
+    assert report.calibration.method == "percentile"
+    (path,) = tmp_path.iterdir()
+    made = read_artifact(path).spec.calibration
+    plain = read_artifact(from_checkpoint()[1] / f"small_int8.{model_format}").spec.calibration
+    assert made is not None
+    assert plain is not None
+    assert made.method == "percentile"
+    assert list(made.ranges) == list(plain.ranges)
+    assert made.ranges != plain.ranges
+    assert path.read_bytes() != (from_checkpoint()[1] / path.name).read_bytes()
 
 
 # Of the float file's size, at most.
@@ -428,6 +461,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from edgedf.quantize.convert import convert
+from edgedf.quantize.describe import LOGIT_BOUND
 
 def kill_during(step, done, total):
     if step == sys.argv[4]:
@@ -464,6 +498,9 @@ def test_a_conversion_that_is_killed_leaves_the_old_file_as_it_was(
         ({"formats": ["tflite", "onxn"]}, "no format 'onxn'", "one of tflite, onnx"),
         ({"formats": []}, "No format", "one of tflite, onnx, or both"),
         ({"samples": 3}, "3 calibration images", "at least 8"),
+        ({"method": "mean"}, "no calibration method 'mean'", "one of minmax, percentile"),
+        ({"method": "mse", "precision": "fp16"}, "nothing to calibrate in fp16", "int8"),
+        ({"calibration_split": "train"}, "has no splits", "a manifest"),
     ],
 )
 def test_what_does_not_exist_is_refused_before_anything_is_made(
