@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from edgedf import typed_json
 from edgedf.distill.data import Split
 from edgedf.distill.distributed import World, joined
+from edgedf.distill.equalize import equalized
 from edgedf.distill.evaluate import as_accuracy
 from edgedf.distill.fake_quant import FakeQuantized, ranges_of
 from edgedf.distill.loop import BEST, STATE, Loop, LoopSettings, ParameterGroup
@@ -101,6 +102,9 @@ class QatSettings:
             large (as Shazeer & Stern, "Adafactor", ICML 2018).
         range_rate: Learning rate of the ranges, on a logarithmic scale.
         ranges: ``learned`` or ``ema``; see :class:`edgedf.distill.fake_quant.FakeQuantized`.
+        equalize: Whether training may start from the student with equalized channels
+            (:mod:`edgedf.distill.equalize`): it does where that is nearer on the pictures that the
+            score is taken on.
         logit: Weight of the mean absolute error of the logit.
         map: Weight of the mean absolute error of the map, in pixels.
         labels: Weight of the cross-entropy of the logit against the labels, where there are any.
@@ -114,9 +118,10 @@ class QatSettings:
         ConfigError: A value out of range.
     """
 
-    rate: float = 1e-3
-    range_rate: float = 1e-2
+    rate: float = 3e-4
+    range_rate: float = 3e-3
     ranges: Literal["learned", "ema"] = "learned"
+    equalize: bool = True
     logit: float = 1.0
     map: float = 1.0
     labels: float = 0.0
@@ -155,7 +160,8 @@ class QatReport:
         best_step: Step whose averaged weights it has.
         seconds: Time spent on steps, over all sessions of the run.
         figures: How far from the float student it started from: before and after, as int8 computes
-            it, and the new weights in float.
+            it, and the new weights in float; in between the equalized student, where training
+            started from it.
         stopped_early: Whether the score stopped improving before the last step.
         skipped: Pictures that could not be read.
     """
@@ -357,10 +363,14 @@ def _run(
         }
         save_checkpoint(path, network.student, {**origin.metadata, "qat": described})
 
-    network = _untrained(student, settings, training).to(world.device)
-    before = copy.deepcopy(network).eval()
+    before = _untrained(student, settings, training).to(world.device).eval()
     validation = next(iter(judged.values()))
     task = _Task(student, training, validation, settings, world, save_best)
+    start = before
+    if settings.equalize:
+        other = _untrained(equalized(student), settings, training).to(world.device).eval()
+        start = max(before, other, key=lambda network: task.evaluate(network, silent)["score"])
+    network = copy.deepcopy(start)
     loop = Loop(folder, settings.loop, network, task, _groups(network, settings), world)
     outcome = loop.go(progress)
 
@@ -370,6 +380,7 @@ def _run(
         after.set_ranges(ranges_of(described) or {})
         networks: dict[str, nn.Module] = {
             "int8 before": before,
+            **({"int8 equalized": start} if start is not before else {}),
             "int8 after": after.to(world.device),
             "float after": best.deployable().to(world.device),
         }
