@@ -225,7 +225,6 @@ def convert(
         skipped=images.skipped,
         comparisons=comparisons,
         seconds=clock.laps(),
-        thresholds={name: entry.spec.recalibration for name, entry in made.items()},
         gate=tuple(entry for entry in verifications if entry is not None),
         audit=audit,
         ladders=ladders,

@@ -70,6 +70,8 @@ def describe_file(
         seconds=seconds,
         kept=kept.overrides,
         forced=forced,
+        threshold=made.spec.threshold,
+        recalibration=made.spec.recalibration,
         kept_operators={} if found is None else found.operators,
         kept_in_vain=() if found is None else found.missing,
     )

@@ -17,6 +17,7 @@ from edgedf.quantize.lint_rules import FLOAT_IN_ONNX_RUNTIME
 from edgedf.quantize.parity import Comparison, reasons
 from edgedf.quantize.verify import Verification
 from edgedf.quantize.wording import headline
+from edgedf.result import Threshold
 from edgedf.spec import Calibration, LayerOverride, Precision, Recalibration
 
 __all__ = ["ConversionReport", "ConvertedModel"]
@@ -51,6 +52,8 @@ class ConvertedModel:
         kept_operators: How many operators of each name compute in it, with the conversions around
             them; empty unless the rest is int8.
         kept_in_vain: Names of operators of such layers that compute in int8 nevertheless.
+        threshold: Its thresholds.
+        recalibration: What they change against its original's; None without labels enough.
         forced: Whether it was made although the lint objects, so that float operators are known.
     """
 
@@ -70,6 +73,8 @@ class ConvertedModel:
     kept_operators: dict[str, int] = field(default_factory=dict)
     kept_in_vain: tuple[str, ...] = ()
     forced: bool = False
+    threshold: Threshold | None = None
+    recalibration: Recalibration | None = None
 
     @property
     def misplaced(self) -> tuple[str, ...]:
@@ -95,8 +100,6 @@ class ConversionReport:
         skipped: Images that could not be used.
         comparisons: The proof.
         seconds: Wall-clock time per stage, and ``total``.
-        thresholds: By format, what each file's thresholds change against its original's; None
-            without labels enough.
         gate: What each file loses on the gate's pictures; empty without a gate, or where the
             comparisons have failed already.
         ladders: For ``auto``: the rungs that were tried, for each format.
@@ -114,7 +117,6 @@ class ConversionReport:
     skipped: tuple[Skipped, ...]
     comparisons: tuple[Comparison, ...]
     seconds: dict[str, float]
-    thresholds: dict[ModelFormat, Recalibration | None] = field(default_factory=dict)
     gate: tuple[Verification, ...] = ()
     audit: CalibrationAudit | None = None
     ladders: tuple[Ladder, ...] = ()

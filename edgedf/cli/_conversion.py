@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgedf.cli._console import printable
+from edgedf.cli._ladder import ladder_table, threshold_text
 from edgedf.cli._verification import parts
 
 if TYPE_CHECKING:
@@ -38,12 +39,21 @@ def sections(report: ConversionReport) -> Iterator[tuple[str, RenderableType]]:
     yield f"{report.model} from {printable(report.source)} to {report.precision}", _images(report)
     if report.audit is not None:
         yield "Calibration audit", _audit(report.audit)
+    for ladder in report.ladders:
+        yield f"Rungs tried for .{ladder.model}", ladder_table(ladder)
     for comparison in report.comparisons:
         images = f"{comparison.n} images {_SETS[comparison.images]}"
         yield f"{comparison.model} against {comparison.reference} on {images}", _rows(comparison)
     for verification in report.gate:
         yield f"Gate on {printable(verification.data)}", Group(*parts(verification))
     for model in report.models:
+        if model.recalibration is not None and model.threshold is not None:
+            yield (
+                f"Thresholds of .{model.format}",
+                threshold_text(
+                    model.recalibration, model.threshold.fake_at, model.threshold.real_at
+                ),
+            )
         state = "" if model.written else " (not written)"
         yield printable(str(model.path)) + state, Text("\n".join(_facts(model)))
     stages = ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items() if name != "total")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,12 +14,15 @@ import typer
 if TYPE_CHECKING:
     from edgedf.progress import Progress
     from edgedf.quantize.adopt import Description
+    from edgedf.quantize.climbing import Trainer
     from edgedf.quantize.report import ConversionReport
     from edgedf.quantize.verify import Gate
 
 __all__ = ["app"]
 
 app = typer.Typer(add_completion=False)
+
+MOST_MINUTES = 24 * 60
 
 _EPILOG = """Examples:
 
@@ -36,6 +39,8 @@ _EPILOG = """Examples:
 [bold]edgedf convert --to onnx --io float32 --keep fp32:'decoder.*'[/]
 
 [bold]edgedf convert --gate pictures/ --limits limits.toml --out models/[/]
+
+[bold]edgedf convert --precision auto --gate pictures/ --out models/[/]
 
 [bold]edgedf convert student.safetensors --lint[/]
 
@@ -73,7 +78,7 @@ def convert(
         typer.Option(
             metavar="NAME",
             help="int8, int8-a16, int8-weights, int8-dynamic (.tflite alone), fp16 (weights only) "
-            "or fp32.",
+            "or fp32; auto for int8 with as much of a cure as it takes to pass --gate.",
         ),
     ] = "int8",
     io: Annotated[
@@ -123,6 +128,18 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    equalize: Annotated[
+        bool,
+        typer.Option(
+            "--equalize", help="Make the channels of each tensor equally large before int8."
+        ),
+    ] = False,
+    correct_biases: Annotated[
+        bool,
+        typer.Option(
+            "--correct-biases", help="Let biases make up for the error of rounded weights."
+        ),
+    ] = False,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for NAME_PRECISION.FORMAT.")
     ] = Path("build"),
@@ -139,6 +156,15 @@ def convert(
     limits: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Of the gate, as for edgedf verify.", show_default=False),
+    ] = None,
+    qat_minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MIN",
+            help="With --precision auto: train a checkpoint for int8 so long where nothing else "
+            "helps. Default: no training.",
+            show_default=False,
+        ),
     ] = None,
     describe: Annotated[
         Path | None,
@@ -187,11 +213,14 @@ def convert(
             calibration_split=calibration_split,
             samples=samples,
             method=method,
+            equalize=equalize,
+            correct_biases=correct_biases,
             out=out,
             seed=seed,
             keep_failing=keep_failing,
             allow_hostile=force,
             describe=_description(describe),
+            trainer=_trainer(qat_minutes, precision),
             gate=wanted,
             progress=progress,
         )
@@ -204,6 +233,31 @@ def convert(
 
 def _formats(to: str | None) -> list[str] | None:
     return None if to is None else to.replace(",", " ").split()
+
+
+def _trainer(minutes: float | None, precision: str) -> Trainer | None:
+    """Quantization-aware training with a budget; refused now and not after an hour of climbing."""
+    if minutes is None:
+        return None
+    from edgedf.cli._figures import needs_distill
+    from edgedf.errors import ConfigError
+    from edgedf.quantize.precision import AUTO
+
+    if precision != AUTO or not 0 < minutes < MOST_MINUTES:
+        raise ConfigError(
+            f"--qat-minutes {minutes:g} does nothing.",
+            expected=f"a time above 0 and below {MOST_MINUTES}, beside --precision auto",
+            next_step="leave it out, or edgedf distill train --qat for training alone",
+        )
+    with needs_distill("Training for int8"):
+        from edgedf.distill.qat import fine_tune
+
+    def train(checkpoint: Path, pictures: Sequence[Path], folder: Path, told: Progress) -> Path:
+        return fine_tune(
+            checkpoint, list(pictures), folder, minutes=minutes, progress=told
+        ).checkpoint
+
+    return train
 
 
 def _description(path: Path | None) -> Description | None:

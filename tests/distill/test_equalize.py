@@ -35,7 +35,9 @@ def test_a_channel_that_sticks_out_is_made_smaller() -> None:
     def spread(of: Student) -> float:
         made = torch.stack(
             [
-                (block.project.weight * block.project.gain.reshape(-1, 1, 1, 1)).abs().sum((1, 2, 3))
+                (block.project.weight * block.project.gain.reshape(-1, 1, 1, 1))
+                .abs()
+                .sum((1, 2, 3))
                 for block in of.encoder.stages[1]
             ]
         ).amax(0)
