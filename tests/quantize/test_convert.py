@@ -109,7 +109,7 @@ def test_the_spec_inside_says_how_the_file_was_made(model_format: ModelFormat) -
     ranges = spec.calibration.ranges
     assert len(ranges) > 60
     assert list(ranges.values()).count((-LOGIT_BOUND, LOGIT_BOUND)) == 2  # and before its reshape
-    assert list(ranges.values())[0] == (0.0, 255.0)
+    assert next(iter(ranges.values())) == (0.0, 255.0)
     assert len(spec.to_json()) < 16_000
     assert spec.threshold == parent.threshold
     assert spec.training == parent.training
