@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from edgedf.artifact import ModelFormat, strip_tflite
-from edgedf.errors import ConfigError
+from edgedf.errors import ConfigError, MissingExtra
 from edgedf.quantize.describe import INPUT_NAME
 from edgedf.spec import INPUT_TYPES, INPUT_ZERO_POINTS, InputSpec, InputType, Precision
 
@@ -88,10 +88,15 @@ def with_input_type(model: bytes, model_format: ModelFormat, wanted: InputType) 
 
     Raises:
         ConfigError: The model does not begin with a cast.
+        MissingExtra: What edits the graph is not installed.
     """
     if wanted == "uint8":
         return model
-    return _tflite(model, wanted) if model_format == "tflite" else _onnx(model, wanted)
+    try:
+        return _tflite(model, wanted) if model_format == "tflite" else _onnx(model, wanted)
+    except ImportError as error:
+        doing = f"Changing the input of a .{model_format} model"
+        raise MissingExtra("convert", doing) from error
 
 
 def _tflite(model: bytes, wanted: InputType) -> bytes:

@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError
+from edgedf.errors import ConfigError, MissingExtra
 from edgedf.quantize.layers_graph import NamedLayer
 from edgedf.quantize.precision import CALIBRATED
 from edgedf.spec import LayerOverride, Precision
@@ -149,6 +149,7 @@ def kept_layers(
 
     Raises:
         ConfigError: A pattern matches nothing, or is not one; or nothing would be left to quantize.
+        MissingExtra: What reads the graph is not installed.
     """
     wanted = parse_keep(keep, precision)
     if not wanted:
@@ -157,7 +158,11 @@ def kept_layers(
         from edgedf.quantize.layers_tflite import named_layers
     else:
         from edgedf.quantize.layers_onnx import named_layers
-    return choose_layers(named_layers(model), wanted, model_format)
+    try:
+        layers = named_layers(model)
+    except ImportError as error:
+        raise MissingExtra("convert", f"Finding the layers of a .{model_format} model") from error
+    return choose_layers(layers, wanted, model_format)
 
 
 def choose_layers(

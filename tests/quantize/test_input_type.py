@@ -1,3 +1,4 @@
+import sys
 from typing import Any
 
 import numpy as np
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError
+from edgedf.errors import ConfigError, MissingExtra
 from edgedf.quantize import onnx, tflite
 from edgedf.quantize.input_type import (
     check_input_type,
@@ -114,3 +115,13 @@ def test_a_float_graph_keeps_its_weights() -> None:
     assert constants[0] == constants[1]
     assert [n.op_type for n in graphs[0].node][1:] == [n.op_type for n in graphs[1].node]
     assert onnx.without_metadata(onnx_package.load_model_from_string(model)).graph.input
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_without_the_extra_it_says_what_to_install(
+    model_format: ModelFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("onnx", "ai_edge_litert"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=r"convert"):
+        with_input_type(b"", model_format, "float32")

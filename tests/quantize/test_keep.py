@@ -1,3 +1,4 @@
+import sys
 from collections import Counter
 from fnmatch import fnmatchcase
 from functools import cache
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError
+from edgedf.errors import ConfigError, MissingExtra
 from edgedf.quantize import layers_onnx, layers_tflite, onnx, tflite
 from edgedf.quantize.keep import (
     KEPT_PRECISIONS,
@@ -256,3 +257,13 @@ def test_an_output_of_a_kept_layer_has_no_scale(model_format: ModelFormat) -> No
     images = small_images()[:2]
     model = stage.to_int8(float_model(model_format), images, keep=[f"fp32:{name}"])
     assert set(stage.output_quantization(model)) == {"fake_logit"}
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_without_the_extra_it_says_what_to_install(
+    model_format: ModelFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("onnx", "ai_edge_litert"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=r"convert"):
+        kept_layers(b"", model_format, ["fp32:a"], "int8")
