@@ -59,7 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with threadpool_limits(1):
         costs = measure(options.rounds)
     if options.json:
-        print(json.dumps({"host": asdict(this_host()), "costs": [asdict(cost) for cost in costs]}, indent=1))
+        print(
+            json.dumps(
+                {"host": asdict(this_host()), "costs": [asdict(cost) for cost in costs]}, indent=1
+            )
+        )
         return 0
     for name, value in asdict(this_host()).items():
         print(f"{name:>13}  {value}")

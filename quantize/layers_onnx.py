@@ -7,7 +7,7 @@ integers are read where QuantizeLinear makes them, and the runtime fuses as it a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from edgedf.quantize.noise import Steps
 from edgedf.runtime.backends.base import unpack
 from edgedf.runtime.backends.onnx import OnnxBackend
 
-__all__ = ["OnnxGraphs"]
+__all__ = ["OnnxGraphs", "module_names"]
 
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 # What onnxruntime appends to names: to that of a model output which it quantizes, and to weights.
@@ -290,16 +290,23 @@ def _given(name: str) -> str:
 
 def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Layers called after their weights, which have a module's name; tensors have a number."""
+    names = module_names({layer.tensor: [w.name for w in layer.weights] for layer in layers})
+    return tuple(replace(layer, name=names[layer.tensor]) for layer in layers)
+
+
+def module_names(weights: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """What to call layers: by the module that their weights belong to, else by their tensor.
+
+    Args:
+        weights: Names of the weights of each layer, by the tensor that it makes.
+    """
     modules = {
-        layer.tensor: weight.name.removesuffix(".weight")
-        for layer in layers
-        for weight in layer.weights
-        if weight.name.endswith(".weight")
+        tensor: name.removesuffix(".weight")
+        for tensor, names in weights.items()
+        for name in names
+        if name.endswith(".weight")
     }
     outer = {name.partition(".")[0] for name in modules.values() if "." in name}
     # What every student is wrapped into for export.
     shared = f"{outer.pop()}." if len(outer) == 1 else ""
-    return tuple(
-        replace(layer, name=modules.get(layer.tensor, layer.tensor).removeprefix(shared))
-        for layer in layers
-    )
+    return {tensor: modules.get(tensor, tensor).removeprefix(shared) for tensor in weights}

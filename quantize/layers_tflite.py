@@ -21,7 +21,7 @@ from edgedf.quantize.layers_graph import Answer, Layer, Seen, Weight
 from edgedf.quantize.noise import Steps
 from edgedf.runtime.backends import open_backend
 
-__all__ = ["TFLiteGraphs"]
+__all__ = ["TFLiteGraphs", "short_name"]
 
 # What ai-edge-quantizer appends to the name of a tensor beside which it puts another type of it.
 _SUFFIXES = ("_quantized", "_dequant")
@@ -140,7 +140,7 @@ class TFLiteGraphs:
                     found[name] = replace(found[name], steps=steps)
                 else:
                     found[name] = Layer(
-                        max(order, 0), operator, name, _short(name), inputs, steps, weights
+                        max(order, 0), operator, name, short_name(name), inputs, steps, weights
                     )
                 self._index[name], self._places[name] = int(index), place
                 self._quantization[name] = tensor.quantization, tensor.type
@@ -336,11 +336,14 @@ def _data(model: Any, tensor: Any) -> bytes | None:
     return None if data is None or len(data) == 0 else bytes(data)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """The innermost modules of a name that litert-torch gave.
 
     Such names are paths of ``module.Class_attribute``; an operator that was fused from several has
     several, with semicolons between them.
+
+    Args:
+        name: Of a tensor.
     """
     first, _, _ = name.partition(";;")
     parts = [part.rpartition(".")[2] for part in first.rstrip(";").split("/")]
