@@ -192,7 +192,7 @@ def compare(
         verification = verify_pair(
             opened.pair,
             pictures,
-            limits=limits,
+            limits=limits.of_gate,
             data=data,
             split=split,
             worst=0,

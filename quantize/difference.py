@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from edgedf.artifact import ModelFormat
@@ -55,6 +55,11 @@ class DiffLimits(Limits):
                     expected="a number above 0, such as 0.5 for half of what A has",
                     next_step="leave it out for no limit",
                 )
+
+    @property
+    def of_gate(self) -> Limits:
+        """Those that :mod:`~edgedf.quantize.gate` judges by."""
+        return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
 
 
 @dataclass(frozen=True)

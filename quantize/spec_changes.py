@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgedf import typed_json
@@ -16,7 +18,7 @@ __all__ = ["MAX_LISTED", "spec_changes"]
 MAX_LISTED = 8
 """Tables with more entries are summarised, such as a range for each of 80 tensors."""
 
-# What tells the entries of a list apart, the first that all of them have.
+# What tells the entries of a tuple apart, the first that all of them have.
 _KEYS = ("name", "tensor", "step", "pattern")
 _MAX_TEXT = 200
 _NONE = "none"
@@ -29,19 +31,20 @@ def spec_changes(first: ModelSpec, second: ModelSpec) -> tuple[FieldChange, ...]
         first: Spec of A.
         second: Spec of B.
     """
-    return tuple(_changes("", typed_json.encode(first), typed_json.encode(second)))
+    return tuple(_changes("", first, second))
 
 
 def _changes(path: str, first: Any, second: Any) -> Iterator[FieldChange]:
     if first == second:
         return
-    tables = _as_table(first), _as_table(second)
-    known = [table for table in tables if table is not None]
-    if not known or any(_is_value(value) for value in (first, second)):
+    tables = [_as_table(value) for value in (first, second)]
+    if any(table is None for table in tables) or not any(tables):
         yield FieldChange(path, *_texts(first, second))
         return
     one, other = (table or {} for table in tables)
-    if path and max(len(one), len(other)) > MAX_LISTED:
+    # The fields of a dataclass are told one by one, however many there are.
+    open_ended = not any(map(dataclasses.is_dataclass, (first, second)))
+    if open_ended and max(len(one), len(other)) > MAX_LISTED:
         yield FieldChange(path, _entries(one), _entries(other), _summary(one, other))
         return
     for name in dict.fromkeys((*one, *other)):
@@ -50,21 +53,20 @@ def _changes(path: str, first: Any, second: Any) -> Iterator[FieldChange]:
 
 
 def _as_table(value: Any) -> Mapping[str, Any] | None:
-    """Entries by name; None for what has no entries of its own, such as a shape."""
+    """Entries by name, none for None; None for what is a value of its own, such as a shape."""
+    if value is None:
+        return {}
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
         return value
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+    if not isinstance(value, tuple) or not all(map(dataclasses.is_dataclass, value)):
         return None
     for key in _KEYS:
-        names = [str(entry[key]) for entry in value if key in entry]
+        names = [str(getattr(entry, key)) for entry in value if hasattr(entry, key)]
         if len(names) == len(value) == len(set(names)):
             return dict(zip(names, value, strict=True))
     return {str(index): entry for index, entry in enumerate(value)}
-
-
-def _is_value(value: Any) -> bool:
-    """Whether it is a value of its own rather than a table, or none at all."""
-    return value is not None and _as_table(value) is None
 
 
 def _summary(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
@@ -86,22 +88,21 @@ def _summary(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 
 def _distance(first: Any, second: Any) -> float:
     """The largest change of a number in an entry, as a share of the entry's largest number."""
-    one, other = list(_numbers(first)), list(_numbers(second))
+    one, other = (list(_numbers(typed_json.encode(value))) for value in (first, second))
     if len(one) != len(other) or not one:
-        return float("inf")
+        return math.inf
     scale = max(abs(value) for value in (*one, *other)) or 1.0
     return max(abs(a - b) for a, b in zip(one, other, strict=True)) / scale
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        yield float(value)
-    elif isinstance(value, dict):
-        for entry in value.values():
-            yield from _numbers(entry)
-    elif isinstance(value, list):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
         for entry in value:
             yield from _numbers(entry)
+    elif isinstance(value, (int, float)):
+        yield float(value)
 
 
 def _entries(table: Mapping[str, Any]) -> str:
@@ -130,9 +131,9 @@ def _window(text: str, begin: int) -> str:
 def _text(value: Any, digits: int = 17) -> str:
     if value is None:
         return _NONE
-    return (
-        value if isinstance(value, str) else json.dumps(_rounded(value, digits), ensure_ascii=False)
-    )
+    if isinstance(value, str):
+        return value
+    return json.dumps(_rounded(typed_json.encode(value), digits), ensure_ascii=False)
 
 
 def _rounded(value: Any, digits: int) -> Any:
@@ -140,6 +141,6 @@ def _rounded(value: Any, digits: int) -> Any:
         return float(f"{value:.{digits}g}")
     if isinstance(value, dict):
         return {name: _rounded(entry, digits) for name, entry in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, list):
         return [_rounded(entry, digits) for entry in value]
     return value

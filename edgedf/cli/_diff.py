@@ -29,10 +29,10 @@ def parts(difference: Difference) -> Iterator[RenderableType]:
     from edgedf.quantize.wording import MARKS
 
     for section in sections(difference):
+        if section.title:
+            yield Text(section.title, style="bold")
         if section.rows:
             yield _table(section)
-        elif section.title:
-            yield Text(section.title, style="bold")
         for remark in section.remarks:
             yield Text(printable(remark))
         yield Text()
@@ -46,15 +46,7 @@ def _table(section: Section) -> Table:
 
     from edgedf.cli._console import printable
 
-    table = Table(
-        title=section.title or None,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        padding=(0, 2, 0, 0),
-        header_style="dim",
-        pad_edge=False,
-    )
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for heading in section.headings:
         table.add_column(heading, overflow="fold")
     for row in section.rows:
