@@ -103,7 +103,7 @@ def diff(
     machine slows both down alike.
     """
     from edgedf import typed_json
-    from edgedf.cli._console import StepProgress, new_console, print_json, quiet_natives
+    from edgedf.cli._console import StepProgress, new_console, print_json, printable, quiet_natives
     from edgedf.cli._diff import parts
     from edgedf.cli._figures import skipped_text
     from edgedf.cli._gate import read_limits
@@ -153,7 +153,7 @@ def diff(
     if as_json:
         print_json(typed_json.encode(found))
     elif as_markdown:
-        print(markdown(found))
+        print("\n".join(map(printable, markdown(found).splitlines())))
     else:
         console = new_console()
         for part in parts(found):

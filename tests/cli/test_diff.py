@@ -108,6 +108,16 @@ def test_markdown_is_a_document_of_its_own(bench: Path, capsys: Captured) -> Non
     assert "| threshold.how |" in shown
 
 
+def test_what_a_spec_says_cannot_break_what_is_pasted(
+    bench: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    rude = write_tiny(tmp_path, "tflite", licence="a | b\n\n# <script>\x1b[31m `x`")
+    assert call(TFLITE, rude, *ONLY_FILES, "--markdown") == WITHIN
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if line.startswith("| licence |")]
+    assert line.endswith("| a \\| b # \\<script\\>\ufffd\\[31m \\`x\\` |")
+
+
 def test_limits_come_from_options_then_the_file(
     bench: Path, capsys: Captured, tmp_path: Path
 ) -> None:
