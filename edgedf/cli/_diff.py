@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["parts"]
 
+_FEW = 4  # columns that may fold; more are of figures, which must not
+
 
 def parts(difference: Difference) -> Iterator[RenderableType]:
     """What to print, one below the other.
@@ -46,9 +48,11 @@ def _table(section: Section) -> Table:
 
     from edgedf.cli._console import printable
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    wide = len(section.headings) > _FEW
+    padding = (0, 1 if wide else 2, 0, 0)
+    table = Table(box=None, padding=padding, header_style="dim", pad_edge=False)
     for heading in section.headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=wide)
     for row in section.rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
