@@ -7,7 +7,9 @@ edgedf is refused rather than guessed at. :func:`spec_schema` gives the JSON Sch
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from edgedf import typed_json
@@ -15,6 +17,8 @@ from edgedf.errors import ConfigError, SpecMismatch, SpecUnsupported
 from edgedf.result import Threshold
 
 __all__ = [
+    "INPUT_TYPES",
+    "INPUT_ZERO_POINTS",
     "MAP_MAXIMUM",
     "MAP_STRIDE",
     "PRECISIONS",
@@ -22,6 +26,8 @@ __all__ = [
     "Accuracy",
     "Calibration",
     "InputSpec",
+    "InputType",
+    "LayerOverride",
     "ModelSpec",
     "OutputSpec",
     "Precision",
@@ -42,6 +48,14 @@ MAP_MAXIMUM = 6.0
 
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int8-a16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+InputType = Literal["uint8", "int8", "float32"]
+INPUT_TYPES: tuple[InputType, ...] = get_args(InputType)
+
+INPUT_ZERO_POINTS: Mapping[InputType, int] = MappingProxyType(
+    {"uint8": 0, "int8": -128, "float32": 0}
+)
+"""What an input of each type holds for a grey level of 0; a grey level is one step in all."""
 
 _CONVERT_AGAIN = "convert the model again"
 
@@ -71,10 +85,11 @@ class InputSpec:
         width: Pixels.
         layout: Always ``NHWC`` with N = 1.
         channels: Always ``RGB``.
-        dtype: Always ``uint8``.
-        scale: Quantization scale of the bytes as the first convolution sees them (real = scale *
-            (byte - zero_point)); 1.0 as the normalisation is folded into that convolution.
-        zero_point: See ``scale``.
+        dtype: ``uint8`` takes the bytes of the picture, ``int8`` byte - 128, ``float32`` the same
+            0 to 255 as floats.
+        scale: Grey level = scale * (value - zero_point), which is what the first convolution
+            sees; always 1.0, as the normalisation is folded into that convolution.
+        zero_point: That of :data:`INPUT_ZERO_POINTS`.
         mean: Per channel, in grey levels: what the first layer subtracts (already folded in).
         std: Per channel, in grey levels: what the first layer divides by (already folded in).
     """
@@ -86,7 +101,7 @@ class InputSpec:
     std: tuple[float, float, float]
     layout: Literal["NHWC"] = "NHWC"
     channels: Literal["RGB"] = "RGB"
-    dtype: Literal["uint8"] = "uint8"
+    dtype: InputType = "uint8"
     scale: float = 1.0
     zero_point: int = 0
 
@@ -176,6 +191,23 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class LayerOverride:
+    """Layers that have another precision than the model.
+
+    Args:
+        precision: Theirs.
+        pattern: What was asked for: a glob of layer names.
+        layers: Names of the layers that it matches.
+        followers: Names of those that take what these make, and therefore compute alike.
+    """
+
+    precision: Precision
+    pattern: str
+    layers: tuple[str, ...]
+    followers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything a runtime needs to know about a model file.
 
@@ -195,6 +227,7 @@ class ModelSpec:
         calibration: For quantized models.
         tools: Versions of the converters used, by package name.
         schema_version: Version of this schema.
+        overrides: Layers of another precision.
 
     Raises:
         SpecUnsupported: The parts contradict each other.
@@ -215,6 +248,7 @@ class ModelSpec:
     calibration: Calibration | None = None
     tools: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    overrides: tuple[LayerOverride, ...] = ()
 
     def __post_init__(self) -> None:
         names = sorted(output.name for output in self.outputs)
@@ -237,6 +271,14 @@ class ModelSpec:
                 f"The spec resizes to {resize} for an input of {self.input.height} x "
                 f"{self.input.width}.",
                 expected="one resize_exact step to the square input's side",
+                next_step=_CONVERT_AGAIN,
+            )
+        wanted = (1.0, INPUT_ZERO_POINTS[self.input.dtype])
+        if (self.input.scale, self.input.zero_point) != wanted:
+            raise SpecUnsupported(
+                f"The spec gives its {self.input.dtype} input the scale {self.input.scale:g} and "
+                f"the zero point {self.input.zero_point}.",
+                expected=f"{wanted[0]:g} and {wanted[1]}",
                 next_step=_CONVERT_AGAIN,
             )
 
@@ -266,7 +308,10 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """The spec as JSON text, the same text for the same spec."""
-        return json.dumps(typed_json.encode(self), indent=1, ensure_ascii=False)
+        data = typed_json.encode(self)
+        if not self.overrides:
+            del data["overrides"]  # older readers refuse a field that they do not know
+        return json.dumps(data, indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelSpec:

@@ -24,12 +24,19 @@ from edgedf.quantize.calibration import (
     sample_candidates,
 )
 from edgedf.quantize.describe import describe_converted
+from edgedf.quantize.input_type import (
+    check_input_type,
+    described_input,
+    input_type_named,
+    with_input_type,
+)
+from edgedf.quantize.keep import Keep, KeptLayers, kept_layers, parse_keep
+from edgedf.quantize.kept_operators import found_kept
 from edgedf.quantize.lint import check_int8_friendly
 from edgedf.quantize.operators import (
     boundary_operators,
     count_operators,
     executed_operators,
-    float_operators,
     list_operators,
     xnnpack_partitions,
 )
@@ -45,7 +52,7 @@ from edgedf.quantize.report import ConversionReport, ConvertedModel
 from edgedf.quantize.run import Outputs, nan_where_it_fails, open_model
 from edgedf.quantize.source import FORMATS, Source, load_source
 from edgedf.quantize.verify import Gate, Verification, verify_pair
-from edgedf.spec import ModelSpec, Precision
+from edgedf.spec import InputType, ModelSpec, Precision
 
 __all__ = ["DEFAULT_SAMPLES", "convert"]
 
@@ -57,6 +64,8 @@ def convert(
     *,
     formats: Sequence[str] | None = None,
     precision: str = "int8",
+    io: str = "uint8",
+    keep: Sequence[str | Keep] = (),
     calibration: str | Path | None = None,
     samples: int = DEFAULT_SAMPLES,
     out: str | Path = "build",
@@ -72,6 +81,9 @@ def convert(
             for the shipped student, which needs no torch.
         formats: ``tflite``, ``onnx`` or both; None for all that the source can give.
         precision: One of :mod:`edgedf.quantize.precision`.
+        io: Type of the input, one of :mod:`edgedf.quantize.input_type`; outputs are float32.
+        keep: Layers that are kept out of int8, such as ``fp32:decoder.*``: see
+            :mod:`edgedf.quantize.keep`.
         calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; None for
             the shipped sample.
         samples: How many images to calibrate with.
@@ -95,6 +107,9 @@ def convert(
         ['student_int8.tflite', 'student_int8.onnx']
     """
     wanted_precision = precision_named(precision)
+    taken = input_type_named(io)
+    check_input_type(taken, wanted_precision)
+    to_keep = parse_keep(keep, wanted_precision)
     wanted = _formats(formats)
     if wanted is not None:
         check_available(wanted_precision, wanted)
@@ -107,6 +122,9 @@ def convert(
     loaded = load_source(source, wanted, progress=progress)
     names = [name for name in FORMATS if name in loaded.models]
     check_available(wanted_precision, names)
+    kept = {
+        name: kept_layers(loaded.models[name], name, to_keep, wanted_precision) for name in names
+    }
     targets = {name: folder / f"{loaded.stem}_{wanted_precision}.{name}" for name in names}
     _refuse_overwriting(targets.values(), loaded.paths)
     clock.lap("load")
@@ -123,7 +141,9 @@ def convert(
     files: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
     for name in names:
-        files[name], specs[name] = _make(loaded, name, wanted_precision, images, progress)
+        files[name], specs[name] = _make(
+            loaded, name, wanted_precision, taken, kept[name], images, progress
+        )
         clock.lap(f"make {name}")
     comparisons = _prove(loaded, files, specs, images, progress)
     clock.lap("prove")
@@ -133,7 +153,7 @@ def convert(
         verifications = _through(gate, loaded, files, specs, targets, progress)
         clock.lap("gate")
     models = [
-        _describe(name, targets[name], files[name], loaded, wanted_precision, clock)
+        _describe(name, targets[name], files[name], loaded, wanted_precision, kept[name], clock)
         for name in names
     ]
     clock.lap("count operators")
@@ -207,6 +227,8 @@ def _make(
     source: Source,
     name: ModelFormat,
     precision: Precision,
+    taken: InputType,
+    kept: KeptLayers,
     images: CalibrationSet,
     progress: Progress,
 ) -> tuple[bytes, ModelSpec]:
@@ -221,7 +243,13 @@ def _make(
     if precision in CALIBRATED:
         check_int8_friendly(model, name)
         bits = 16 if precision == "int8-a16" else 8
-        model = stage.to_int8(model, images.calibration, activation_bits=bits, progress=progress)
+        model = stage.to_int8(
+            model,
+            images.calibration,
+            activation_bits=bits,
+            keep=kept.asked,
+            progress=progress,
+        )
         behind = stage.output_quantization(model)
     elif precision == "int8-dynamic":
         model = tflite.to_int8_weights(model, dynamic=True)
@@ -236,7 +264,8 @@ def _make(
         quantization=behind,
         calibration=images.summary if precision in CALIBRATED else None,
     )
-    finished = embed(model, spec)
+    spec = spec.with_changes(input=described_input(spec.input, taken), overrides=kept.overrides)
+    finished = embed(with_input_type(model, name, taken), spec)
     progress(step, 1, 1)
     return finished, spec
 
@@ -334,6 +363,7 @@ def _describe(
     file: bytes,
     source: Source,
     precision: Precision,
+    kept: KeptLayers,
     clock: _Clock,
 ) -> ConvertedModel:
     operators = list_operators(file, name)
@@ -341,7 +371,7 @@ def _describe(
     is_int8 = computes_in_integers(precision, name)
     pieces = xnnpack_partitions(file) if name == "tflite" else None
     taken = {index for piece in pieces or () for index in piece.operators}
-    left = float_operators(typed) if is_int8 else ()
+    found = found_kept(typed, kept, name) if is_int8 else None
     ends = boundary_operators(typed) if is_int8 else ()
     return ConvertedModel(
         format=name,
@@ -352,7 +382,7 @@ def _describe(
         sha256=sha256_of(file),
         operators=count_operators(operators),
         boundary_operators=tuple(str(operator) for operator in ends),
-        float_operators=tuple(sorted({operator.name for operator in left})),
+        float_operators=() if found is None else found.misplaced,
         delegate_partitions=None if pieces is None else len(pieces),
         undelegated_operators=tuple(
             operator.name
@@ -360,6 +390,9 @@ def _describe(
             if pieces is not None and index not in taken
         ),
         seconds=clock.laps()[f"make {name}"],
+        kept=kept.overrides,
+        kept_operators={} if found is None else found.operators,
+        kept_in_vain=() if found is None else found.missing,
     )
 
 

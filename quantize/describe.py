@@ -115,7 +115,8 @@ def describe_converted(
         parent: Spec of the float model.
         model_format: ``tflite`` or ``onnx``.
         precision: Of the new model.
-        quantization: (scale, zero point) behind each output, where activations are calibrated.
+        quantization: (scale, zero point) behind each output, where activations are calibrated; a
+            layer that is kept in float has none.
         calibration: How the ranges were found, likewise.
         exported: Whether the float model was exported just now, so its tools are known.
 
@@ -134,7 +135,7 @@ def describe_converted(
     if precision in CALIBRATED:
         outputs = tuple(
             replace(output, minimum=-LOGIT_BOUND, maximum=LOGIT_BOUND)
-            if output.name == "fake_logit"
+            if output.name == "fake_logit" and output.name in behind
             else output
             for output in outputs
         )

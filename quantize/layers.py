@@ -106,7 +106,7 @@ class LayerError:
             the type are not counted.
         operator: Such as ``CONV_2D`` or ``Conv``.
         tensor: Name of the tensor it makes, in the parent.
-        name: A shorter one, for people; two layers may share it.
+        name: A shorter one, for people and for ``edgedf convert --keep``.
         quantized: Whether its tensor or its weights are quantized in the artifact.
         sqnr: Of its tensor, in dB; None without noise or without signal.
         added: Root mean square of the noise that it adds to what it inherits, divided by that of

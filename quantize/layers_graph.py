@@ -6,7 +6,8 @@ A *layer* is an operator of the artifact together with its weights and the tenso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -16,9 +17,47 @@ from numpy.typing import NDArray
 from edgedf.imaging import RGBImage
 from edgedf.quantize.noise import Steps
 
-__all__ = ["Answer", "Graphs", "Layer", "Seen", "Weight"]
+__all__ = ["Answer", "Graphs", "Layer", "NamedLayer", "Seen", "Weight", "numbered"]
 
 Answer = Callable[[RGBImage], tuple[float, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class NamedLayer:
+    """A layer of a float model, by the name that its artifacts know it by.
+
+    Args:
+        name: Unique in the model.
+        operators: What it computes: one, or one with the activation function behind it.
+        tensors: Names of what these make; the last is what other layers take.
+        inputs: Names of the tensors that it takes.
+    """
+
+    name: str
+    operators: tuple[str, ...]
+    tensors: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+def numbered(names: Sequence[str]) -> tuple[str, ...]:
+    """Names made unique.
+
+    Args:
+        names: Of layers, in the float model's order of execution.
+
+    Returns:
+        Those that occur once as they are, the others with their place among the same.
+
+    Example:
+        >>> numbered(["expand", "project", "expand"])
+        ('expand@1', 'project', 'expand@2')
+    """
+    counts, met = Counter(names), Counter[str]()
+    found = []
+    for name in names:
+        met[name] += 1
+        found.append(f"{name}@{met[name]}" if counts[name] > 1 else name)
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +93,7 @@ class Layer:
             the type are not counted.
         operator: Such as ``CONV_2D`` or ``Conv``.
         tensor: Name of the tensor it makes, in the parent.
-        name: A shorter one, for people; two layers may share it.
+        name: A shorter one, for people, which :class:`NamedLayer` defines.
         inputs: Tensors of other layers that it takes.
         steps: How that tensor is quantized; None where it is float in the artifact too.
         weights: Its quantized constants.

@@ -7,8 +7,7 @@ integers are read where QuantizeLinear makes them, and the runtime fuses as it a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,18 +15,37 @@ from numpy.typing import NDArray
 
 from edgedf.errors import MissingExtra
 from edgedf.imaging import RGBImage
-from edgedf.quantize.layers_graph import Answer, Layer, Seen, Weight
+from edgedf.quantize.layers_graph import Answer, Layer, NamedLayer, Seen, Weight, numbered
 from edgedf.quantize.noise import Steps
-from edgedf.runtime.backends.base import unpack
-from edgedf.runtime.backends.onnx import OnnxBackend
+from edgedf.quantize.onnx_shield import SHIELD_SUFFIX
+from edgedf.runtime.backends.base import as_input, unpack
+from edgedf.runtime.backends.onnx import NUMPY_NAMES, OnnxBackend
 
-__all__ = ["OnnxGraphs", "module_names"]
+__all__ = ["OnnxGraphs", "named_layers", "names_of_layers"]
 
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 # What onnxruntime appends to names: to that of a model output which it quantizes, and to weights.
 _OUTPUT_SUFFIX = "_QuantizeLinear_Input"
 _WEIGHT_SUFFIX = "_quantized"
 _CHANNEL_AXES = {"Conv": 0, "ConvTranspose": 1}
+# The quantizer takes these into the layer in front of them: its range says it all.
+_ACTIVATIONS = ("Clip", "Relu")
+_WEIGHTS = ".weight"
+
+
+def named_layers(model: bytes) -> tuple[NamedLayer, ...]:
+    """The layers of a float model, in order of execution.
+
+    One with weights is called after them, as they have a module's name and tensors have a number;
+    what is shared by the names of all such layers is left out. The activation function behind it
+    belongs to it.
+
+    Args:
+        model: A float ``.onnx`` of ours.
+    """
+    import onnx
+
+    return _named(onnx.load_model_from_string(model))
 
 
 class OnnxGraphs:
@@ -66,11 +84,10 @@ class OnnxGraphs:
                 self._cut(names),
             )
         parent, artifact, cut = self._runs
-        feed = {self._parent.graph.input[0].name: image[np.newaxis]}
-        wanted, found = parent.run(feed), artifact.run(feed)
+        wanted, found = parent.run(parent.feed(image)), artifact.run(artifact.feed(image))
         values = {layer.tensor: self._real(layer, found) for layer in self.layers}
         given = {_given(name): values[name] for name in values}
-        own = cut.run({**feed, **given})
+        own = cut.run({**cut.feed(image), **given})
         for layer in self.layers:
             name = layer.tensor
             yield Seen(layer, wanted[name], values[name], own[name])
@@ -88,10 +105,9 @@ class OnnxGraphs:
             if layer.steps is not None:
                 self._round(model, layer)
         graph = _Graph(model.SerializeToString(), self._threads, integers=False)
-        image_name = self._parent.graph.input[0].name
 
         def answer(image: RGBImage) -> tuple[float, NDArray[np.float32]]:
-            found = graph.run({image_name: image[np.newaxis]})
+            found = graph.run(graph.feed(image))
             return unpack(found["fake_logit"], found["defocus_map"], OnnxBackend.name)
 
         return answer
@@ -105,6 +121,7 @@ class OnnxGraphs:
         constants = {tensor.name: tensor for tensor in graph.initializer}
         producers = {name: node for node in graph.node for name in node.output}
         quantizers = {node.input[0]: node for node in graph.node if node.op_type == _CONVERSIONS[0]}
+        names = {tensor: la.name for la in _named(self._parent) for tensor in la.tensors}
         unmatched: list[str] = []
         unmatched_weights: dict[str, None] = {}
         layers: list[Layer] = []
@@ -135,12 +152,12 @@ class OnnxGraphs:
 
         def source(name: str) -> str:
             """The tensor that an operator takes, in front of what changes its type."""
-            while name in producers and producers[name].op_type in _CONVERSIONS:
+            while name in producers and _is_conversion(producers[name]):
                 name = producers[name].input[0]
             return name.removesuffix(_OUTPUT_SUFFIX)
 
         for node in graph.node:
-            if node.op_type in _CONVERSIONS:
+            if _is_conversion(node):
                 continue
             order += 1
             found = tuple(weights(node))
@@ -154,8 +171,8 @@ class OnnxGraphs:
                 steps = None if quantizer is None else self._steps(quantizer, constants)
                 self._places[name] = place if quantizer is None else quantizer.output[0]
                 self._conversions[name] = quantizer
-                layers.append(Layer(order, node.op_type, name, name, inputs, steps, found))
-        self.layers = _named(layers)
+                layers.append(Layer(order, node.op_type, name, names[name], inputs, steps, found))
+        self.layers = tuple(layers)
         self.unmatched = tuple(unmatched)
         self.unmatched_weights = tuple(unmatched_weights)
 
@@ -276,8 +293,15 @@ class _Graph:
         self._session: Any = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
-        self._inputs = {node.name for node in self._session.get_inputs()}
+        inputs = self._session.get_inputs()
+        self._inputs = {node.name for node in inputs}
+        self._image = inputs[0].name, NUMPY_NAMES[inputs[0].type]
         self._outputs = [node.name for node in self._session.get_outputs()]
+
+    def feed(self, image: RGBImage) -> dict[str, NDArray[Any]]:
+        """The picture as the first input takes it."""
+        name, dtype = self._image
+        return {name: as_input(image, dtype)}
 
     def run(self, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         used = {name: values for name, values in feed.items() if name in self._inputs}
@@ -288,25 +312,53 @@ def _given(name: str) -> str:
     return f"{name}_given"
 
 
-def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Layers called after their weights, which have a module's name; tensors have a number."""
-    names = module_names({layer.tensor: [w.name for w in layer.weights] for layer in layers})
-    return tuple(replace(layer, name=names[layer.tensor]) for layer in layers)
+def _is_conversion(node: Any) -> bool:
+    """Whether it changes the type, or is there for one that does."""
+    return node.op_type in _CONVERSIONS or node.output[0].endswith(SHIELD_SUFFIX)
 
 
-def module_names(weights: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """What to call layers: by the module that their weights belong to, else by their tensor.
+def _named(proto: Any) -> tuple[NamedLayer, ...]:
+    graph = proto.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    takers: dict[str, list[Any]] = {output.name: [None] for output in graph.output}
+    for node in graph.node:
+        for name in node.input:
+            takers.setdefault(name, []).append(node)
+    modules: list[str | None] = []
+    found: list[tuple[list[str], list[str], list[str]]] = []
+    behind: set[str] = set()  # outputs of activation functions that a layer has taken in
+    for node in graph.node:
+        if node.output[0] in behind:
+            continue
+        weights = (n for n in node.input if n in constants and n.endswith(_WEIGHTS))
+        module = next(weights, None)
+        operators, tensors = [node.op_type], list(filter(None, node.output))
+        following = takers.get(tensors[-1], [])
+        if module and len(following) == 1 and getattr(following[0], "op_type", "") in _ACTIVATIONS:
+            operators.append(following[0].op_type)
+            tensors.append(following[0].output[0])
+            behind.add(tensors[-1])
+        inputs = [name for name in node.input if name and name not in constants]
+        found.append((operators, tensors, inputs))
+        modules.append(module)
+    names = numbered(names_of_layers([tensors[-1] for _, tensors, _ in found], modules))
+    return tuple(
+        NamedLayer(name, tuple(operators), tuple(tensors), tuple(inputs))
+        for name, (operators, tensors, inputs) in zip(names, found, strict=True)
+    )
+
+
+def names_of_layers(tensors: Sequence[str], weights: Sequence[str | None]) -> list[str]:
+    """What to call layers: after their weights, which have a module's name; tensors have a number.
 
     Args:
-        weights: Names of the weights of each layer, by the tensor that it makes.
+        tensors: What each layer makes.
+        weights: Name of its weights; None where it has none.
     """
-    modules = {
-        tensor: name.removesuffix(".weight")
-        for tensor, names in weights.items()
-        for name in names
-        if name.endswith(".weight")
-    }
-    outer = {name.partition(".")[0] for name in modules.values() if "." in name}
+    outer = {name.partition(".")[0] for name in weights if name and "." in name}
     # What every student is wrapped into for export.
     shared = f"{outer.pop()}." if len(outer) == 1 else ""
-    return {tensor: modules.get(tensor, tensor).removeprefix(shared) for tensor in weights}
+    return [
+        tensor if name is None else name.removesuffix(_WEIGHTS).removeprefix(shared)
+        for tensor, name in zip(tensors, weights, strict=True)
+    ]

@@ -6,7 +6,7 @@ instead, but only without the default delegate, and so with other kernels than a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from edgedf.artifact import strip_tflite
 from edgedf.errors import MissingExtra
 from edgedf.imaging import RGBImage
-from edgedf.quantize.layers_graph import Answer, Layer, Seen, Weight
+from edgedf.quantize.layers_graph import Answer, Layer, NamedLayer, Seen, Weight, numbered
 from edgedf.quantize.noise import Steps
 from edgedf.runtime.backends import open_backend
+from edgedf.runtime.backends.base import as_input
 
-__all__ = ["TFLiteGraphs", "short_name"]
+__all__ = ["TFLiteGraphs", "named_layers", "short_name"]
 
 # What ai-edge-quantizer appends to the name of a tensor beside which it puts another type of it.
 _SUFFIXES = ("_quantized", "_dequant")
@@ -31,6 +32,19 @@ _CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TR
 # What every student is wrapped into for export.
 _WRAPPERS = ("ByteInput", "Deployable_network")
 _INTEGERS = {"INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64}
+
+
+def named_layers(model: bytes) -> tuple[NamedLayer, ...]:
+    """The layers of a float model, in order of execution.
+
+    Args:
+        model: A float ``.tflite`` of ours.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    flatbuffer = flatbuffer_utils.read_model_from_bytearray(strip_tflite(model))
+    return _named(flatbuffer, _operator_names(schema))
 
 
 class TFLiteGraphs:
@@ -54,11 +68,7 @@ class TFLiteGraphs:
         self._schema, self._tools = schema, flatbuffer_utils
         self._artifact, self._parent = strip_tflite(artifact), strip_tflite(parent)
         self._threads = threads
-        self._operators = {
-            value: name
-            for name, value in vars(schema.BuiltinOperator).items()
-            if isinstance(value, int)
-        }
+        self._operators = _operator_names(schema)
         self._types = {
             value: np.dtype(_INTEGERS[name])
             for name, value in vars(schema.TensorType).items()
@@ -75,12 +85,11 @@ class TFLiteGraphs:
         if self._runs is None:
             self._runs = self._shown(), self._shown_artifact(), self._cut()
         parent, artifact, cut = self._runs
-        batch = image[np.newaxis]
-        parent.run({parent.inputs[0]: batch})
-        artifact.run({artifact.inputs[0]: batch})
+        parent.run({parent.inputs[0]: parent.batch(image)})
+        artifact.run({artifact.inputs[0]: artifact.batch(image)})
         values = {layer.tensor: self._real(layer, artifact) for layer in self.layers}
         given = {index: values[name] for name, index in self._given.items()}
-        cut.run({cut.inputs[0]: batch, **given})
+        cut.run({cut.inputs[0]: cut.batch(image), **given})
         for layer in self.layers:
             index = self._index[layer.tensor]
             yield Seen(layer, parent.value(index), values[layer.tensor], cut.value(index))
@@ -106,6 +115,8 @@ class TFLiteGraphs:
         """Match the artifact's tensors with the parent's, by name."""
         parent, artifact = self._read(self._parent), self._read(self._artifact)
         known = _unique(parent.subgraphs[0].tensors)
+        layers = _named(parent, self._operators)
+        short = {tensor: layer.name for layer in layers for tensor in layer.tensors}
         made = {int(i) for op in parent.subgraphs[0].operators for i in op.outputs}
         graph = artifact.subgraphs[0]
         floats = self._schema.TensorType.FLOAT32
@@ -140,7 +151,7 @@ class TFLiteGraphs:
                     found[name] = replace(found[name], steps=steps)
                 else:
                     found[name] = Layer(
-                        max(order, 0), operator, name, short_name(name), inputs, steps, weights
+                        max(order, 0), operator, name, short[name], inputs, steps, weights
                     )
                 self._index[name], self._places[name] = int(index), place
                 self._quantization[name] = tensor.quantization, tensor.type
@@ -270,8 +281,7 @@ class TFLiteGraphs:
 
     def _name(self, model: Any, op: Any) -> str:
         code = model.operatorCodes[op.opcodeIndex]
-        # Codes above 127 do not fit the old byte field; the larger of the two is the right one.
-        return self._operators[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return self._operators[_code(code)]
 
     def _read(self, model: bytes) -> Any:
         return self._tools.read_model_from_bytearray(model)
@@ -295,6 +305,12 @@ class _Graph:
         self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
         self._interpreter.allocate_tensors()
 
+    def batch(self, image: RGBImage) -> NDArray[Any]:
+        """The picture as the first input takes it."""
+        details = self._interpreter.get_input_details()
+        kind = next(d["dtype"] for d in details if d["index"] == self.inputs[0])
+        return as_input(image, np.dtype(kind).name)
+
     def run(self, feed: dict[int, NDArray[Any]]) -> None:
         for index, values in feed.items():
             self._interpreter.set_tensor(index, values)
@@ -302,6 +318,37 @@ class _Graph:
 
     def value(self, index: int) -> NDArray[Any]:
         return np.asarray(self._interpreter.get_tensor(index))
+
+
+def _operator_names(schema: Any) -> dict[int, str]:
+    codes = vars(schema.BuiltinOperator).items()
+    return {value: name for name, value in codes if isinstance(value, int)}
+
+
+def _code(entry: Any) -> int:
+    # Codes above 127 do not fit the old byte field; the larger of the two is the right one.
+    return int(max(entry.builtinCode, entry.deprecatedBuiltinCode))
+
+
+def _named(model: Any, operators: Mapping[int, str]) -> tuple[NamedLayer, ...]:
+    graph = model.subgraphs[0]
+    constants = {i for i, tensor in enumerate(graph.tensors) if _data(model, tensor) is not None}
+
+    def tensors(indices: Any, without: Collection[int] = ()) -> tuple[str, ...]:
+        wanted = (int(i) for i in indices if i >= 0 and int(i) not in without)
+        return tuple(graph.tensors[index].name.decode() for index in wanted)
+
+    made = [tensors(op.outputs) for op in graph.operators]
+    names = numbered([short_name(outputs[-1]) for outputs in made])
+    return tuple(
+        NamedLayer(
+            name,
+            (operators[_code(model.operatorCodes[op.opcodeIndex])],),
+            outputs,
+            tensors(op.inputs, constants),
+        )
+        for name, outputs, op in zip(names, made, graph.operators, strict=True)
+    )
 
 
 def _unique(tensors: Sequence[Any]) -> dict[str, int]:

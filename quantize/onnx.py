@@ -6,8 +6,10 @@ activations with int8 weights run on VNNI and are faster than float; int8 activa
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
 from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
+from edgedf.quantize.keep import Keep, kept_layers
+from edgedf.quantize.onnx_shield import shield_floats
 
 __all__ = ["output_quantization", "to_fp16", "to_int8", "to_int8_weights", "without_metadata"]
 
@@ -26,6 +30,7 @@ def to_int8(
     images: Sequence[NDArray[np.uint8]],
     *,
     activation_bits: Literal[8, 16] = 8,
+    keep: Sequence[str | Keep] = (),
     progress: Progress = silent,
 ) -> bytes:
     """Quantize weights to int8, and activations to uint8 or uint16.
@@ -38,6 +43,7 @@ def to_int8(
         images: Calibration images, each uint8 RGB (N, N, 3).
         activation_bits: Of activations. ONNX Runtime has no kernels for 16 on a CPU and computes
             in float between the conversions.
+        keep: Layers that stay float or get 16-bit activations: see :mod:`edgedf.quantize.keep`.
         progress: Told about each image.
 
     Returns:
@@ -45,6 +51,7 @@ def to_int8(
 
     Raises:
         ArtifactUnreadable: The model is damaged.
+        ConfigError: Layers cannot be kept.
         MissingExtra: onnx or onnxruntime is not installed.
     """
     onnx = _onnx()
@@ -54,6 +61,8 @@ def to_int8(
     with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
         plain, prepared, quantized = (Path(folder) / f"{n}.onnx" for n in ("a", "b", "c"))
         plain.write_bytes(without_metadata(_load(model)).SerializeToString(deterministic=True))
+        kept = kept_layers(model, "onnx", keep, "int8" if activation_bits == 8 else "int8-a16")
+        floats = kept.tensors("fp32")
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         logit_range = {"rmin": np.float32(-LOGIT_BOUND), "rmax": np.float32(LOGIT_BOUND)}
         graph = onnx.load(str(prepared))
@@ -62,20 +71,29 @@ def to_int8(
         if activation_bits == 8:
             whole = {"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}
             fixed |= {name: [whole] for name in _cast_inputs(graph)}
-        quantization.quantize_static(
-            str(prepared),
-            str(quantized),
-            _Reader(images, progress),
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=kinds[activation_bits],
-            weight_type=quantization.QuantType.QInt8,
-            per_channel=True,
-            calibrate_method=quantization.CalibrationMethod.MinMax,
-            extra_options={"TensorQuantOverrides": fixed},
-        )
-        return bytes(
-            without_metadata(onnx.load(str(quantized))).SerializeToString(deterministic=True)
-        )
+        for name, precision in kept.matched.items():
+            if precision == "int8-a16":
+                measured = fixed.get(name, [{}])[0]
+                ends = {end: measured[end] for end in ("rmin", "rmax") if end in measured}
+                fixed[name] = [{**ends, "quant_type": kinds[16]}]
+        with _without_advice():
+            quantization.quantize_static(
+                str(prepared),
+                str(quantized),
+                _Reader(images, progress),
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=kinds[activation_bits],
+                weight_type=quantization.QuantType.QInt8,
+                per_channel=True,
+                calibrate_method=quantization.CalibrationMethod.MinMax,
+                nodes_to_exclude=[
+                    node.name for node in graph.graph.node if floats.intersection(node.output)
+                ],
+                extra_options={"TensorQuantOverrides": fixed},
+            )
+        made = without_metadata(onnx.load(str(quantized)))
+        shield_floats(made, floats)
+        return bytes(made.SerializeToString(deterministic=True))
 
 
 def to_fp16(model: bytes) -> bytes:
@@ -160,7 +178,7 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
         model: An ``.onnx`` from :func:`to_int8`.
 
     Returns:
-        ``{output name: (scale, zero point)}``.
+        ``{output name: (scale, zero point)}``; without those that a kept layer makes in float.
     """
     onnx = _onnx()
     graph = _load(model).graph
@@ -172,9 +190,26 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
         # A change of layout after the last DequantizeLinear does not change the values.
         while node.op_type in ("Transpose", "Reshape"):
             node = producer[node.input[0]]
+        if node.op_type != "DequantizeLinear":
+            continue
         scale, zero_point = (constants[name] for name in node.input[1:3])
         found[output] = (float(scale), int(zero_point))
     return found
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Drop the advice on opset versions, which 16 bits need and the quantizer raises itself."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "opset" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(is_other)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_other)
 
 
 def _weights(proto: Any) -> list[tuple[Any, str, NDArray[Any]]]:

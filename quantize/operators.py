@@ -37,7 +37,16 @@ __all__ = [
 BOUNDARY_OPERATORS = frozenset(
     {"CAST", "QUANTIZE", "DEQUANTIZE", "Cast", "QuantizeLinear", "DequantizeLinear"}
 )
-_ONNX_TYPE_NAMES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
+_ONNX_TYPE_NAMES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    10: "float16",
+}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ name          weights             activations           arithmetic
 fp32          float32             float32               float32
 fp16          float16             float32               float32, unless a delegate chooses float16
 int8          int8, per channel   int8, calibrated      integer (PTQ, static)
-int8-dynamic  int8, per channel   int8, range found     integer in convolutions, float between them
-                                  at run time
+int8-dynamic  int8, per channel   int8, range found     integer in convolutions but for depthwise
+                                  at run time           ones, float elsewhere
 int8-weights  int8, per channel   float32               float32, weights dequantized first
 int8-a16      int8, per channel   int16, calibrated     integer with 16-bit activations
 ============  ==================  ====================  ============================================

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from edgedf.quantize.calibration import Skipped
 from edgedf.quantize.parity import Comparison
 from edgedf.quantize.verify import Verification
 from edgedf.quantize.wording import headline
-from edgedf.spec import Calibration, Precision
+from edgedf.spec import Calibration, LayerOverride, Precision
 
 __all__ = ["ConversionReport", "ConvertedModel"]
 
@@ -37,12 +37,17 @@ class ConvertedModel:
         operators: How often each operator occurs in the file.
         boundary_operators: Those that change the type at the input and the outputs, such as
             ``CAST uint8 → float32``; empty unless the model is int8.
-        float_operators: Those that compute in floating point although the model is int8: by the
-            types in the file for TFLite, by what ONNX Runtime makes of it for ONNX.
+        float_operators: Those that compute in floating point although the model is int8, and
+            were not asked to: by the types in the file for TFLite, by what ONNX Runtime makes of it
+            for ONNX.
         delegate_partitions: Pieces in which XNNPACK, the CPU's delegate, takes the operators over;
             None for ONNX.
         undelegated_operators: Names of those that it leaves to the interpreter.
         seconds: Time to make it, proof excluded.
+        kept: Layers that were kept in another precision, as asked.
+        kept_operators: How many operators of each name compute in it, with the conversions around
+            them; empty unless the rest is int8.
+        kept_in_vain: Names of operators of such layers that compute in int8 nevertheless.
     """
 
     format: ModelFormat
@@ -57,6 +62,9 @@ class ConvertedModel:
     delegate_partitions: int | None
     undelegated_operators: tuple[str, ...]
     seconds: float
+    kept: tuple[LayerOverride, ...] = ()
+    kept_operators: dict[str, int] = field(default_factory=dict)
+    kept_in_vain: tuple[str, ...] = ()
 
     @property
     def misplaced(self) -> tuple[str, ...]:
@@ -101,7 +109,7 @@ class ConversionReport:
         """Whether comparisons, types of operators and the gate, if there was one, are all right."""
         return (
             all(comparison.passed for comparison in self.comparisons)
-            and not any(model.misplaced for model in self.models)
+            and not any(model.misplaced or model.kept_in_vain for model in self.models)
             and all(verification.passed for verification in self.gate)
         )
 
@@ -122,6 +130,11 @@ class ConversionReport:
             f"{model.path.name} computes in float: {', '.join(model.misplaced)}"
             for model in self.models
             if model.misplaced
+        ]
+        failures += [
+            f"{model.path.name} computes in int8 although kept: {', '.join(model.kept_in_vain)}"
+            for model in self.models
+            if model.kept_in_vain
         ]
         failures += [
             f"the gate on {verification.data}: {verification.artifact}: {headline(verification)}"

@@ -128,6 +128,12 @@ def _from_file(artifact: Artifact, formats: Sequence[ModelFormat]) -> Source:
             expected="a model of precision fp32: quantizing twice adds the errors up",
             next_step="convert the float model or the checkpoint it was made from",
         )
+    if spec.input.dtype != "uint8":
+        raise ConfigError(
+            f"{path} takes {spec.input.dtype} input.",
+            expected="a model that takes uint8, which every input type is made from",
+            next_step="convert it from its checkpoint without --io, then that file",
+        )
     other = [name for name in formats if name != artifact.format]
     if other:
         raise ConfigError(

@@ -16,8 +16,9 @@ from typing import Any
 
 from edgedf.artifact import Artifact, ModelFormat, strip_tflite
 from edgedf.errors import MissingExtra
-from edgedf.quantize.layers_onnx import module_names
+from edgedf.quantize.layers_onnx import names_of_layers
 from edgedf.quantize.layers_tflite import short_name
+from edgedf.quantize.onnx_shield import SHIELD_SUFFIX
 from edgedf.quantize.operators import (
     BOUNDARY_OPERATORS,
     count_operators,
@@ -166,12 +167,12 @@ def _of_onnx(model: bytes) -> Iterator[LayerPrecision]:
     }
     reader = _OnnxReader(graph)
     found = list(reader.layers())
-    names = module_names({tensor: (weights or "",) for tensor, _, _, weights, _ in found})
-    for tensor, node, computes, _, kind in found:
+    names = names_of_layers([entry[0] for entry in found], [entry[3] for entry in found])
+    for name, (tensor, node, computes, _, kind) in zip(names, found, strict=True):
         integers = computes not in (None, "float32") and node.name not in stays_float
         yield LayerPrecision(
             tensor,
-            names[tensor],
+            name,
             node.op_type,
             computes if integers and computes is not None else "float32",
             kind,
@@ -199,7 +200,8 @@ class _OnnxReader:
         """Tensor, node, type of the integers around it, name and type of its weights."""
         for node in self._graph.node:
             variable = [name for name in node.input if name and not self._constant(name)]
-            if node.op_type in _NO_LAYERS or not variable or self._is_fused(node):
+            shield = node.output[0].endswith(SHIELD_SUFFIX)
+            if node.op_type in _NO_LAYERS or shield or not variable or self._is_fused(node):
                 continue
             made = self._behind_activation(node)
             at = _WEIGHTS_AT.get(node.op_type, len(node.input))

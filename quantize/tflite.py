@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
 from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND
+from edgedf.quantize.keep import Keep, KeptLayers, kept_layers
 
 __all__ = ["output_quantization", "to_fp16", "to_int8", "to_int8_weights"]
 
@@ -41,6 +43,7 @@ def to_int8(
     images: Sequence[NDArray[np.uint8]],
     *,
     activation_bits: Literal[8, 16] = 8,
+    keep: Sequence[str | Keep] = (),
     progress: Progress = silent,
 ) -> bytes:
     """Quantize weights to int8, and activations to int8 or int16.
@@ -56,6 +59,7 @@ def to_int8(
         images: Calibration images, each uint8 RGB (N, N, 3).
         activation_bits: Of activations. With 16 they are symmetric, and XNNPACK takes no operator
             over: made for accelerators.
+        keep: Layers that stay float or get 16-bit activations: see :mod:`edgedf.quantize.keep`.
         progress: Told about each image.
 
     Returns:
@@ -63,6 +67,7 @@ def to_int8(
 
     Raises:
         ArtifactUnreadable: The flatbuffer is damaged.
+        ConfigError: Layers cannot be kept.
         MissingExtra: ai-edge-quantizer is not installed.
     """
     quantizer_module = _quantizer()
@@ -72,6 +77,7 @@ def to_int8(
     model = strip_tflite(model)
     signature = _flatbuffer(model).signatureDefs[0].signatureKey.decode()
     rules = recipe.static_wi8_ai8() if activation_bits == 8 else recipe.static_wi8_ai16()
+    kept = kept_layers(model, "tflite", keep, "int8" if activation_bits == 8 else "int8-a16")
     rules.append({"regex": ".*", "operation": "OUTPUT", "algorithm_key": "no_quantize"})
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(rules)
@@ -93,8 +99,8 @@ def to_int8(
             "min": np.full_like(ranges[name]["min"], -LOGIT_BOUND),
             "max": np.full_like(ranges[name]["max"], LOGIT_BOUND),
         }
-    model = _with_room_for_biases(model, ranges, activation_bits)
-    quantizer = quantizer_module.Quantizer(model, rules)
+    model = _with_room_for_biases(model, ranges, activation_bits, kept)
+    quantizer = quantizer_module.Quantizer(model, rules + _rules_for(kept))
     with _quiet():
         return _quantized(quantizer, ranges)
 
@@ -105,7 +111,9 @@ def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
     Args:
         model: A float ``.tflite`` of ours; a spec in it is dropped.
         dynamic: Whether convolutions quantize what comes in at run time and compute in integers;
-            else weights are dequantized first and arithmetic stays float32.
+            else weights are dequantized first and arithmetic stays float32. That is how depthwise
+            convolutions are computed either way: XNNPACK has no kernel for those that quantize at
+            run time, and each would break its one piece in two.
 
     Returns:
         The flatbuffer, without a spec.
@@ -119,7 +127,10 @@ def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
 
     model = strip_tflite(model)
     _flatbuffer(model)
-    rules = recipe.dynamic_wi8_afp32() if dynamic else recipe.weight_only_wi8_afp32()
+    rules = recipe.weight_only_wi8_afp32()
+    if dynamic:
+        depthwise = [{**rule, "operation": "DEPTHWISE_CONV_2D"} for rule in rules]
+        rules = recipe.dynamic_wi8_afp32() + depthwise
     return _quantized(quantizer_module.Quantizer(model, rules))
 
 
@@ -166,19 +177,39 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
         model: A ``.tflite`` from :func:`to_int8`.
 
     Returns:
-        ``{output name: (scale, zero point)}``.
+        ``{output name: (scale, zero point)}``; without those that a kept layer makes in float.
     """
+    from ai_edge_litert import schema_py_generated as schema
+
     flatbuffer = _flatbuffer(strip_tflite(model))
     graph = flatbuffer.subgraphs[0]
     producer = {int(op.outputs[0]): int(op.inputs[0]) for op in graph.operators}
     found = {}
     for entry in flatbuffer.signatureDefs[0].outputs:
-        quantization = graph.tensors[producer[entry.tensorIndex]].quantization
+        behind = graph.tensors[producer[entry.tensorIndex]]
+        quantization = behind.quantization
+        if behind.type not in (schema.TensorType.INT8, schema.TensorType.INT16):
+            continue
         found[entry.name.decode()] = (
             float(quantization.scale[0]),
             int(quantization.zeroPoint[0]),
         )
     return found
+
+
+def _rules_for(kept: KeptLayers) -> list[dict[str, Any]]:
+    """The quantizer's rules for kept layers; they follow all others, so that they count."""
+    from ai_edge_quantizer import recipe
+
+    def scope(tensor: str) -> str:
+        return f"^{re.escape(tensor)};$"
+
+    (wide,) = recipe.static_wi8_ai16()
+    rules = [{**wide, "regex": scope(tensor)} for tensor in sorted(kept.tensors("int8-a16"))]
+    return rules + [
+        {"regex": scope(tensor), "operation": "*", "algorithm_key": "no_quantize"}
+        for tensor in sorted(kept.tensors("fp32"))
+    ]
 
 
 def _quantized(quantizer: Any, ranges: Any = None) -> bytes:
@@ -217,7 +248,10 @@ def _flatbuffer(model: bytes) -> Any:
 
 
 def _with_room_for_biases(
-    model: bytes, ranges: Mapping[str, Mapping[str, Any]], activation_bits: int = 8
+    model: bytes,
+    ranges: Mapping[str, Mapping[str, Any]],
+    activation_bits: int = 8,
+    kept: KeptLayers | None = None,
 ) -> bytes:
     """The model with weights just large enough that every bias fits into an int32.
 
@@ -239,22 +273,27 @@ def _with_room_for_biases(
         return buffer.DataAsNumpy().view(np.float32)
 
     names = {getattr(schema.BuiltinOperator, name): name for name in _CHANNEL_AXES}
+    floats, wide = (kept.tensors(p) if kept else () for p in ("fp32", "int8-a16"))
     for number in range(graph.OperatorsLength()):
         op = graph.Operators(number)
         code = flatbuffer.OperatorCodes(op.OpcodeIndex())
         name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
         if name is None or op.InputsLength() < 3 or op.Inputs(2) < 0:
             continue
+        made = graph.Tensors(op.Outputs(0)).Name().decode()
+        if made in floats:
+            continue
+        bits = 16 if made in wide else activation_bits
         seen = ranges[graph.Tensors(op.Inputs(0)).Name().decode()]
         highest, lowest = max(np.max(seen["max"]), 0.0), min(np.min(seen["min"]), 0.0)
         step = (highest - lowest) / 255
-        if activation_bits == 16:  # symmetric around 0
+        if bits == 16:  # symmetric around 0
             step = max(highest, -lowest) / 32767
         if not step > 0.0:
             continue  # an input that is always zero: whatever its weights, nothing is added
         shape = graph.Tensors(op.Inputs(1)).ShapeAsNumpy()
         weights = np.moveaxis(values(op.Inputs(1)).reshape(shape), _CHANNEL_AXES[name], 0)
-        floors = np.abs(values(op.Inputs(2))) * 127 / (_BIAS_LIMITS[activation_bits] * step)
+        floors = np.abs(values(op.Inputs(2))) * 127 / (_BIAS_LIMITS[bits] * step)
         for channel, floor in zip(weights, floors, strict=True):
             largest = np.unravel_index(np.abs(channel).argmax(), channel.shape)
             if abs(channel[largest]) < floor:

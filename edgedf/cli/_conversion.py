@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from edgedf.quantize.parity import Comparison
     from edgedf.quantize.report import ConversionReport, ConvertedModel
+    from edgedf.spec import LayerOverride
 
-__all__ = ["sections"]
+__all__ = ["names_of", "sections"]
 
 _SHOWN_SKIPPED = 5
 
@@ -96,16 +97,32 @@ def _facts(model: ConvertedModel) -> Iterator[str]:
     yield f"{size}; made in {model.seconds:.1f} s"
     counted = ", ".join(f"{count} {name}" for name, count in model.operators.items())
     yield f"{sum(model.operators.values())} operators: {counted}"
+    for entry in model.kept:
+        yield printable(f"Kept in {entry.precision} by {entry.pattern}: {names_of(entry)}")
+    if model.kept_operators:
+        counted = ", ".join(f"{count} {name}" for name, count in model.kept_operators.items())
+        yield f"Operators of kept layers, with the conversions around them: {counted}"
+    if model.kept_in_vain:
+        yield f"Kept in vain, in int8 after all: {', '.join(model.kept_in_vain)}"
     if model.boundary_operators:
         ends = _counted(model.boundary_operators)
         if model.float_operators:
             yield f"In float: {', '.join(model.float_operators)}; at input and outputs: {ends}"
+        elif model.kept:
+            yield f"All others int8 but those that change the type at input and outputs: {ends}"
         else:
             yield f"All int8 but those that change the type at input and outputs: {ends}"
     if model.delegate_partitions is not None:
         pieces = f"{model.delegate_partitions} piece{'s' * (model.delegate_partitions != 1)}"
         left = _counted(model.undelegated_operators) or "none"
         yield f"XNNPACK takes them over in {pieces}; left to the interpreter: {left}"
+
+
+def names_of(override: LayerOverride) -> str:
+    """The layers that one ``--keep`` is about, in words."""
+    names = ", ".join(override.layers) or "none that a later --keep does not name"
+    behind = ", ".join(override.followers)
+    return f"{names}; what takes these: {behind}" if behind else names
 
 
 def _counted(names: Sequence[str]) -> str:

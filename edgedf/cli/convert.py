@@ -30,6 +30,8 @@ _EPILOG = """Examples:
 
 [bold]edgedf convert --precision int8-weights --out models/[/]
 
+[bold]edgedf convert --to onnx --io float32 --keep fp32:'decoder.*'[/]
+
 [bold]edgedf convert --gate pictures/ --limits limits.toml --out models/[/]
 
 [bold]edgedf convert --json | jq .passed[/]
@@ -65,6 +67,23 @@ def convert(
             "or fp32.",
         ),
     ] = "int8",
+    io: Annotated[
+        str,
+        typer.Option(
+            metavar="TYPE",
+            help="Type of the input tensor: uint8 takes the picture's bytes, int8 bytes - 128, "
+            "float32 the same 0 to 255. Outputs are float32.",
+        ),
+    ] = "uint8",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PRECISION:GLOB",
+            help="Keep the layers of these names, as edgedf verify --layers prints them, in fp32 "
+            "or int8-a16. Repeatable; the last that matches a layer counts.",
+            show_default=False,
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -113,6 +132,8 @@ def convert(
             checkpoint,
             formats=None if to is None else to.replace(",", " ").split(),
             precision=precision,
+            io=io,
+            keep=keep or (),
             calibration=calibration,
             samples=samples,
             out=out,

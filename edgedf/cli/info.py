@@ -137,13 +137,16 @@ def _about_file(artifact: Artifact, runtime: str | None) -> Iterator[tuple[str, 
 
 
 def _about_model(spec: ModelSpec) -> Iterator[tuple[str, str]]:
+    from edgedf.cli._conversion import names_of
+
     yield "model", spec.model_id
     yield "made by", spec.created_by
     yield "with", ", ".join(f"{name} {version}" for name, version in spec.tools.items()) or "-"
     yield "licence", spec.licence
     image = spec.input
     shape = f"(1, {image.height}, {image.width}, 3)"
-    yield "input", f"{image.name}: {image.dtype} {shape} {image.channels} {image.layout}"
+    held = {"uint8": "", "int8": "; a byte less 128", "float32": "; a byte, 0 to 255"}[image.dtype]
+    yield "input", f"{image.name}: {image.dtype} {shape} {image.channels} {image.layout}{held}"
     yield "normalisation", f"inside the model: mean {image.mean}, std {image.std}"
     steps = (f"{s.step} {s.size}" if s.size else s.step for s in spec.preprocessing)
     yield "preprocessing", " → ".join(steps)
@@ -161,5 +164,7 @@ def _about_model(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     if spec.calibration is not None:
         found = spec.calibration
         yield "calibrated", f"{found.method} over {found.samples} images, seed {found.seed}"
+    for entry in spec.overrides:
+        yield "kept", f"{entry.precision} by {entry.pattern}: {names_of(entry)}"
     yield "parent sha256", spec.parent_sha256
     yield "schema", f"version {spec.schema_version}"

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable, EdgedfError
-from edgedf.spec import TensorInfo
+from edgedf.spec import INPUT_ZERO_POINTS, TensorInfo
 
 __all__ = [
     "Backend",
+    "as_input",
     "distribution_version",
     "failed_to_run",
     "import_runtime",
@@ -26,7 +27,8 @@ __all__ = [
 class Backend(Protocol):
     """A loaded model.
 
-    One call at a time: an instance keeps buffers between calls and is not thread-safe.
+    It takes pictures as bytes, whatever type its input has. One call at a time: an instance keeps
+    buffers between calls and is not thread-safe.
 
     Attributes:
         name: Package that runs the model, such as ``ai-edge-litert``.
@@ -57,6 +59,28 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free the model."""
         ...
+
+
+def as_input(image: NDArray[np.uint8], dtype: str) -> NDArray[np.generic]:
+    """A prepared picture as the tensor that a model takes.
+
+    The one place where this is done, for every runtime and every comparison.
+
+    Args:
+        image: uint8 RGB, (height, width, 3).
+        dtype: Type of the model's input.
+
+    Returns:
+        (1, height, width, 3) of that type: value = grey level + zero point, as
+        :data:`edgedf.spec.INPUT_ZERO_POINTS` defines it. Of a type that no model of ours has, the
+        bytes as they are; the runtime will refuse them.
+    """
+    batch = image[np.newaxis]
+    if dtype == "float32":
+        return batch.astype(np.float32)
+    if dtype == "int8":
+        return (batch.astype(np.int16) + INPUT_ZERO_POINTS["int8"]).astype(np.int8)
+    return batch
 
 
 def import_runtime(module: str) -> Any:

@@ -9,14 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.errors import MissingExtra
-from edgedf.runtime.backends.base import failed_to_run, import_runtime, refused, unpack
+from edgedf.runtime.backends.base import (
+    as_input,
+    failed_to_run,
+    import_runtime,
+    refused,
+    unpack,
+)
 from edgedf.spec import TensorInfo
 
-__all__ = ["OnnxBackend", "is_installed"]
+__all__ = ["NUMPY_NAMES", "OnnxBackend", "is_installed"]
 
 _PROVIDERS = ["CPUExecutionProvider"]
 _FATAL = 4
-_NUMPY_NAMES = {
+NUMPY_NAMES = {
     "tensor(uint8)": "uint8",
     "tensor(int8)": "int8",
     "tensor(float)": "float32",
@@ -25,6 +31,7 @@ _NUMPY_NAMES = {
     "tensor(int32)": "int32",
     "tensor(int64)": "int64",
 }
+"""NumPy names of the types that ONNX Runtime reports."""
 
 
 class OnnxBackend:
@@ -60,7 +67,8 @@ class OnnxBackend:
 
     def run(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         """See :meth:`edgedf.runtime.backends.base.Backend.run`."""
-        feed = {self.inputs[0].name: image[np.newaxis]}
+        taken = self.inputs[0]
+        feed = {taken.name: as_input(image, taken.dtype)}
         try:
             logit, dense = self._session.run(["fake_logit", "defocus_map"], feed)
         except Exception as error:
@@ -80,4 +88,4 @@ def is_installed() -> bool:
 def _tensor(node: Any) -> TensorInfo:
     # A dimension without a fixed size is reported by name; -1 never equals a spec's.
     shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
-    return TensorInfo(node.name, shape, _NUMPY_NAMES.get(node.type, node.type))
+    return TensorInfo(node.name, shape, NUMPY_NAMES.get(node.type, node.type))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgedf.errors import MissingExtra
 from edgedf.runtime.backends.base import (
+    as_input,
     distribution_version,
     failed_to_run,
     import_runtime,
@@ -64,7 +65,7 @@ class TFLiteBackend:
 
     def run(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         """See :meth:`edgedf.runtime.backends.base.Backend.run`."""
-        batch = image[np.newaxis]
+        batch = as_input(image, self.inputs[0].dtype)
         try:
             if batch.shape != self.inputs[0].shape:  # else the interpreter resizes the model
                 raise ValueError(f"it takes {self.inputs[0].shape}, not {batch.shape}")

@@ -172,7 +172,17 @@ def examples() -> list[str]:
 def test_the_help_names_every_option_and_the_exit_codes(capsys: Captured) -> None:
     assert main(["convert", "--help"]) == 0
     out = capsys.readouterr().out
-    for part in ("--to", "--precision", "--calibration", "--samples", "--out", "--json", "--seed"):
+    for part in (
+        "--to",
+        "--io",
+        "--keep",
+        "--precision",
+        "--calibration",
+        "--samples",
+        "--out",
+        "--json",
+        "--seed",
+    ):
         assert part in out
     assert "Exit code: 0" in " ".join(out.split())
     assert "[[" not in out
@@ -205,7 +215,7 @@ def test_the_other_examples_run(
     written = {path.name for folder in ("build", "models") for path in Path(folder).glob("*")}
     words = example.split()
     precision = words[words.index("--precision") + 1] if "--precision" in words else "int8"
-    formats = ["tflite"] if "--to" in words else ["tflite", "onnx"]
+    formats = [words[words.index("--to") + 1]] if "--to" in words else ["tflite", "onnx"]
     assert written == {f"student_{precision}.{name}" for name in formats}
 
 
@@ -272,6 +282,11 @@ def test_limits_without_a_gate_are_refused(tmp_path: Path, capsys: Captured) -> 
         (["--to", "tflite;onnx"], "one of tflite, onnx"),
         (["--to", ","], "one of tflite, onnx, or both"),
         (["--precision", "INT8"], "one of fp32, fp16, int8"),
+        (["--io", "unit8"], "one of uint8, int8, float32"),
+        (["--io", "int8", "--precision", "fp16"], "--io uint8 or --io float32"),
+        (["--keep", "decoder.*"], "PRECISION:PATTERN"),
+        (["--keep", "fp32:decoder.*", "--precision", "fp16"], "--precision int8 or int8-a16"),
+        (["--keep", "fp32:student.blurr", "--to", "onnx"], "student.blur,"),
         (["--samples", "2"], "at least 8"),
         (["--calibration", "gone"], "does not exist"),
         (["gone.safetensors"], "gone.safetensors does not exist"),

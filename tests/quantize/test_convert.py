@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,43 @@ def test_the_spec_inside_says_how_the_file_was_made(model_format: ModelFormat) -
     if model_format == "tflite":
         with zipfile.ZipFile(out / "small_int8.tflite") as archive:
             assert archive.namelist() == [SPEC_FILE]
+
+
+KEEP = {"tflite": "fp32:Decoder_decoder/*", "onnx": "fp32:decoder.reduce*"}
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_input_type_and_kept_layers_are_in_the_spec_and_in_the_report(
+    model_format: ModelFormat, tmp_path: Path
+) -> None:
+    source = small_model(model_format)
+    report = convert_small(source, tmp_path, io="int8", keep=[KEEP[model_format]], samples=8)
+    (model,) = report.models
+    assert report.passed, report.to_dict()
+    spec = read_artifact(tmp_path / f"small_int8.{model_format}").spec
+    assert (spec.input.dtype, spec.input.zero_point) == ("int8", -128)
+    (override,) = spec.overrides
+    assert model.kept == spec.overrides
+    assert (override.precision, override.pattern) == ("fp32", KEEP[model_format][5:])
+    assert len(override.layers) == 3
+    assert all("reduce" in name for name in override.layers)
+    # Each is added to something or made larger.
+    assert len(override.followers) == 3
+    convolution = "CONV_2D" if model_format == "tflite" else "Conv"
+    assert model.kept_operators[convolution] == 3
+    assert (model.misplaced, model.kept_in_vain) == ((), ())
+    assert report.to_dict()["models"][0]["kept"][0]["layers"] == list(override.layers)
+    with edgedf.Detector(tmp_path / f"small_int8.{model_format}", threads=1) as detector:
+        assert detector.detect(next(crops())).defocus_map.shape == (SMALL // 4,) * 2
+
+
+def test_a_kept_layer_that_is_int8_nevertheless_fails_the_proof() -> None:
+    report, _ = from_checkpoint()
+    broken = replace(report.models[0], kept_in_vain=("CONV_2D",))
+    failing = replace(report, models=(broken,))
+    assert not failing.passed
+    with pytest.raises(ParityError, match="computes in int8 although kept: CONV_2D"):
+        failing.raise_if_failed()
 
 
 # Of the float file's size, at most.

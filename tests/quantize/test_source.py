@@ -22,6 +22,7 @@ from edgedf.errors import (
     SpecMissing,
     SpecUnsupported,
 )
+from edgedf.quantize.input_type import described_input, with_input_type
 from edgedf.quantize.source import load_source
 from edgedf.runtime.models import shipped_model
 from tests.contract.specs import make_spec
@@ -48,6 +49,20 @@ def test_a_float_model_gives_its_own_format(model_format: ModelFormat) -> None:
     wanted, found = small_exports().torch_run(image), source.originals[model_format](image)
     for name in ("fake_logit", "defocus_map"):
         np.testing.assert_allclose(found[name], wanted[name], atol=1e-4)
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_a_float_model_with_another_input_is_refused(
+    model_format: ModelFormat, tmp_path: Path
+) -> None:
+    changed = with_input_type(small_exports().models[model_format], model_format, "float32")
+    spec = small_exports().specs[model_format]
+    spec = spec.with_changes(input=described_input(spec.input, "float32"))
+    path = tmp_path / f"float.{model_format}"
+    embed = embed_tflite if model_format == "tflite" else embed_onnx
+    path.write_bytes(embed(changed, spec))
+    with pytest.raises(ConfigError, match="takes float32 input"):
+        load_source(path)
 
 
 # Checkpoints that cannot be used
