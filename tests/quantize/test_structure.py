@@ -41,28 +41,29 @@ def take_apart(model: bytes, model_format: ModelFormat) -> Structure:
 @pytest.mark.parametrize(
     ("model_format", "precision", "convolutions", "others"),
     [
-        ("tflite", "fp32", "float32", {"float32"}),
-        ("tflite", "fp16", "float32, weights float16", {"float32"}),
-        ("tflite", "int8-weights", "float32, weights int8", {"float32"}),
-        ("tflite", "int8-dynamic", DYNAMIC, {"float32"}),
-        ("tflite", "int8", "int8", {"int8"}),
-        ("tflite", "int8-a16", "int16, weights int8", {"int16"}),
-        ("onnx", "fp32", "float32", {"float32"}),
-        ("onnx", "fp16", "float32, weights float16", {"float32"}),
-        ("onnx", "int8-weights", "float32, weights int8", {"float32"}),
+        ("tflite", "fp32", {"float32"}, {"float32"}),
+        ("tflite", "fp16", {"float32, weights float16"}, {"float32"}),
+        ("tflite", "int8-weights", {"float32, weights int8"}, {"float32"}),
+        # Depthwise convolutions are not quantized at run time.
+        ("tflite", "int8-dynamic", {DYNAMIC, "float32, weights int8"}, {"float32"}),
+        ("tflite", "int8", {"int8"}, {"int8"}),
+        ("tflite", "int8-a16", {"int16, weights int8"}, {"int16"}),
+        ("onnx", "fp32", {"float32"}, {"float32"}),
+        ("onnx", "fp16", {"float32, weights float16"}, {"float32"}),
+        ("onnx", "int8-weights", {"float32, weights int8"}, {"float32"}),
         # ONNX Runtime scales maps in float whatever the file says, ...
-        ("onnx", "int8", "uint8, weights int8", {"uint8", "float32"}),
+        ("onnx", "int8", {"uint8, weights int8"}, {"uint8", "float32"}),
         # ... and has no 16-bit kernels.
-        ("onnx", "int8-a16", "float32, weights int8", {"float32"}),
+        ("onnx", "int8-a16", {"float32, weights int8"}, {"float32"}),
     ],
 )
 def test_what_each_layer_computes_in(
-    model_format: ModelFormat, precision: str, convolutions: str, others: set[str]
+    model_format: ModelFormat, precision: str, convolutions: set[str], others: set[str]
 ) -> None:
     found = made(model_format, precision)
     with_weights = [layer for layer in found.layers if layer.weights is not None]
     assert len(with_weights) == 58
-    assert {layer.precision for layer in with_weights} == {convolutions}
+    assert {layer.precision for layer in with_weights} == convolutions
     without = [layer for layer in found.layers if layer.weights is None]
     assert {layer.precision for layer in without} == others
     assert found.precisions == Counter(layer.precision for layer in found.layers)
@@ -125,3 +126,24 @@ def test_an_activation_belongs_to_the_layer_before_unless_others_need_what_it_ta
         graph(helper.make_node("Relu", ["x"], ["r"]), outputs=("r",)), "onnx"
     ).layers
     assert alone.operator == "Relu"
+
+
+@pytest.mark.parametrize(
+    ("model_format", "kept", "behind"),
+    [
+        ("tflite", "Conv_stem", "Conv_depthwise"),
+        ("onnx", "student.encoder.stem", "student.encoder.stages.0.0.depthwise"),
+    ],
+)
+def test_a_layer_that_was_kept_in_float_is_told_with_the_one_that_takes_what_it_makes(
+    model_format: ModelFormat, kept: str, behind: str
+) -> None:
+    stage: Any = tflite if model_format == "tflite" else onnx_stage
+    model = small_exports().models[model_format]
+    model = stage.to_int8(model, small_images()[:4], keep=[f"fp32:{kept}"])
+    found = take_apart(model, model_format)
+    with_weights = [layer for layer in found.layers if layer.weights is not None]
+    assert [la.name for la in with_weights if la.precision == "float32"] == [kept, behind]
+    assert {layer.tensor for layer in found.layers} == {
+        layer.tensor for layer in made(model_format, "fp32").layers
+    }
