@@ -11,4 +11,7 @@ two models), ``gate`` (limits and verdicts), ``wording`` and ``html_report`` (fo
 :mod:`~edgedf.quantize.layers` says which layer it loses that in: ``layers_graph`` (what a layer
 is), ``layers_tflite`` and ``layers_onnx`` (the tensors), ``noise`` (the arithmetic) and
 ``layers_wording``.
+
+:mod:`~edgedf.quantize.diff` compares any two of our files: ``spec_changes``, ``structure``
+(operators, layers and what they compute in), ``difference`` (the result) and ``diff_wording``.
 """

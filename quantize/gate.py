@@ -20,7 +20,7 @@ it they fail where the whole interval is, or where they have none.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -37,6 +37,7 @@ __all__ = [
     "images_needed",
     "judge",
     "overall",
+    "strictest",
     "upper_end_of_none",
     "verdict_of",
 ]
@@ -86,7 +87,7 @@ class Limits:
     map_correlation: float = 0.98
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for field in fields(Limits):
             value = getattr(self, field.name)
             least = -1.0 if field.name.endswith("_correlation") else 0.0
             if not least <= value <= 1.0:
@@ -215,8 +216,13 @@ def judge(measurements: Measurements, limits: Limits) -> tuple[Row, ...]:
 
 def overall(rows: Sequence[Row]) -> Verdict:
     """What all rows say together: fail where one does, else cannot tell where one cannot."""
+    return strictest(row.verdict for row in rows)
+
+
+def strictest(verdicts: Iterable[Verdict]) -> Verdict:
+    """Fail where one of them is, else cannot tell where one is; pass where there is none."""
     order: tuple[Verdict, ...] = ("fail", "cannot tell", "pass")
-    return min((row.verdict for row in rows), key=order.index)
+    return min(verdicts, key=order.index, default="pass")
 
 
 def verdict_of(figure: Figure, limit: float, bound: float) -> Verdict:

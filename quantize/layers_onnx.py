@@ -21,7 +21,7 @@ from edgedf.quantize.onnx_shield import SHIELD_SUFFIX
 from edgedf.runtime.backends.base import as_input, unpack
 from edgedf.runtime.backends.onnx import NUMPY_NAMES, OnnxBackend
 
-__all__ = ["Graph", "OnnxGraphs", "named_layers"]
+__all__ = ["Graph", "OnnxGraphs", "named_layers", "names_of_layers"]
 
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 # What onnxruntime appends to names: to that of a model output which it quantizes, and to weights.
@@ -347,16 +347,24 @@ def _named(proto: Any) -> tuple[NamedLayer, ...]:
         inputs = [name for name in node.input if name and name not in constants]
         found.append((operators, tensors, inputs))
         modules.append(module)
-    outer = {name.partition(".")[0] for name in modules if name and "." in name}
-    # What every student is wrapped into for export.
-    shared = f"{outer.pop()}." if len(outer) == 1 else ""
-    names = numbered(
-        [
-            tensors[-1] if module is None else module.removesuffix(_WEIGHTS).removeprefix(shared)
-            for module, (_, tensors, _) in zip(modules, found, strict=True)
-        ]
-    )
+    names = numbered(names_of_layers([tensors[-1] for _, tensors, _ in found], modules))
     return tuple(
         NamedLayer(name, tuple(operators), tuple(tensors), tuple(inputs))
         for name, (operators, tensors, inputs) in zip(names, found, strict=True)
     )
+
+
+def names_of_layers(tensors: Sequence[str], weights: Sequence[str | None]) -> list[str]:
+    """What to call layers: after their weights, which have a module's name; tensors have a number.
+
+    Args:
+        tensors: What each layer makes.
+        weights: Name of its weights; None where it has none.
+    """
+    outer = {name.partition(".")[0] for name in weights if name and "." in name}
+    # What every student is wrapped into for export.
+    shared = f"{outer.pop()}." if len(outer) == 1 else ""
+    return [
+        tensor if name is None else name.removesuffix(_WEIGHTS).removeprefix(shared)
+        for tensor, name in zip(tensors, weights, strict=True)
+    ]

@@ -22,7 +22,7 @@ from edgedf.quantize.noise import Steps
 from edgedf.runtime.backends import open_backend
 from edgedf.runtime.backends.base import as_input
 
-__all__ = ["Graph", "TFLiteGraphs", "named_layers"]
+__all__ = ["Graph", "TFLiteGraphs", "named_layers", "short_name"]
 
 # What ai-edge-quantizer appends to the name of a tensor beside which it puts another type of it.
 _SUFFIXES = ("_quantized", "_dequant")
@@ -390,6 +390,9 @@ def short_name(name: str) -> str:
 
     Such names are paths of ``module.Class_attribute``; an operator that was fused from several has
     several, with semicolons between them.
+
+    Args:
+        name: Of a tensor.
     """
     first, _, _ = name.partition(";;")
     parts = [part.rpartition(".")[2] for part in first.rstrip(";").split("/")]

@@ -26,6 +26,7 @@ __all__ = [
     "Partition",
     "boundary_operators",
     "count_operators",
+    "executed_nodes",
     "executed_operators",
     "float_operators",
     "list_operators",
@@ -105,6 +106,21 @@ def executed_operators(model: bytes) -> tuple[Operator, ...]:
     Raises:
         OutputError: The folder for temporary files is full.
     """
+    return tuple(operator for _, operator in executed_nodes(model))
+
+
+def executed_nodes(model: bytes) -> tuple[tuple[str, Operator], ...]:
+    """The same, each with the name of its node.
+
+    What the runtime leaves as it is keeps the name that it has in the file; what it fuses gets
+    another one.
+
+    Args:
+        model: An ``.onnx`` file.
+
+    Raises:
+        OutputError: The folder for temporary files is full.
+    """
     import onnx
     import onnxruntime
 
@@ -123,7 +139,8 @@ def executed_operators(model: bytes) -> tuple[Operator, ...]:
                 expected="free space in the folder for temporary files",
                 next_step="free some space, or set TMPDIR to another folder",
             ) from error
-    return _typed_onnx(graph)
+    names = (node.name for node in graph.node)
+    return tuple(zip(names, _typed_onnx(graph), strict=True))
 
 
 def count_operators(operators: Sequence[Operator]) -> dict[str, int]:

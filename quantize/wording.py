@@ -79,7 +79,10 @@ def remarks(verification: Verification) -> tuple[str, ...]:
         only = "real" if verification.real else "fake"
         said.append(f"All pictures are {only}, so there is no AUC.")
     if not verification.same_checkpoint:
-        said.append("Their specs name different checkpoints: this is no artifact of that parent.")
+        said.append(
+            "Their specs name different checkpoints: these are two models, not a model and what "
+            "was made from it."
+        )
     if seen.changed:
         one = seen.changed == 1
         said.append(

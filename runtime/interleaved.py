@@ -25,6 +25,7 @@ Turn = Callable[[int], object]
 LEAST_ROUNDS = 2
 WARM_UP = 10
 _RESAMPLES = 2000
+_DRAWS_AT_ONCE = 1 << 18  # a few MB
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,12 @@ def ratio_of(times: NDArray[np.float64], *, seed: int = 0) -> LatencyRatio:
     """
     rounds = len(times)
     rng = np.random.default_rng(seed)
-    medians = np.array(
-        [np.median(times[rng.integers(0, rounds, rounds)], axis=0) for _ in range(_RESAMPLES)]
+    at_once = max(1, _DRAWS_AT_ONCE // rounds)
+    medians = np.concatenate(
+        [
+            np.median(times[rng.integers(0, rounds, (min(at_once, _RESAMPLES - done), rounds))], 1)
+            for done in range(0, _RESAMPLES, at_once)
+        ]
     )
     first, second = np.median(times, axis=0)
     ratio = float(second / first)

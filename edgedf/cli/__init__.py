@@ -1,8 +1,8 @@
 """The ``edgedf`` command: finds the verb, imports that verb's module alone, and runs it.
 
 Exit codes: 0 done; 1 done, but with a bad outcome (a proof that failed, images that could not be
-read); 2 a mistake in what was asked or given; 70 a bug in edgedf; 130 interrupted. One verb,
-``edgedf verify``, needs 2 for something else and has 64 for mistakes.
+read); 2 a mistake in what was asked or given; 70 a bug in edgedf; 130 interrupted. Two verbs,
+``edgedf verify`` and ``edgedf diff``, need 2 for something else and have 64 for mistakes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ VERBS = {
     "evaluate": Verb("edgedf.cli.evaluate", "Measure a model on labelled photographs."),
     "verify": Verb(
         "edgedf.cli.verify", "Prove a converted model as good as its parent, or fail.", mistake=64
+    ),
+    "diff": Verb(
+        "edgedf.cli.diff", "Compare two model files: what they are, answer and take.", mistake=64
     ),
     "info": Verb("edgedf.cli.info", "Show what a model file says about itself."),
     "doctor": Verb("edgedf.cli.doctor", "Say what is installed, what is missing, what that costs."),

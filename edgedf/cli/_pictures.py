@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from edgedf.progress import Progress
     from edgedf.quantize.verify import Pictures
 
-__all__ = ["SHIPPED", "SetNames", "SplitName", "compared_pictures", "labelled_pictures"]
+__all__ = [
+    "SHIPPED",
+    "ComparedData",
+    "ComparedLayout",
+    "SetNames",
+    "SplitName",
+    "compared_pictures",
+    "labelled_pictures",
+]
 
 SplitName = Annotated[
     str | None,
@@ -26,6 +34,26 @@ SplitName = Annotated[
 SetNames = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME", help="This set of the data; may be repeated."),
+]
+
+ComparedData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Folder with manifest.csv, with the folders real and fake, …; or of unlabelled "
+        "images, for which there is no AUC. Default: the sample that edgedf carries, which "
+        "shows that things work and is too small for more.",
+        show_default=False,
+    ),
+]
+ComparedLayout = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        metavar="NAME",
+        help="How DIR is laid out, see docs/datasets.md; 'images' for unlabelled ones.",
+    ),
 ]
 
 SHIPPED = "the shipped sample"

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from edgedf.quantize.gate import Limits
     from edgedf.quantize.verify import Verification
 
-__all__ = ["limits_of", "parts"]
+__all__ = ["STYLES", "limits_of", "parts"]
 
-_STYLES = {"pass": "green", "fail": "bold red", "cannot tell": "bold yellow"}
+STYLES = {"pass": "green", "fail": "bold red", "cannot tell": "bold yellow"}
 _HEADINGS = ("parent", "artifact", "measured", "95 % interval", "limit", "bound")
 
 
@@ -41,14 +41,14 @@ def parts(verification: Verification) -> Iterator[RenderableType]:
     yield Text()
     for line in lines(verification):
         if line.reason:
-            text = Text(f"{line.mark} ", style=_STYLES[line.verdict])
+            text = Text(f"{line.mark} ", style=STYLES[line.verdict])
             yield text.append(f"{line.title}: {line.reason}", style="default not bold")
     if verification.worst:
         yield _worst(verification)
     yield Text()
     for remark in remarks(verification):
         yield Text(printable(remark))
-    text = Text(f"\n{MARKS[verification.verdict]} ", style=_STYLES[verification.verdict])
+    text = Text(f"\n{MARKS[verification.verdict]} ", style=STYLES[verification.verdict])
     yield text.append(headline(verification), style="default")
 
 
@@ -64,7 +64,7 @@ def _table(verification: Verification) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines(verification):
         table.add_row(
-            Text(line.mark, style=_STYLES[line.verdict]).append(f" {line.title}", style="default"),
+            Text(line.mark, style=STYLES[line.verdict]).append(f" {line.title}", style="default"),
             line.parent,
             line.artifact,
             line.measured,
@@ -118,12 +118,7 @@ def limits_of(path: Path | None, given: dict[str, float | None]) -> Limits:
         ConfigError: The file cannot be used, or a limit makes no sense.
         MissingExtra: The file cannot be read with this version of Python.
     """
-    from edgedf.cli._figures import needs_distill
+    from edgedf.cli._gate import read_limits
     from edgedf.quantize.gate import Limits
 
-    options = {name: value for name, value in given.items() if value is not None}
-    if path is None:
-        return Limits(**options)
-    with needs_distill("Reading a file of limits with this version of Python"):
-        from edgedf.distill.config import load_settings
-    return load_settings(Limits, path, [f"{name}={value!r}" for name, value in options.items()])
+    return read_limits(Limits, path, given)

@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False)
 _NEEDED_FOR = {
     "tflite": "running .tflite models: edgedf detect",
     "onnx": "running .onnx models: edgedf detect",
-    "convert": "edgedf convert",
+    "convert": "edgedf convert, edgedf diff",
     "export": "edgedf convert CHECKPOINT",
     "distill": "edgedf distill",
 }

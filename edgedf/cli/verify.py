@@ -8,9 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from edgedf.cli._pictures import SetNames, SplitName
+from edgedf.cli._gate import (
+    CODES,
+    AucDrop,
+    AucDropBound,
+    Flips,
+    FlipsBound,
+    GateCommand,
+    LimitsFile,
+    LogitCorrelation,
+    MapCorrelation,
+    MapError,
+    MapErrorBound,
+    TprDrop,
+    TprDropBound,
+)
+from edgedf.cli._pictures import ComparedData, ComparedLayout, SetNames, SplitName
 
 if TYPE_CHECKING:
     from edgedf.progress import Progress
@@ -21,11 +35,6 @@ __all__ = ["app"]
 
 app = typer.Typer(add_completion=False)
 
-PASSES, FAILS, CANNOT_TELL = 0, 1, 2
-MISTAKE = 64  # EX_USAGE: 2, which other verbs use, means something here
-
-_CODES = {"pass": PASSES, "fail": FAILS, "cannot tell": CANNOT_TELL}
-_USAGE_ERROR = 2
 _LAYERS = "8"  # what --layers alone means
 
 _EPILOG = """Examples:
@@ -45,16 +54,11 @@ it would take), 64 something that was asked or given is wrong. With --json the
 document's "verdict" says the same; where something is wrong there is none."""
 
 
-class _Command(TyperCommand):
-    """A mistyped option must not look like a verdict; --layers may stand alone."""
+class _Command(GateCommand):
+    """Of which --layers may stand alone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, list(_with_number_of_layers(args)))
-        except Exception as error:
-            if getattr(error, "exit_code", None) == _USAGE_ERROR:
-                error.exit_code = MISTAKE  # type: ignore[attr-defined]
-            raise
+        return super().parse_args(ctx, list(_with_number_of_layers(args)))
 
 
 def _with_number_of_layers(args: Sequence[str]) -> Iterator[str]:
@@ -67,12 +71,6 @@ def _with_number_of_layers(args: Sequence[str]) -> Iterator[str]:
         following = args[at + 1] if at + 1 < len(args) else ""
         if argument == "--layers" and not following.lstrip("-+").isdigit():
             yield _LAYERS
-
-
-def _limit(name: str, says: str) -> Any:
-    return typer.Option(
-        f"--{name}", metavar="X", help=says, show_default=False, rich_help_panel="Limits"
-    )
 
 
 @app.command(cls=_Command, epilog=_EPILOG)
@@ -90,71 +88,21 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder with manifest.csv, with the folders real and fake, …; or of unlabelled "
-            "images, for which there is no AUC. Default: the sample that edgedf carries, which "
-            "shows that things work and is too small for more.",
-            show_default=False,
-        ),
-    ] = None,
-    layout: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="How DIR is laid out, see docs/datasets.md; 'images' for unlabelled ones.",
-        ),
-    ] = "auto",
+    data: ComparedData = None,
+    layout: ComparedLayout = "auto",
     split: SplitName = None,
     sets: SetNames = None,
-    limits: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="TOML with lines such as 'auc_drop = 0.005'; options here win over it.",
-            rich_help_panel="Limits",
-        ),
-    ] = None,
-    auc_drop: Annotated[
-        float | None, _limit("auc-drop", "AUC of PARENT minus that of ARTIFACT. Default: 0.005.")
-    ] = None,
-    auc_drop_bound: Annotated[
-        float | None,
-        _limit("auc-drop-bound", "Upper end of its 95 % interval. Default: 0.01."),
-    ] = None,
-    tpr_drop: Annotated[
-        float | None,
-        _limit("tpr-drop", "The same of the TPR at an FPR of at most 1 %. Default: 0.02."),
-    ] = None,
-    tpr_drop_bound: Annotated[
-        float | None, _limit("tpr-drop-bound", "Upper end of its interval. Default: 0.05.")
-    ] = None,
-    flips: Annotated[
-        float | None,
-        _limit("flips", "Share of verdicts turned from real to fake or back. Default: 0.01."),
-    ] = None,
-    flips_bound: Annotated[
-        float | None, _limit("flips-bound", "Upper end of its interval. Default: 0.02.")
-    ] = None,
-    map_error: Annotated[
-        float | None,
-        _limit(
-            "map-error",
-            "Mean absolute difference of the maps, as a fraction of the range of PARENT's. "
-            "Default: 0.02.",
-        ),
-    ] = None,
-    map_error_bound: Annotated[
-        float | None, _limit("map-error-bound", "Upper end of its interval. Default: 0.03.")
-    ] = None,
-    logit_correlation: Annotated[
-        float | None, _limit("logit-correlation", "At least, over pictures. Default: 0.99.")
-    ] = None,
-    map_correlation: Annotated[
-        float | None, _limit("map-correlation", "At least, over pixels. Default: 0.98.")
-    ] = None,
+    limits: LimitsFile = None,
+    auc_drop: AucDrop = None,
+    auc_drop_bound: AucDropBound = None,
+    tpr_drop: TprDrop = None,
+    tpr_drop_bound: TprDropBound = None,
+    flips: Flips = None,
+    flips_bound: FlipsBound = None,
+    map_error: MapError = None,
+    map_error_bound: MapErrorBound = None,
+    logit_correlation: LogitCorrelation = None,
+    map_correlation: MapCorrelation = None,
     html: Annotated[
         Path | None,
         typer.Option(
@@ -247,7 +195,7 @@ def verify(
             console.print(part)
     if found.skipped:
         new_console(stderr=True).print(skipped_text(found.skipped), soft_wrap=True)
-    raise typer.Exit(_CODES[found.verdict])
+    raise typer.Exit(CODES[found.verdict])
 
 
 def _open_layers(artifact: Path, against: Path | None, threads: int | None) -> Opened:

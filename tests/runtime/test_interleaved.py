@@ -10,7 +10,7 @@ from edgedf.runtime.interleaved import WARM_UP, over, ratio_of, take_turns
 from tests.runtime.pictures import noise
 
 TIMES = st.lists(st.tuples(*[st.floats(0.1, 100.0)] * 2), min_size=2, max_size=30)
-FEW = settings(max_examples=15, deadline=None)
+FEW = settings(max_examples=10, deadline=None)
 
 
 def test_the_two_take_turns_and_the_first_rounds_do_not_count() -> None:

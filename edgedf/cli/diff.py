@@ -1,0 +1,175 @@
+"""``edgedf diff``: two model files compared, for people, for pull requests and for CI."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgedf.cli._gate import (
+    CODES,
+    AucDrop,
+    AucDropBound,
+    Flips,
+    FlipsBound,
+    GateCommand,
+    LimitsFile,
+    LogitCorrelation,
+    MapCorrelation,
+    MapError,
+    MapErrorBound,
+    TprDrop,
+    TprDropBound,
+    limit_option,
+)
+from edgedf.cli._pictures import ComparedData, ComparedLayout, SetNames, SplitName
+
+if TYPE_CHECKING:
+    from edgedf.quantize.verify import Pictures
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False)
+
+_DEFAULT_ROUNDS = 200
+
+_EPILOG = """Examples:
+
+[bold]edgedf diff build/student_int8.tflite build/student_int8.onnx[/]
+
+[bold]edgedf diff old.tflite new.tflite --data pictures/ --max-size-ratio 1.05[/]
+
+[bold]edgedf diff old.tflite new.tflite --limits limits.toml --markdown[/]
+
+[bold]edgedf diff old.tflite new.tflite --no-pictures --no-latency --json[/]
+
+Exit code: 0 no difference beyond the limits, 1 a limit is broken, 2 cannot tell
+(too few pictures or rounds), 64 something that was asked or given is wrong. With
+--json the document's "verdict" says the same."""
+
+
+@app.command(cls=GateCommand, epilog=_EPILOG)
+def diff(
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="A .tflite or .onnx file from edgedf: the old one.")
+    ],
+    second: Annotated[
+        Path, typer.Argument(metavar="B", help="Another one, which is judged against A.")
+    ],
+    data: ComparedData = None,
+    layout: ComparedLayout = "auto",
+    split: SplitName = None,
+    sets: SetNames = None,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Do not run the two on pictures.")
+    ] = False,
+    no_latency: Annotated[
+        bool, typer.Option("--no-latency", help="Do not measure how long they take.")
+    ] = False,
+    rounds: Annotated[
+        int, typer.Option(min=2, max=100_000, metavar="N", help="Turns of each that are timed.")
+    ] = _DEFAULT_ROUNDS,
+    threads: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="For each model.")] = 1,
+    limits: LimitsFile = None,
+    max_size_ratio: Annotated[
+        float | None,
+        limit_option("max-size-ratio", "Bytes of B by those of A, at most. Default: no limit."),
+    ] = None,
+    max_latency_ratio: Annotated[
+        float | None,
+        limit_option("max-latency-ratio", "Latency of B by that of A, likewise."),
+    ] = None,
+    auc_drop: AucDrop = None,
+    auc_drop_bound: AucDropBound = None,
+    tpr_drop: TprDrop = None,
+    tpr_drop_bound: TprDropBound = None,
+    flips: Flips = None,
+    flips_bound: FlipsBound = None,
+    map_error: MapError = None,
+    map_error_bound: MapErrorBound = None,
+    logit_correlation: LogitCorrelation = None,
+    map_correlation: MapCorrelation = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Tables to paste into a pull request.")
+    ] = False,
+) -> None:
+    """Compare two model files: spec, size, operators, precision of each layer, answers, latency.
+
+    Precisions, formats and parents may differ. What B loses on pictures is judged as edgedf verify
+    judges it, with A in the parent's place. The two take turns when they are timed, so that a busy
+    machine slows both down alike.
+    """
+    from edgedf import typed_json
+    from edgedf.cli._console import StepProgress, new_console, print_json, printable, quiet_natives
+    from edgedf.cli._diff import parts
+    from edgedf.cli._figures import skipped_text
+    from edgedf.cli._gate import read_limits
+    from edgedf.cli._pictures import SHIPPED, compared_pictures
+    from edgedf.quantize.diff import compare, open_files
+    from edgedf.quantize.diff_wording import markdown
+    from edgedf.quantize.difference import DiffLimits
+
+    given = {
+        "max_size_ratio": max_size_ratio,
+        "max_latency_ratio": max_latency_ratio,
+        "auc_drop": auc_drop,
+        "auc_drop_bound": auc_drop_bound,
+        "tpr_drop": tpr_drop,
+        "tpr_drop_bound": tpr_drop_bound,
+        "flips": flips,
+        "flips_bound": flips_bound,
+        "map_error": map_error,
+        "map_error_bound": map_error_bound,
+        "logit_correlation": logit_correlation,
+        "map_correlation": map_correlation,
+    }
+    allowed = read_limits(DiffLimits, limits, given)
+    _refuse_together("--json", as_json, "--markdown", as_markdown)
+    _refuse_together("--no-pictures", no_pictures, "--data", data is not None)
+    limited = allowed.max_latency_ratio is not None
+    _refuse_together("--no-latency", no_latency, "a limit for the latency", limited)
+    with contextlib.ExitStack() as stack:
+        with quiet_natives():  # what runtimes say when they load a model
+            opened = stack.enter_context(
+                open_files(first, second, answering=not no_pictures, threads=threads)
+            )
+        progress = stack.enter_context(StepProgress())
+        pictures: Pictures | None = None
+        measured = "all"
+        if not no_pictures:
+            pictures, measured = compared_pictures(data, layout, split, sets or (), progress)
+        found = compare(
+            opened,
+            pictures=pictures,
+            limits=allowed,
+            data=SHIPPED if data is None else str(data),
+            split=measured,
+            rounds=None if no_latency else rounds,
+            progress=progress,
+        )
+    if as_json:
+        print_json(typed_json.encode(found))
+    elif as_markdown:
+        print("\n".join(map(printable, markdown(found).splitlines())))
+    else:
+        console = new_console()
+        for part in parts(found):
+            console.print(part)
+    if found.verification is not None and found.verification.skipped:
+        skipped = skipped_text(found.verification.skipped)
+        new_console(stderr=True).print(skipped, soft_wrap=True)
+    raise typer.Exit(CODES[found.verdict])
+
+
+def _refuse_together(one: str, one_is_given: bool, other: str, other_is_given: bool) -> None:
+    if one_is_given and other_is_given:
+        from edgedf.errors import ConfigError
+
+        raise ConfigError(
+            f"{one} and {other} exclude each other.",
+            expected="one of them",
+            next_step=f"leave {one} out",
+        )
