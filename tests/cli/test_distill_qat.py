@@ -50,7 +50,7 @@ def test_a_student_is_fine_tuned_and_told_how_near_it_is(
         (("--teacher", "t.safetensors"), "--teacher has no part in quantization-aware training"),
         (("--input-size", "64"), "--input-size has no part"),
         (("--set", "ranegs=ema"), "did you mean 'ranges'?"),
-        (("--set", "ranges=minmax"), "There are no 'minmax' ranges"),
+        (("--set", "ranges=minmax"), "ranges is 'minmax', not one of learned, ema"),
         (("--set", "loop.amp=bf16"), "coarser than the steps of int8"),
         (("--qat", "none.safetensors"), "Cannot read the checkpoint none.safetensors"),
         (("--data", "nowhere"), "Cannot read nowhere"),

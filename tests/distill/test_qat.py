@@ -172,6 +172,11 @@ def test_a_budget_in_minutes_bounds_the_steps(
         fine_tune(small_checkpoint(), small_images(), tmp_path / "b", settings, minutes=1e-6)
 
 
+def test_a_run_on_other_pictures_is_not_gone_on_with() -> None:
+    with pytest.raises(ConfigError, match="holds a run already"):
+        fine_tune(small_checkpoint(), small_images(), run(), QUICK)
+
+
 def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="11 pictures are too few"):
         fine_tune(small_checkpoint(), small_images()[:11], tmp_path, QUICK)
