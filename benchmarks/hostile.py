@@ -45,7 +45,7 @@ from edgedf.spec import ModelSpec
 
 OUTLIER, EVERY = 60.0, 5
 OFFSET = 1500.0
-GATED_BLOCKS = 4
+GATED_BLOCKS = 3
 BATCH = 8
 
 
@@ -153,24 +153,38 @@ def gated_student(data: Path, steps: int, progress: Progress) -> Deployable:
     for block in list(network.student.encoder.blocks())[-GATED_BLOCKS:]:
         inner = cast(Block, block)
         inner.depthwise = Gated(inner.depthwise)  # type: ignore[assignment]
-    network.requires_grad_(True).train()
     images = _pictures(data, shipped.config.input_size, 600, progress)
-    optimiser = torch.optim.Adam(network.parameters(), lr=5e-4)
+    blocks = [list(net.student.encoder.blocks())[-GATED_BLOCKS:] for net in (teacher, network)]
+    features: list[list[Tensor]] = [[], []]
+    for found, of_network in zip(features, blocks, strict=True):
+        for block in of_network:
+            block.register_forward_hook(lambda _, inputs, made, found=found: found.append(made))
+    # Everything else stays: weights that take grey levels are small, and soon gone astray.
+    heads = nn.ModuleList([network.by_mean, network.by_spread, network.student.spreads])
+    groups = [(nn.ModuleList(blocks[1]), 5e-4), (heads, 2e-5)]
+    optimiser = torch.optim.Adam(
+        {"params": list(module.requires_grad_(True).parameters()), "lr": rate, "first": rate}
+        for module, rate in groups
+    )
     order = np.random.default_rng(0)
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = 5e-4 * min(1.0, 2 * (1 - step / steps))
+            group["lr"] = group["first"] * min(1.0, 2 * (1 - step / steps))
         picked = order.choice(len(images), BATCH, replace=False)
         batch = torch.from_numpy(np.stack([images[i] for i in picked])).permute(0, 3, 1, 2).float()
         with torch.no_grad():
             wanted_logit, wanted_map = teacher(batch)
         logit, dense = network(batch)
         loss = F.mse_loss(logit, wanted_logit) + F.mse_loss(dense, wanted_map)
+        for wanted, made in zip(*features, strict=True):
+            loss = loss + F.mse_loss(made, wanted) / wanted.var()
+        for found in features:
+            found.clear()
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        progress("train hard-swish", step + 1, steps)
+        progress(f"train hard-swish, loss {loss.item():.2f}", step + 1, steps)
     return network.requires_grad_(False).eval()
 
 

@@ -22,11 +22,11 @@ from edgedf.distill.data import (
 )
 from edgedf.distill.datasets.leakage import FEATURES, Leakage, Metadata, leakage
 from edgedf.distill.datasets.near_duplicates import NEAR, near_duplicates, picture_hash
-from edgedf.distill.datasets.quantisation import quantisation_tables, tables_name
 from edgedf.errors import DataError, ImageError
 from edgedf.evaluation import ALL, MAX_SKIPPED, Skipped
 from edgedf.image_header import read_header
 from edgedf.imaging import decode_image, read_image_bytes
+from edgedf.jpeg_tables import quantisation_tables, tables_name
 from edgedf.progress import Progress, silent
 
 __all__ = [
@@ -92,7 +92,7 @@ class Encoding:
         label: The class.
         format: ``jpeg``, ``png`` or ``webp``.
         tables: Which quantisation tables a JPEG has, see
-            :func:`~edgedf.distill.datasets.quantisation.tables_name`; empty for other formats.
+            :func:`~edgedf.jpeg_tables.tables_name`; empty for other formats.
         pictures: How many.
     """
 

@@ -30,6 +30,8 @@ __all__ = [
     "embed_onnx",
     "embed_tflite",
     "read_artifact",
+    "read_bare_onnx",
+    "read_model",
     "strip_tflite",
 ]
 
@@ -93,8 +95,55 @@ def read_artifact(path: str | Path) -> Artifact:
     if data[4:8] == b"TFL3":
         text = _tflite_spec(data, path)
         return Artifact(path, "tflite", data, ModelSpec.from_json(text))
+    properties = _checked_properties(data, path)
+    if SPEC_KEY not in properties:
+        raise _spec_missing(path)
+    return Artifact(path, "onnx", data, ModelSpec.from_json(properties[SPEC_KEY]))
+
+
+def read_model(path: str | Path) -> tuple[ModelFormat, bytes]:
+    """Read a model file that may lack a spec.
+
+    Args:
+        path: A ``.tflite`` or ``.onnx`` file; the content decides, not the name.
+
+    Returns:
+        Its format and the whole file.
+
+    Raises:
+        ArtifactUnreadable: Not there, too large, cut off, no model, or weights in another file.
+    """
+    path = Path(path)
+    data = _read(path)
+    if data[4:8] == b"TFL3":
+        return "tflite", data
+    _checked_properties(data, path)
+    return "onnx", data
+
+
+def read_bare_onnx(path: str | Path) -> bytes:
+    """Read somebody's ``.onnx`` without a spec.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ArtifactUnreadable: As for :func:`read_model`, or it is no ``.onnx``, or has a spec of ours.
+    """
+    model_format, data = read_model(path)
+    if model_format != "onnx" or SPEC_KEY in _onnx_properties(data):
+        what = "is a .tflite model" if model_format != "onnx" else "carries a spec already"
+        raise ArtifactUnreadable(
+            f"{path} {what}, so it is not described.",
+            expected="an .onnx model that edgedf did not write",
+            next_step="leave the description out; or export the model as .onnx",
+        )
+    return data
+
+
+def _checked_properties(data: bytes, path: Path) -> dict[str, str]:
     try:
-        properties = _onnx_properties(data)
+        return _onnx_properties(data)
     except _WeightsElsewhere:
         raise ArtifactUnreadable(
             f"{path} keeps its weights in another file.",
@@ -105,9 +154,6 @@ def read_artifact(path: str | Path) -> Artifact:
         raise ArtifactUnreadable(
             f"{path} is no model, or it is cut off.", expected=_OURS, next_step=_CUT_OFF
         ) from None
-    if SPEC_KEY not in properties:
-        raise _spec_missing(path)
-    return Artifact(path, "onnx", data, ModelSpec.from_json(properties[SPEC_KEY]))
 
 
 def embed_tflite(model: bytes, spec: ModelSpec) -> bytes:

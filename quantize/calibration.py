@@ -2,7 +2,8 @@
 
 A folder is read recursively. When it has ``real`` and ``fake`` subfolders, the images under them
 are taken in turns, so that both are equally many. The choice is seeded and does not depend on the
-order in which the file system lists things. Images that are chosen for calibration are never
+order in which the file system lists things. A manifest lists pictures with their classes and
+splits instead. Images that are chosen for calibration are never
 among those that prove the result, not even under another name: equal files count once.
 """
 
@@ -23,7 +24,9 @@ from numpy.typing import NDArray
 
 from edgedf.errors import CalibrationError, ConfigError, ImageError
 from edgedf.imaging import IMAGE_SUFFIXES, preprocess, read_image_bytes
+from edgedf.manifest import MANIFEST, SPLITS, read_samples
 from edgedf.progress import Progress, silent
+from edgedf.quantize.image_facts import ImageFacts, facts_of
 from edgedf.spec import Calibration
 
 __all__ = [
@@ -35,8 +38,10 @@ __all__ = [
     "Candidate",
     "Skipped",
     "candidates_in_folder",
+    "candidates_in_manifest",
     "check_samples",
     "choose_images",
+    "find_candidates",
     "sample_candidates",
 ]
 
@@ -98,6 +103,8 @@ class CalibrationSet:
         skipped: Images that were looked at and not used.
         summary: What goes into the spec.
         source: Where the images came from, in words.
+        held_out_files: Files of the images in ``held_out``.
+        facts: What the images in ``calibration`` are, in the same order.
     """
 
     calibration: tuple[NDArray[np.uint8], ...]
@@ -107,13 +114,19 @@ class CalibrationSet:
     skipped: tuple[Skipped, ...]
     summary: Calibration
     source: str
+    held_out_files: tuple[Path, ...]
+    facts: tuple[ImageFacts, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
     candidate: Candidate
     pixels: NDArray[np.uint8]
-    sha256: str
+    facts: ImageFacts
+
+    @property
+    def sha256(self) -> str:
+        return self.facts.sha256
 
 
 def candidates_in_folder(folder: str | Path) -> tuple[Candidate, ...]:
@@ -145,6 +158,84 @@ def candidates_in_folder(folder: str | Path) -> tuple[Candidate, ...]:
             next_step=_NEXT,
         )
     return tuple(Candidate(path, _label(path.relative_to(root))) for path in paths)
+
+
+def find_candidates(
+    calibration: str | Path | None, split: str | None = None
+) -> tuple[tuple[Candidate, ...], str]:
+    """The images that an option names.
+
+    Args:
+        calibration: A folder, a manifest, a folder with a ``manifest.csv``, which is then what
+            counts, or None for the shipped sample.
+        split: Of a manifest, as for :func:`candidates_in_manifest`.
+
+    Returns:
+        The candidates, and where they came from, in words.
+
+    Raises:
+        CalibrationError: There are none.
+        ConfigError: There is no such split, or nothing that has splits.
+        DataError: The manifest cannot be read, or names a file that is not there.
+    """
+    if calibration is not None:
+        path = Path(calibration)
+        manifest = path / MANIFEST if (path / MANIFEST).is_file() else path
+        if manifest.suffix.lower() == ".csv":
+            said = f"{calibration}, split {split}" if split else str(calibration)
+            return candidates_in_manifest(manifest, split), said
+    if split is not None:
+        raise ConfigError(
+            f"{calibration or 'The shipped sample'} has no splits to choose {split!r} from.",
+            expected="a manifest",
+            next_step="name one with --calibration, or leave --calibration-split out",
+        )
+    if calibration is None:
+        return sample_candidates(), "the shipped sample"
+    return candidates_in_folder(calibration), str(calibration)
+
+
+def candidates_in_manifest(path: str | Path, split: str | None = None) -> tuple[Candidate, ...]:
+    """The pictures that a manifest lists, with their labels.
+
+    Args:
+        path: The file; see :mod:`edgedf.manifest`.
+        split: Take pictures of this split alone; None for ``train`` and ``val``, and then those of
+            ``train`` calibrate and those of ``val`` check, where there are both. Pictures of
+            ``test`` are taken only if they are asked for: they are to judge the result.
+
+    Returns:
+        The candidates, in the order of the manifest.
+
+    Raises:
+        CalibrationError: No picture is in the split.
+        ConfigError: There is no such split.
+        DataError: The manifest cannot be read, or names a file that is not there.
+    """
+    if split is not None and split not in SPLITS:
+        raise ConfigError(
+            f"There is no split {split!r}.",
+            expected=f"one of {', '.join(SPLITS)}",
+            next_step="leave it out to calibrate with train and check with val",
+        )
+    wanted = ("train", "val") if split is None else (split,)
+    samples = [sample for sample in read_samples(path) if sample.split in wanted]
+    if not samples:
+        raise CalibrationError(
+            f"{path} has no picture in the split {' or '.join(wanted)}.",
+            expected="pictures to calibrate with",
+            next_step="name a split that has some with --calibration-split",
+        )
+    divided = len({sample.split for sample in samples}) == 2
+    return tuple(
+        Candidate(
+            sample.path,
+            sample.label,
+            calibration_only=divided and sample.split == "train",
+            held_out_only=divided and sample.split == "val",
+        )
+        for sample in samples
+    )
 
 
 def _images_below(root: Path) -> Iterator[Path]:
@@ -261,6 +352,8 @@ def choose_images(
         tuple(skipped),
         Calibration("minmax", len(calibration), hashlib.sha256(hashes.encode()).hexdigest(), seed),
         source,
+        tuple(image.candidate.path for image in held_out),
+        tuple(image.facts for image in calibration),
     )
 
 
@@ -286,7 +379,8 @@ def _shuffled(candidates: Sequence[Candidate], seed: int) -> Iterator[Candidate]
 
 def _prepare(candidate: Candidate, size: int) -> _Prepared:
     data = read_image_bytes(candidate.path)
-    return _Prepared(candidate, preprocess(data, size), hashlib.sha256(data).hexdigest())
+    pixels = preprocess(data, size)
+    return _Prepared(candidate, pixels, facts_of(candidate.path, candidate.label, data, pixels))
 
 
 def _split(usable: Sequence[_Prepared], samples: int) -> tuple[list[_Prepared], list[_Prepared]]:

@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError, OutputError
-from edgedf.files import atomic_path, sha256_of
+from edgedf.errors import ConfigError
 from edgedf.progress import Progress, silent
-from edgedf.quantize.calibration import (
-    candidates_in_folder,
-    check_samples,
-    choose_images,
-    sample_candidates,
-)
+from edgedf.quantize.adopt import Description
+from edgedf.quantize.calibration import check_samples, choose_images, find_candidates
+from edgedf.quantize.climbing import Trainer, Training, checkpoint_of, climb_formats
+from edgedf.quantize.conversion_audit import audit_conversion
+from edgedf.quantize.converted import describe_file
+from edgedf.quantize.delivery import refuse_overwriting, writable_folder, write_all
 from edgedf.quantize.input_type import check_input_type, input_type_named
-from edgedf.quantize.keep import Keep, KeptLayers, kept_layers, parse_keep
-from edgedf.quantize.kept_operators import found_kept
+from edgedf.quantize.keep import Keep, kept_layers, parse_keep
+from edgedf.quantize.ladder import Ladder
 from edgedf.quantize.learned_ranges import TensorRanges
-from edgedf.quantize.make import make_file
-from edgedf.quantize.operators import (
-    boundary_operators,
-    count_operators,
-    executed_operators,
-    list_operators,
-    xnnpack_partitions,
-)
-from edgedf.quantize.precision import (
-    CALIBRATED,
-    check_available,
-    computes_in_integers,
-    precision_named,
-)
+from edgedf.quantize.lint import check_int8_friendly
+from edgedf.quantize.make import MadeFile, make_file
+from edgedf.quantize.precision import AUTO, CALIBRATED, check_available, precision_named
 from edgedf.quantize.proof import Originals, Proof, through_gate, with_own_threshold
 from edgedf.quantize.ranges import Method, method_named
 from edgedf.quantize.recipe import Recipe
-from edgedf.quantize.report import ConversionReport, ConvertedModel
-from edgedf.quantize.source import FORMATS, Source, load_source
-from edgedf.quantize.verify import Gate, Verification
-from edgedf.spec import ModelSpec, Precision
+from edgedf.quantize.report import ConversionReport
+from edgedf.quantize.source import FORMATS, load_source, named_formats
+from edgedf.quantize.verify import Gate
+from edgedf.spec import Precision
 
 __all__ = ["DEFAULT_SAMPLES", "convert"]
 
@@ -59,6 +44,7 @@ def convert(
     io: str = "uint8",
     keep: Sequence[str | Keep] = (),
     calibration: str | Path | None = None,
+    calibration_split: str | None = None,
     samples: int = DEFAULT_SAMPLES,
     method: str | None = None,
     equalize: bool = False,
@@ -66,6 +52,9 @@ def convert(
     out: str | Path = "build",
     seed: int = 0,
     keep_failing: bool = False,
+    allow_hostile: bool = False,
+    describe: Description | None = None,
+    trainer: Trainer | None = None,
     gate: Gate | None = None,
     progress: Progress = silent,
 ) -> ConversionReport:
@@ -75,12 +64,15 @@ def convert(
         source: A ``.safetensors`` checkpoint, a float ``.tflite`` or ``.onnx`` of ours, or None
             for the shipped student, which needs no torch.
         formats: ``tflite``, ``onnx`` or both; None for all that the source can give.
-        precision: One of :mod:`edgedf.quantize.precision`.
+        precision: One of :mod:`edgedf.quantize.precision`; or ``auto`` for int8 with as much of a
+            cure as it takes to pass the gate, see :mod:`edgedf.quantize.ladder`.
         io: Type of the input, one of :mod:`edgedf.quantize.input_type`; outputs are float32.
         keep: Layers that are kept out of int8, such as ``fp32:decoder.*``: see
             :mod:`edgedf.quantize.keep`.
-        calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; None for
-            the shipped sample.
+        calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; a manifest
+            (see :mod:`edgedf.manifest`), or a folder with one; None for the shipped sample.
+        calibration_split: Split of the manifest to take images from; None to calibrate with
+            ``train`` and to check with ``val``.
         samples: How many images to calibrate with.
         method: One of :data:`edgedf.quantize.ranges.METHODS`: how ranges are chosen from what the
             activations are on these images. None takes ``minmax``, and for int8 from a checkpoint
@@ -91,6 +83,11 @@ def convert(
         out: Folder for ``<name>_<precision>.<format>``.
         seed: Of the choice of images.
         keep_failing: Write the files even when the proof fails.
+        allow_hostile: Quantize a model too that :mod:`edgedf.quantize.lint` objects to; what stays
+            float is in the report, and no reason to fail.
+        describe: For an ``.onnx`` of your own: what its graph does not say.
+        trainer: For ``auto``: trains a checkpoint for int8 where nothing else helps; None for no
+            training.
         gate: Pictures, best labelled, and what each file may lose on them against its original;
             a file that does not pass, or of which that cannot be told, counts as failed.
         progress: Told about each step.
@@ -107,132 +104,154 @@ def convert(
         >>> [model.path.name for model in report.models]  # doctest: +SKIP
         ['student_int8.tflite', 'student_int8.onnx']
     """
-    wanted_precision = precision_named(precision)
+    is_auto = precision == AUTO
+    wanted_precision: Precision = "int8" if is_auto else precision_named(precision)
+    if is_auto:
+        _check_auto(gate, method, equalize=equalize, correct_biases=correct_biases)
     wanted_method = _method(method or "minmax", wanted_precision)
     taken = input_type_named(io)
     check_input_type(taken, wanted_precision)
     to_keep = parse_keep(keep, wanted_precision)
     _check_repairs(wanted_precision, equalize=equalize, correct_biases=correct_biases)
     recipe = Recipe(wanted_precision, taken, wanted_method, equalize, correct_biases, to_keep)
-    wanted = _formats(formats)
+    wanted = named_formats(formats)
     if wanted is not None:
         check_available(wanted_precision, wanted)
     check_samples(samples)
     clock = _Clock()
 
     # What is wrong with the folders should be known before the minute that an export takes.
-    candidates = sample_candidates() if calibration is None else candidates_in_folder(calibration)
-    folder = _writable(Path(out))
-    loaded = load_source(source, wanted, progress=progress)
+    candidates, described = find_candidates(calibration, calibration_split)
+    folder = writable_folder(Path(out))
+    loaded = load_source(source, wanted, describe=describe, progress=progress)
     names = [name for name in FORMATS if name in loaded.models]
     check_available(wanted_precision, names)
     learned = {} if method is not None or wanted_precision != "int8" else loaded.ranges
     _check_learned(learned, recipe)
-    kept = {
-        name: kept_layers(loaded.models[name], name, to_keep, wanted_precision) for name in names
-    }
+    for name in names:
+        kept_layers(loaded.models[name], name, to_keep, wanted_precision)
+        if wanted_precision in CALIBRATED and not (allow_hostile or is_auto):
+            check_int8_friendly(loaded.models[name], name, delegated=wanted_precision == "int8")
     targets = {name: folder / f"{loaded.stem}_{wanted_precision}.{name}" for name in names}
-    _refuse_overwriting(targets.values(), loaded.paths)
+    refuse_overwriting(targets.values(), loaded.paths)
     clock.lap("load")
     images = choose_images(
         candidates,
         samples=samples,
         size=loaded.specs[names[0]].input.height,
         seed=seed,
-        source="the shipped sample" if calibration is None else str(calibration),
+        source=described,
         progress=progress,
     )
     clock.lap("images")
 
-    files: dict[ModelFormat, bytes] = {}
-    specs: dict[ModelFormat, ModelSpec] = {}
-    for name in names:
-        files[name], specs[name] = make_file(
-            loaded.models[name],
-            loaded.specs[name],
-            name,
+    originals = Originals(loaded, images, progress=progress)
+    made: dict[ModelFormat, MadeFile] = {}
+    ladders: tuple[Ladder, ...] = ()
+    recipes = dict.fromkeys(names, recipe)
+    if is_auto and gate is not None:
+        held_out = set(images.held_out_files)
+        pictures = [entry.path for entry in candidates if entry.path not in held_out]
+        ladders, found = climb_formats(
+            originals,
+            gate,
+            {name: str(target) for name, target in targets.items()},
             recipe,
-            images.calibration,
-            images.summary,
-            learned=learned.get(name, {}),
+            Training(trainer, checkpoint_of(source), pictures),
             progress=progress,
         )
-        clock.lap(f"make {name}")
-    proof = Proof(Originals(loaded, images, progress=progress), progress=progress)
-    for name in names:
-        proof.add(files[name], name, specs[name])
-        files[name], specs[name] = with_own_threshold(
-            files[name], name, specs[name], images, proof.logits(name)
-        )
-    comparisons = proof.comparisons(specs)
-    clock.lap("prove")
-    verifications: list[Verification] = []
-    # What does not agree on a few pictures need not be tried on many.
-    if gate is not None and all(comparison.passed for comparison in comparisons):
+        made = {name: entry.made for name, entry in found.items()}
+        recipes = {name: entry.recipe for name, entry in found.items()}
+        clock.lap("ladder")
+    else:
         for name in names:
-            parent = loaded.original(name)
-            verifications.append(
-                through_gate(
-                    gate,
-                    str(targets[name]),
-                    files[name],
-                    name,
-                    specs[name],
-                    parent,
-                    progress=progress,
-                )
+            made[name] = make_file(
+                loaded.models[name],
+                loaded.specs[name],
+                name,
+                recipe,
+                images.calibration,
+                images.summary,
+                learned=learned.get(name, {}),
+                progress=progress,
             )
+            clock.lap(f"make {name}")
+    audit = None
+    if wanted_precision in CALIBRATED and made:
+        audit = audit_conversion(made, images, gate, seed, progress=progress)
+        clock.lap("audit")
+    proof = Proof(originals, progress=progress)
+    for name, entry in made.items():
+        proof.add(entry.file, name, entry.spec)
+        if not is_auto:  # else it has them already
+            made[name] = with_own_threshold(entry, images, proof.logits(name))
+    comparisons = proof.comparisons({name: entry.spec for name, entry in made.items()})
+    clock.lap("prove")
+    verifications = [
+        rung.verification for ladder in ladders for rung in ladder.rungs if rung.passed
+    ]
+    # What does not agree on a few pictures need not be tried on many.
+    if gate is not None and not is_auto and all(comparison.passed for comparison in comparisons):
+        verifications = [
+            through_gate(
+                gate, str(targets[name]), made[name], loaded.original(name), progress=progress
+            )
+            for name in names
+        ]
         clock.lap("gate")
+    laps = clock.laps()
     models = [
-        _describe(name, targets[name], files[name], loaded, wanted_precision, kept[name], clock)
-        for name in names
+        describe_file(
+            entry,
+            targets[name],
+            loaded,
+            recipes[name].keep,
+            seconds=laps.get(f"make {name}", laps.get("ladder", 0.0)),
+            forced=allow_hostile or is_auto,
+        )
+        for name, entry in made.items()
     ]
     clock.lap("count operators")
     spec = loaded.specs[names[0]]
+    calibrations = [entry.spec.calibration for entry in made.values()]
     report = ConversionReport(
         source=loaded.description,
         model=f"{spec.name} {spec.version}",
         precision=wanted_precision,
         models=tuple(models),
         images=images.source,
-        calibration=None
-        if wanted_precision not in CALIBRATED
-        else replace(
-            images.summary,
-            method="qat" if learned else wanted_method,
-            equalized=equalize,
-            corrected_biases=correct_biases,
-        ),
+        calibration=next((replace(c, ranges={}) for c in calibrations if c is not None), None),
         held_out=len(images.held_out),
         skipped=images.skipped,
         comparisons=comparisons,
         seconds=clock.laps(),
-        gate=tuple(verifications),
-        thresholds={name: specs[name].recalibration for name in names},
+        gate=tuple(entry for entry in verifications if entry is not None),
+        audit=audit,
+        ladders=ladders,
     )
     if not (report.passed or keep_failing):
         return report
-    _write_all(targets, files)
+    write_all({name: targets[name] for name in made}, {n: entry.file for n, entry in made.items()})
     return replace(report, models=tuple(replace(model, written=True) for model in report.models))
 
 
-def _formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
-    if formats is None:
-        return None
-    for name in formats:
-        if name not in FORMATS:
-            raise ConfigError(
-                f"There is no format {name!r}.",
-                expected=f"one of {', '.join(FORMATS)}",
-                next_step="edgedf convert --help",
-            )
-    if not formats:
+def _check_auto(
+    gate: Gate | None, method: str | None, *, equalize: bool, correct_biases: bool
+) -> None:
+    if gate is None:
         raise ConfigError(
-            "No format was named.",
-            expected=f"one of {', '.join(FORMATS)}, or both",
-            next_step="leave the formats out for all that the source can give",
+            "Nothing says when --precision auto is good enough.",
+            expected="pictures to judge by: --gate DIR, best with labels",
+            next_step="name some with --gate, or convert to --precision int8",
         )
-    return tuple(name for name in FORMATS if name in formats)
+    chosen = {"--method": method, "--equalize": equalize, "--correct-biases": correct_biases}
+    given = [option for option, value in chosen.items() if value]
+    if given:
+        raise ConfigError(
+            f"{given[0]} is chosen by --precision auto itself.",
+            expected=f"auto without {' and '.join(given)}",
+            next_step=f"leave {given[0]} out, or convert to --precision int8",
+        )
 
 
 def _method(name: str, precision: Precision) -> Method:
@@ -263,83 +282,6 @@ def _check_learned(learned: Mapping[ModelFormat, TensorRanges], recipe: Recipe) 
             expected="no --equalize and no --correct-biases beside learned ranges",
             next_step="leave them out, or have ranges measured: --method minmax",
         )
-
-
-def _writable(folder: Path) -> Path:
-    """Make the folder and write something there, before a minute of work rather than after."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as stream:
-            stream.write(b"edgedf")
-            stream.flush()
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write into {folder}: {error.strerror or error}.",
-            expected="a folder that exists or can be made, with write permission and free space",
-            next_step="choose another folder with --out, or free some space",
-        ) from error
-    return folder
-
-
-def _refuse_overwriting(targets: Iterable[Path], sources: Sequence[Path]) -> None:
-    taken = {path.resolve() for path in sources}
-    for target in targets:
-        if target.resolve() in taken:
-            raise ConfigError(
-                f"{target} would replace the file it is made from.",
-                expected="another folder",
-                next_step="choose one with --out",
-            )
-
-
-def _describe(
-    name: ModelFormat,
-    target: Path,
-    file: bytes,
-    source: Source,
-    precision: Precision,
-    kept: KeptLayers,
-    clock: _Clock,
-) -> ConvertedModel:
-    operators = list_operators(file, name)
-    typed = operators if name == "tflite" else executed_operators(file)
-    is_int8 = computes_in_integers(precision, name)
-    pieces = xnnpack_partitions(file) if name == "tflite" else None
-    taken = {index for piece in pieces or () for index in piece.operators}
-    found = found_kept(typed, kept, name) if is_int8 else None
-    ends = boundary_operators(typed) if is_int8 else ()
-    return ConvertedModel(
-        format=name,
-        path=target,
-        written=False,
-        bytes=len(file),
-        source_bytes=len(source.models[name]),
-        sha256=sha256_of(file),
-        operators=count_operators(operators),
-        boundary_operators=tuple(str(operator) for operator in ends),
-        float_operators=() if found is None else found.misplaced,
-        delegate_partitions=None if pieces is None else len(pieces),
-        undelegated_operators=tuple(
-            operator.name
-            for index, operator in enumerate(operators)
-            if pieces is not None and index not in taken
-        ),
-        seconds=clock.laps()[f"make {name}"],
-        kept=kept.overrides,
-        kept_operators={} if found is None else found.operators,
-        kept_in_vain=() if found is None else found.missing,
-    )
-
-
-def _write_all(targets: Mapping[ModelFormat, Path], files: Mapping[ModelFormat, bytes]) -> None:
-    """Write every file before the first takes its final name: all of them appear, or none."""
-    with contextlib.ExitStack() as stack:
-        for name, file in files.items():
-            temporary = stack.enter_context(atomic_path(targets[name]))
-            with temporary.open("wb") as stream:
-                stream.write(file)
-                stream.flush()
-                os.fsync(stream.fileno())
 
 
 class _Clock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import edgedf
 from edgedf import typed_json
@@ -26,10 +26,14 @@ from edgedf.spec import (
     Training,
 )
 
+if TYPE_CHECKING:
+    from edgedf.quantize.adopt import Description
+
 __all__ = [
     "INPUT_NAME",
     "LOGIT_BOUND",
     "OUTPUT_NAMES",
+    "describe_adopted",
     "describe_checkpoint",
     "describe_converted",
 ]
@@ -70,12 +74,7 @@ def describe_checkpoint(metadata: Mapping[str, Any], parent_sha256: str) -> Mode
             precision="fp32",
             parent_sha256=parent_sha256,
             input=InputSpec(INPUT_NAME, size, size, mean, std),
-            preprocessing=(
-                PreprocessStep("exif_orientation"),
-                PreprocessStep("center_square_crop"),
-                PreprocessStep("resize_exact", size),
-                PreprocessStep("uint8"),
-            ),
+            preprocessing=_preprocessing(size),
             outputs=_outputs(size),
             threshold=typed_json.decode(Threshold, metadata["threshold"], "threshold"),
             training=typed_json.decode(Training, metadata["training"], "training"),
@@ -93,6 +92,45 @@ def describe_checkpoint(metadata: Mapping[str, Any], parent_sha256: str) -> Mode
             expected="name, version, licence, input, threshold, training and accuracy",
             next_step="save it again with edgedf's training, which writes all of these",
         ) from error
+
+
+def describe_adopted(
+    description: Description, name: str, parent_sha256: str, size: int
+) -> ModelSpec:
+    """The spec of a user's own model.
+
+    Args:
+        description: What its graph does not say.
+        name: Of the model, where the description has none.
+        parent_sha256: SHA-256 of the file as it was.
+        size: Side of the input in pixels.
+
+    Returns:
+        A spec with precision ``fp32``.
+
+    Raises:
+        ConfigError: The thresholds are not usable.
+    """
+    return ModelSpec(
+        name=description.name or name,
+        version=description.version,
+        created_by=_created_by(),
+        licence=description.licence,
+        precision="fp32",
+        parent_sha256=parent_sha256,
+        input=InputSpec(
+            INPUT_NAME,
+            size,
+            size,
+            description.mean or (0.0, 0.0, 0.0),
+            description.std or (1.0, 1.0, 1.0),
+        ),
+        preprocessing=_preprocessing(size),
+        outputs=_outputs(size),
+        threshold=Threshold(description.fake_at, description.real_at, description.how),
+        training=Training(description.data, "not stated"),
+        tools=_versions(["onnx"]),
+    )
 
 
 def describe_converted(
@@ -145,6 +183,15 @@ def describe_converted(
         outputs=outputs,
         calibration=calibration,
         tools=dict(sorted(tools.items())),
+    )
+
+
+def _preprocessing(size: int) -> tuple[PreprocessStep, ...]:
+    return (
+        PreprocessStep("exif_orientation"),
+        PreprocessStep("center_square_crop"),
+        PreprocessStep("resize_exact", size),
+        PreprocessStep("uint8"),
     )
 
 

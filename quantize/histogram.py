@@ -62,7 +62,7 @@ class Histogram:
     @property
     def centres(self) -> NDArray[np.float64]:
         """Of the bins."""
-        return self.low + self.width * (np.arange(len(self.counts)) + 0.5)
+        return np.asarray(self.low + self.width * (np.arange(len(self.counts)) + 0.5), np.float64)
 
     @property
     def total(self) -> int:
@@ -118,7 +118,7 @@ def by_percentile(histogram: Histogram, percentile: float = PERCENTILE) -> tuple
     if not histogram.counts.any():
         return _with_zero(histogram.low, histogram.high)
     counts = histogram.counts.astype(np.float64)
-    edges = histogram.low + histogram.width * np.arange(len(counts) + 1)
+    edges = np.linspace(histogram.low, histogram.high, len(counts) + 1, dtype=np.float64)
     cut = (1.0 - percentile / 100.0) * histogram.total
     # The zeros lie at 0: below every upper end, above every lower one.
     return _with_zero(
@@ -214,7 +214,8 @@ def _divergence(histogram: Histogram, low: float, high: float, steps: int) -> fl
     """Kullback-Leibler divergence of the clipped values from the rounded ones, zeros left out."""
     centres = histogram.centres
     first, last = np.searchsorted(centres, [low, high])
-    if last <= first:
+    # As TensorRT: with fewer bins than levels, rounding would seem to cost nothing.
+    if last - first <= min(steps, len(centres) - 1):
         return math.inf
     inside = histogram.counts[first:last].astype(np.float64)
     clipped = inside.copy()

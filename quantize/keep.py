@@ -117,7 +117,8 @@ def parse_keep(keep: Sequence[str | Keep], precision: Precision) -> tuple[Keep, 
     Raises:
         ConfigError: One cannot be read; or the precision leaves nothing to be kept out of.
     """
-    parsed = tuple(Keep.parse(entry) if isinstance(entry, str) else entry for entry in keep)
+    entries = [keep] if isinstance(keep, str) else keep
+    parsed = tuple(Keep.parse(entry) if isinstance(entry, str) else entry for entry in entries)
     if parsed and precision not in CALIBRATED:
         raise ConfigError(
             f"Nothing can be kept out of {precision}: its activations are not quantized by ranges.",

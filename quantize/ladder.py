@@ -3,7 +3,8 @@
 1. int8, with the smallest and largest value as the range of an activation;
 2. other ranges, of which the best is tried;
 3. channels made equally large, with and without corrected biases, of which the better is tried;
-4. the layers that hurt most kept in float: one, then twice as many, and so on;
+4. layers kept in float: first those that the lint objects to, then those that hurt most, one of
+   them, twice as many, and so on;
 5. quantization-aware training, where there is a budget for it.
 
 What is the best of several is told by images that calibration never saw, without their labels. The
@@ -51,12 +52,20 @@ class Workshop(Protocol[M]):
         """How far it is from the original on images that calibration never saw; 0 is the same."""
         ...
 
+    def objection(self, made: M) -> str:
+        """Why it need not be shown to the gate, as a few images tell; empty where it should."""
+        ...
+
     def judge(self, made: M) -> Verification:
         """What the gate says."""
         ...
 
     def worst_layers(self, made: M) -> Sequence[str]:
         """Names of layers, for ``--keep``, those that hurt most first."""
+        ...
+
+    def hostile_layers(self) -> Sequence[str]:
+        """Names of layers that are not made for int8, whatever their ranges are."""
         ...
 
     def size(self, made: M) -> int:
@@ -125,8 +134,7 @@ def climb(
     model: str,
     workshop: Workshop[M],
     *,
-    train: Callable[[], Workshop[M]] | str = "no budget was given for training",
-    started: Callable[[str], object] = lambda rung: None,
+    train: Callable[[], Workshop[M]] | str = "no training",
 ) -> tuple[Ladder, M | None]:
     """Try rung after rung until one passes.
 
@@ -135,7 +143,6 @@ def climb(
         workshop: Makes candidates and judges them.
         train: Trains the model for int8 and gives the workshop for what came of it; or why that
             cannot be.
-        started: Told the name of each rung before it is tried.
 
     Returns:
         The ladder, and the candidate that passed, or None.
@@ -146,15 +153,14 @@ def climb(
     """
     climber = _Climber(workshop)
     rungs: list[Rung] = []
-    steps: tuple[tuple[RungName, Callable[[], Iterator[Rung]]], ...] = (
-        ("int8", climber.plain),
-        ("ranges", climber.other_ranges),
-        ("equalized", climber.equalized),
-        ("kept", climber.kept),
-        ("trained", lambda: climber.trained(train)),
+    steps: tuple[Callable[[], Iterator[Rung]], ...] = (
+        climber.plain,
+        climber.other_ranges,
+        climber.equalized,
+        climber.kept,
+        lambda: climber.trained(train),
     )
-    for name, tried in steps:
-        started(name)
+    for tried in steps:
         for rung in tried():
             rungs.append(rung)
             if rung.passed:
@@ -189,6 +195,11 @@ class _Climber(Generic[M]):
         )
 
     def kept(self) -> Iterator[Rung]:
+        hostile = tuple(Keep("fp32", name) for name in self._workshop.hostile_layers())
+        if hostile:
+            # On top of both: a model with none of its layers in place says little of either.
+            recipes = [Recipe(keep=hostile), replace(self._best_recipe(), keep=hostile)]
+            yield self._tried("kept", list(dict.fromkeys(recipes)), always=True)
         if self._best is None:
             yield Rung("kept", note="nothing to rank the layers of")
             return
@@ -200,7 +211,8 @@ class _Climber(Generic[M]):
             return
         count, most = 1, min(MOST_KEPT, len(layers))
         while count <= most:
-            keep = tuple(Keep("fp32", name) for name in layers[:count])
+            worst = [Keep("fp32", name) for name in layers[:count]]
+            keep = (*base.recipe.keep, *(entry for entry in worst if entry not in base.recipe.keep))
             yield self._tried("kept", [replace(base.recipe, keep=keep)], always=True)
             count = min(2 * count, most) if count < most else most + 1
 
@@ -240,12 +252,13 @@ class _Climber(Generic[M]):
         if before is None or best.distance < before.distance:
             self._best = best
         self.last = best.made
+        objection = self._workshop.objection(best.made)
         return Rung(
             name,
             best.recipe,
-            note,
+            ": ".join(part for part in (note, objection) if part),
             best.distance,
             self._workshop.size(best.made),
             self._workshop.latency(best.made),
-            self._workshop.judge(best.made),
+            None if objection else self._workshop.judge(best.made),
         )

@@ -50,6 +50,7 @@ __all__ = [
     "choose_pictures",
     "growth_to_outputs",
     "open_layers",
+    "opened_layers",
     "rank",
     "rank_layers",
 ]
@@ -227,6 +228,25 @@ def rank_layers(
     return rank(opened, images, candidates=candidates, progress=progress)
 
 
+def opened_layers(
+    artifact: bytes, parent: bytes, model_format: ModelFormat, side: int, *, threads: int = 1
+) -> Opened:
+    """Match the tensors of two models that are no files.
+
+    Args:
+        artifact: A quantized ``.tflite`` or ``.onnx`` of ours.
+        parent: The float model that it was made from.
+        model_format: Of both.
+        side: Side of their input in pixels.
+        threads: For each runtime.
+
+    Raises:
+        MissingExtra: What reads the graphs is not installed.
+    """
+    graphs = _graphs(artifact, parent, model_format, threads)
+    return Opened(graphs, open_backend(artifact, model_format, threads=threads).run, side)
+
+
 def open_layers(
     artifact: str | Path, against: str | Path | None = None, *, threads: int | None = None
 ) -> Opened:
@@ -257,15 +277,15 @@ def open_layers(
         )
     parent = _parent(tested, shipped_parent(tested) if against is None else Path(against))
     count = threads or min(_MAX_THREADS, available_cores())
-    graphs = _graphs(tested, parent, count)
-    if not any(layer.quantized for layer in graphs.layers):
+    side = tested.spec.input.height
+    opened = opened_layers(tested.model, parent.model, tested.format, side, threads=count)
+    if not any(layer.quantized for layer in opened.graphs.layers):
         raise ConfigError(
             f"No quantized tensor of {artifact} has the name of one in {parent.path}.",
             expected="the float model that it was made from",
             next_step="name its parent with --against",
         )
-    answer = open_backend(tested.model, tested.format, threads=count).run
-    return Opened(graphs, answer, tested.spec.input.height)
+    return opened
 
 
 def choose_pictures(
@@ -384,15 +404,14 @@ def _parent(tested: Artifact, path: Path) -> Artifact:
     return parent
 
 
-def _graphs(tested: Artifact, parent: Artifact, threads: int) -> Graphs:
-    kind: ModelFormat = tested.format
-    if kind == "tflite":
+def _graphs(artifact: bytes, parent: bytes, model_format: ModelFormat, threads: int) -> Graphs:
+    if model_format == "tflite":
         from edgedf.quantize.layers_tflite import TFLiteGraphs
 
-        return TFLiteGraphs(tested.model, parent.model, threads=threads)
+        return TFLiteGraphs(artifact, parent, threads=threads)
     from edgedf.quantize.layers_onnx import OnnxGraphs
 
-    return OnnxGraphs(tested.model, parent.model, threads=threads)
+    return OnnxGraphs(artifact, parent, threads=threads)
 
 
 class _Tensor:

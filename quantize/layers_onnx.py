@@ -17,13 +17,11 @@ from edgedf.errors import MissingExtra
 from edgedf.imaging import RGBImage
 from edgedf.quantize.layers_graph import Answer, Layer, NamedLayer, Seen, Weight, numbered
 from edgedf.quantize.noise import Steps
+from edgedf.quantize.onnx_shield import SHIELD_SUFFIX
 from edgedf.runtime.backends.base import as_input, unpack
 from edgedf.runtime.backends.onnx import NUMPY_NAMES, OnnxBackend
 
-__all__ = ["BARRIER_SUFFIX", "Graph", "OnnxGraphs", "named_layers"]
-
-BARRIER_SUFFIX = "_kept"
-"""Of the operator's output that keeps ONNX Runtime from quantizing a float layer after all."""
+__all__ = ["Graph", "OnnxGraphs", "named_layers"]
 
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 # What onnxruntime appends to names: to that of a model output which it quantizes, and to weights.
@@ -322,7 +320,7 @@ def _given(name: str) -> str:
 
 def _is_conversion(node: Any) -> bool:
     """Whether it changes the type, or is there for one that does."""
-    return node.op_type in _CONVERSIONS or node.output[0].endswith(BARRIER_SUFFIX)
+    return node.op_type in _CONVERSIONS or node.output[0].endswith(SHIELD_SUFFIX)
 
 
 def _named(proto: Any) -> tuple[NamedLayer, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -14,44 +14,32 @@ from edgedf.quantize.activations import Range
 from edgedf.quantize.describe import describe_converted
 from edgedf.quantize.input_type import described_input, with_input_type
 from edgedf.quantize.keep import kept_layers
-from edgedf.quantize.lint import check_int8_friendly
 from edgedf.quantize.precision import CALIBRATED
 from edgedf.quantize.ranges import recorded_ranges, search_ranges
 from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.repair import repaired
 from edgedf.spec import Calibration, ModelSpec
 
-__all__ = ["float_model", "make_file"]
+__all__ = ["MadeFile", "make_file"]
 
 
-def float_model(
-    model: bytes,
-    model_format: ModelFormat,
-    recipe: Recipe,
-    images: Sequence[RGBImage],
-    *,
-    progress: Progress = silent,
-) -> bytes:
-    """What a recipe makes of a model before it is quantized.
+@dataclass(frozen=True, eq=False)
+class MadeFile:
+    """What :func:`make_file` makes.
 
     Args:
-        model: A float ``.tflite`` or ``.onnx`` file of ours.
-        model_format: Which of the two.
-        recipe: Whether and how it is repaired.
-        images: Calibration images, uint8 RGB of the model's size.
-        progress: Told about each step.
-
-    Returns:
-        The same file where the recipe asks for no repair, else another without a spec.
+        file: The finished file.
+        spec: The spec inside it.
+        format: ``tflite`` or ``onnx``.
+        prepared: The float model that was quantized: the given one, or that repaired.
+        ranges: Of its activations, by the names of its tensors; empty where none are calibrated.
     """
-    return repaired(
-        model,
-        model_format,
-        images,
-        equalize=recipe.equalize,
-        correct_biases=recipe.correct_biases,
-        progress=progress,
-    )
+
+    file: bytes
+    spec: ModelSpec
+    format: ModelFormat
+    prepared: bytes
+    ranges: Mapping[str, Range]
 
 
 def make_file(
@@ -64,7 +52,7 @@ def make_file(
     *,
     learned: Mapping[str, Range] = MappingProxyType({}),
     progress: Progress = silent,
-) -> tuple[bytes, ModelSpec]:
+) -> MadeFile:
     """Make a file and describe it.
 
     Args:
@@ -78,9 +66,6 @@ def make_file(
             tensors; the recipe's method finds those of the others alone.
         progress: Told about each step.
 
-    Returns:
-        The finished file, and the spec inside it.
-
     Raises:
         ArtifactUnreadable: The model is damaged.
         ConfigError: It cannot be made that way.
@@ -91,12 +76,19 @@ def make_file(
     stage: Any = tflite if model_format == "tflite" else onnx
     embed = embed_tflite if model_format == "tflite" else embed_onnx
     precision, behind, described = recipe.precision, None, None
+    prepared, ranges = model, dict[str, Range]()
     kept = kept_layers(model, model_format, recipe.keep, precision)
     step = f"quantize {model_format}"
     progress(step, 0, 1)
     if precision in CALIBRATED:
-        check_int8_friendly(model, model_format)
-        model = float_model(model, model_format, recipe, images, progress=progress)
+        model = prepared = repaired(
+            model,
+            model_format,
+            images,
+            equalize=recipe.equalize,
+            correct_biases=recipe.correct_biases,
+            progress=progress,
+        )
         bits: Literal[8, 16] = 16 if precision == "int8-a16" else 8
         ranges = search_ranges(
             stage.activations(model),
@@ -132,4 +124,4 @@ def make_file(
     )
     finished = embed(with_input_type(model, model_format, recipe.input_type), spec)
     progress(step, 1, 1)
-    return finished, spec
+    return MadeFile(finished, spec, model_format, prepared, ranges)

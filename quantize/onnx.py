@@ -22,7 +22,7 @@ from edgedf.quantize.activations import Range, check_ranges, merged_ranges
 from edgedf.quantize.activations_onnx import OnnxActivations
 from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
 from edgedf.quantize.keep import Keep, kept_layers
-from edgedf.quantize.layers_onnx import BARRIER_SUFFIX
+from edgedf.quantize.onnx_shield import shield_floats
 
 __all__ = [
     "activations",
@@ -34,10 +34,6 @@ __all__ = [
     "used_ranges",
     "without_metadata",
 ]
-
-
-# Layers that ONNX Runtime quantizes of its own accord.
-_WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm")
 
 
 def to_int8(
@@ -110,7 +106,7 @@ def to_int8(
                 extra_options={"TensorQuantOverrides": overrides},
             )
         made = without_metadata(onnx.load(str(quantized)))
-        _shield_floats(made, floats)
+        shield_floats(made, floats)
         return bytes(made.SerializeToString(deterministic=True))
 
 
@@ -294,51 +290,6 @@ def _without_advice() -> Iterator[None]:
         yield
     finally:
         root.removeFilter(is_other)
-
-
-def _shield_floats(proto: Any, floats: frozenset[str]) -> None:
-    """Put an operator that changes nothing between integers and layers that are kept in float.
-
-    ONNX Runtime (1.32) takes a layer with float weights behind a DequantizeLinear for one that was
-    forgotten, and quantizes it while loading: to int8 with one scale for all channels. A Clip to
-    the range of the integers keeps it from that.
-
-    Args:
-        proto: A quantized model; changed in place.
-        floats: What layers kept in float make.
-    """
-    import onnx
-
-    constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
-    nodes: list[Any] = []
-    producer: dict[str, Any] = {}
-    shields: dict[str, str] = {}
-    for node in proto.graph.node:
-        if node.op_type in _WITH_WEIGHTS and floats.intersection(node.output):
-            name = node.input[0]
-            above = producer.get(name)
-            if above is not None and above.op_type == "DequantizeLinear":
-                if name not in shields:
-                    shields[name] = name + BARRIER_SUFFIX
-                    scale, zero_point = (constants[entry] for entry in above.input[1:3])
-                    limits = np.iinfo(zero_point.dtype)
-                    ends = [f"{name}_{end}" for end in ("low", "high")]
-                    for end, whole in zip(ends, (limits.min, limits.max), strict=True):
-                        real = np.float32(scale) * np.float32(int(whole) - int(zero_point))
-                        proto.graph.initializer.append(
-                            onnx.numpy_helper.from_array(np.array(real, np.float32), end)
-                        )
-                    nodes.append(
-                        onnx.helper.make_node(
-                            "Clip", [name, *ends], [shields[name]], f"{name}_shield"
-                        )
-                    )
-                node.input[0] = shields[name]
-        nodes.append(node)
-        producer.update(dict.fromkeys(node.output, node))
-    if shields:
-        del proto.graph.node[:]
-        proto.graph.node.extend(nodes)
 
 
 def _weights(proto: Any) -> list[tuple[Any, str, NDArray[Any]]]:

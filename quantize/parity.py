@@ -39,6 +39,7 @@ __all__ = [
     "VerdictParity",
     "compare",
     "output_parity",
+    "reasons",
     "run_on",
 ]
 
@@ -349,3 +350,26 @@ def _verdicts(
             changes += 1
     allowed = tolerance.flips_allowed(len(found))
     return VerdictParity(flips, changes, allowed, flips <= allowed)
+
+
+def reasons(comparison: Comparison) -> list[str]:
+    """What a comparison finds fault with, in words; empty where it passes."""
+    found = []
+    for output in comparison.outputs:
+        if output.passed:
+            continue
+        if not math.isfinite(output.mean_abs):
+            found.append(f"{output.output} is not a finite number")
+        elif output.dead:
+            found.append(f"{output.output} does not vary from image to image")
+        elif output.correlation is None:
+            found.append(f"{output.output} of the original does not vary from image to image")
+        else:
+            found.append(
+                f"{output.output} has correlation {output.correlation:.4f} and a mean error of "
+                f"{output.mean_relative:.4f} of its range; wanted: {output.limit}"
+            )
+    if not comparison.verdicts.passed:
+        verdicts = comparison.verdicts
+        found.append(f"{verdicts.flips} verdicts flip; allowed: {verdicts.allowed}")
+    return found

@@ -6,8 +6,8 @@ name          weights             activations           arithmetic
 fp32          float32             float32               float32
 fp16          float16             float32               float32, unless a delegate chooses float16
 int8          int8, per channel   int8, calibrated      integer (PTQ, static)
-int8-dynamic  int8, per channel   int8, range found     integer in convolutions, float between them
-                                  at run time
+int8-dynamic  int8, per channel   int8, range found     integer in convolutions but for depthwise
+                                  at run time           ones, float elsewhere
 int8-weights  int8, per channel   float32               float32, weights dequantized first
 int8-a16      int8, per channel   int16, calibrated     integer with 16-bit activations
 ============  ==================  ====================  ============================================
@@ -22,10 +22,13 @@ from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError
 from edgedf.spec import PRECISIONS, Precision
 
-__all__ = ["CALIBRATED", "check_available", "computes_in_integers", "precision_named"]
+__all__ = ["AUTO", "CALIBRATED", "check_available", "computes_in_integers", "precision_named"]
 
 CALIBRATED: frozenset[Precision] = frozenset({"int8", "int8-a16"})
 """Precisions whose activations have ranges that are measured on images."""
+
+AUTO = "auto"
+"""Not a precision: int8 with as much of a cure as it takes, see :mod:`edgedf.quantize.ladder`."""
 
 _MISSING: Mapping[tuple[ModelFormat, Precision], str] = {
     ("onnx", "int8-dynamic"): (
@@ -44,10 +47,10 @@ def precision_named(name: str) -> Precision:
     """
     if name in PRECISIONS:
         return name
-    nearest = difflib.get_close_matches(name, PRECISIONS, 1)
+    nearest = difflib.get_close_matches(name, (*PRECISIONS, AUTO), 1)
     raise ConfigError(
         f"There is no precision {name!r}.",
-        expected=f"one of {', '.join(PRECISIONS)}",
+        expected=f"one of {', '.join((*PRECISIONS, AUTO))}",
         next_step=f"--precision {nearest[0]}" if nearest else "edgedf convert --help",
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
 from edgedf.cores import available_cores
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.calibration import CalibrationSet
+from edgedf.quantize.make import MadeFile
 from edgedf.quantize.pair import Model, Pair
 from edgedf.quantize.parity import TOLERANCES, Comparison, compare, run_on
 from edgedf.quantize.run import Outputs, Run, nan_where_it_fails, open_model
@@ -84,6 +86,10 @@ class Proof:
                 progress=self._progress,
             )
 
+    def outputs(self, model_format: ModelFormat, title: str) -> list[Outputs]:
+        """What the file of that format says of those images."""
+        return self._found[model_format, title]
+
     def logits(self, model_format: ModelFormat) -> tuple[list[float], list[float]]:
         """What original and file say of the images, those of the calibration first."""
         originals = [o for title in _SETS for o in self._originals.outputs(model_format, title)]
@@ -99,6 +105,8 @@ class Proof:
         Args:
             specs: Of the files.
         """
+        if not specs:
+            return ()
         source, tolerance = self._originals.source, TOLERANCES[next(iter(specs.values())).precision]
         comparisons = [
             compare(
@@ -130,41 +138,35 @@ class Proof:
 
 
 def with_own_threshold(
-    file: bytes,
-    model_format: ModelFormat,
-    spec: ModelSpec,
+    made: MadeFile,
     images: CalibrationSet,
     logits: tuple[Sequence[float], Sequence[float]],
-) -> tuple[bytes, ModelSpec]:
+) -> MadeFile:
     """The file with thresholds of its own, where there are labels enough.
 
     Args:
-        file: A finished file.
-        model_format: Of the file.
-        spec: The spec inside it, with its parent's thresholds.
+        made: A file with its parent's thresholds.
         images: The images, some of them labelled.
         logits: Of the original and of the file, as :meth:`Proof.logits` gives them.
 
     Returns:
-        The file and its spec, changed or not.
+        The file, changed or not.
     """
-    if spec.precision == "fp32":
-        return file, spec
-    found = recalibrated([*images.labels, *images.held_out_labels], *logits, spec.threshold)
+    if made.spec.precision == "fp32":
+        return made
+    found = recalibrated([*images.labels, *images.held_out_labels], *logits, made.spec.threshold)
     if found is None:
-        return file, spec
+        return made
     threshold, recalibration = found
-    changed = spec.with_changes(threshold=threshold, recalibration=recalibration)
-    embed = embed_tflite if model_format == "tflite" else embed_onnx
-    return embed(file, changed), changed
+    changed = made.spec.with_changes(threshold=threshold, recalibration=recalibration)
+    embed = embed_tflite if made.format == "tflite" else embed_onnx
+    return replace(made, file=embed(made.file, changed), spec=changed)
 
 
 def through_gate(
     gate: Gate,
     title: str,
-    file: bytes,
-    model_format: ModelFormat,
-    spec: ModelSpec,
+    made: MadeFile,
     parent: Model,
     *,
     progress: Progress = silent,
@@ -174,16 +176,14 @@ def through_gate(
     Args:
         gate: The pictures and the limits.
         title: What the file is called.
-        file: The finished file.
-        model_format: Of the file.
-        spec: The spec inside it.
+        made: The file.
         parent: The original.
         progress: Told about each picture.
     """
-    run = open_model(file, model_format, spec, threads=available_cores())
-    made = Model.from_run(f"{title} ({spec.model_id})", spec, run)
+    run = open_model(made.file, made.format, made.spec, threads=available_cores())
+    model = Model.from_run(f"{title} ({made.spec.model_id})", made.spec, run)
     return verify_pair(
-        Pair(made, parent),
+        Pair(model, parent),
         gate.pictures,
         limits=gate.limits,
         data=gate.data,

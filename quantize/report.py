@@ -11,16 +11,20 @@ from edgedf import typed_json
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
 from edgedf.quantize.calibration import Skipped
-from edgedf.quantize.parity import Comparison
+from edgedf.quantize.calibration_audit import CalibrationAudit
+from edgedf.quantize.ladder import Ladder
+from edgedf.quantize.lint_rules import FLOAT_IN_ONNX_RUNTIME
+from edgedf.quantize.parity import Comparison, reasons
 from edgedf.quantize.verify import Verification
 from edgedf.quantize.wording import headline
+from edgedf.result import Threshold
 from edgedf.spec import Calibration, LayerOverride, Precision, Recalibration
 
 __all__ = ["ConversionReport", "ConvertedModel"]
 
 
-# ONNX Runtime has no integer kernel for these on a CPU. It converts at both sides.
-_FLOAT_IN_ONNX_RUNTIME = frozenset({"Resize", "DequantizeLinear", "QuantizeLinear"})
+# With the conversions at both sides of them.
+_TOLERATED = FLOAT_IN_ONNX_RUNTIME | {"DequantizeLinear", "QuantizeLinear"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class ConvertedModel:
         kept_operators: How many operators of each name compute in it, with the conversions around
             them; empty unless the rest is int8.
         kept_in_vain: Names of operators of such layers that compute in int8 nevertheless.
+        threshold: Its thresholds.
+        recalibration: What they change against its original's; None without labels enough.
+        forced: Whether it was made although the lint objects, so that float operators are known.
     """
 
     format: ModelFormat
@@ -65,11 +72,16 @@ class ConvertedModel:
     kept: tuple[LayerOverride, ...] = ()
     kept_operators: dict[str, int] = field(default_factory=dict)
     kept_in_vain: tuple[str, ...] = ()
+    forced: bool = False
+    threshold: Threshold | None = None
+    recalibration: Recalibration | None = None
 
     @property
     def misplaced(self) -> tuple[str, ...]:
         """Float operators that an int8 model must not have."""
-        tolerated = _FLOAT_IN_ONNX_RUNTIME if self.format == "onnx" else frozenset()
+        if self.forced:
+            return ()
+        tolerated = _TOLERATED if self.format == "onnx" else frozenset()
         return tuple(name for name in self.float_operators if name not in tolerated)
 
 
@@ -88,10 +100,11 @@ class ConversionReport:
         skipped: Images that could not be used.
         comparisons: The proof.
         seconds: Wall-clock time per stage, and ``total``.
-        thresholds: By format, what each file's thresholds change against its original's; None
-            without labels enough.
         gate: What each file loses on the gate's pictures; empty without a gate, or where the
             comparisons have failed already.
+        ladders: For ``auto``: the rungs that were tried, for each format.
+        audit: What is wrong with the calibration; None when nothing was calibrated. Its findings
+            do not decide whether the files are written: the comparisons and the gate do.
     """
 
     source: str
@@ -104,8 +117,9 @@ class ConversionReport:
     skipped: tuple[Skipped, ...]
     comparisons: tuple[Comparison, ...]
     seconds: dict[str, float]
-    thresholds: dict[ModelFormat, Recalibration | None] = field(default_factory=dict)
     gate: tuple[Verification, ...] = ()
+    audit: CalibrationAudit | None = None
+    ladders: tuple[Ladder, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -114,6 +128,7 @@ class ConversionReport:
             all(comparison.passed for comparison in self.comparisons)
             and not any(model.misplaced or model.kept_in_vain for model in self.models)
             and all(verification.passed for verification in self.gate)
+            and all(ladder.passed for ladder in self.ladders)
         )
 
     def raise_if_failed(self) -> None:
@@ -127,7 +142,7 @@ class ConversionReport:
         failures = [
             f"{c.model} against {c.reference} on {c.n} {c.images} images: {reason}"
             for c in self.comparisons
-            for reason in _reasons(c)
+            for reason in reasons(c)
         ]
         failures += [
             f"{model.path.name} computes in float: {', '.join(model.misplaced)}"
@@ -143,6 +158,11 @@ class ConversionReport:
             f"the gate on {verification.data}: {verification.artifact}: {headline(verification)}"
             for verification in self.gate
             if not verification.passed
+        ]
+        failures += [
+            f"no rung of the ladder passes for .{ladder.model}"
+            for ladder in self.ladders
+            if ladder.passed is None
         ]
         written = any(model.written for model in self.models)
         raise ParityError(
@@ -161,28 +181,6 @@ class ConversionReport:
         for entry, comparison in zip(data["comparisons"], self.comparisons, strict=True):
             entry["passed"] = comparison.passed
         return data
-
-
-def _reasons(comparison: Comparison) -> list[str]:
-    reasons = []
-    for output in comparison.outputs:
-        if output.passed:
-            continue
-        if not math.isfinite(output.mean_abs):
-            reasons.append(f"{output.output} is not a finite number")
-        elif output.dead:
-            reasons.append(f"{output.output} does not vary from image to image")
-        elif output.correlation is None:
-            reasons.append(f"{output.output} of the original does not vary from image to image")
-        else:
-            reasons.append(
-                f"{output.output} has correlation {output.correlation:.4f} and a mean error of "
-                f"{output.mean_relative:.4f} of its range; wanted: {output.limit}"
-            )
-    if not comparison.verdicts.passed:
-        verdicts = comparison.verdicts
-        reasons.append(f"{verdicts.flips} verdicts flip; allowed: {verdicts.allowed}")
-    return reasons
 
 
 def _plain(value: Any) -> Any:

@@ -8,8 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedf.artifact import Artifact, ModelFormat, read_artifact
-from edgedf.errors import ArtifactError, ArtifactUnreadable, CheckpointError, ConfigError
+from edgedf.errors import (
+    ArtifactError,
+    ArtifactUnreadable,
+    CheckpointError,
+    ConfigError,
+    SpecMissing,
+)
 from edgedf.progress import Progress, silent
+from edgedf.quantize.adopt import Description, adopt
 from edgedf.quantize.learned_ranges import TensorRanges
 from edgedf.quantize.pair import Model
 from edgedf.quantize.run import Run, open_model
@@ -17,7 +24,7 @@ from edgedf.runtime import models as shipped
 from edgedf.runtime.detector import naming
 from edgedf.spec import ModelSpec
 
-__all__ = ["FORMATS", "SHIPPED_STEM", "Source", "load_source"]
+__all__ = ["FORMATS", "SHIPPED_STEM", "Source", "load_source", "named_formats"]
 
 FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 SHIPPED_STEM = "student"
@@ -42,6 +49,7 @@ class Source:
         from_checkpoint: Whether torch ran.
         ranges: Activation ranges that the checkpoint learned, by format and tensor; nothing where
             it learned none.
+        adopted: Whether it is somebody's own model, which the original is as it was.
     """
 
     description: str
@@ -52,9 +60,12 @@ class Source:
     paths: tuple[Path, ...]
     from_checkpoint: bool = False
     ranges: Mapping[ModelFormat, TensorRanges] = field(default_factory=dict)
+    adopted: bool = False
 
     def original_name(self, model_format: ModelFormat) -> str:
         """What the original of that format is called in a report."""
+        if self.adopted:
+            return "the model as it was"
         return "checkpoint (torch)" if self.from_checkpoint else f"{model_format} fp32"
 
     def original(self, model_format: ModelFormat) -> Model:
@@ -68,6 +79,7 @@ def load_source(
     source: str | Path | None,
     formats: Sequence[ModelFormat] | None = None,
     *,
+    describe: Description | None = None,
     progress: Progress = silent,
 ) -> Source:
     """Find and load what is to be converted.
@@ -76,6 +88,7 @@ def load_source(
         source: A ``.safetensors`` checkpoint, a float ``.tflite`` or ``.onnx`` of ours, or None
             for the shipped student.
         formats: Formats wanted; None for all that the source can give.
+        describe: For an ``.onnx`` of somebody's own: what its graph does not say.
         progress: Told about each step.
 
     Returns:
@@ -87,6 +100,8 @@ def load_source(
         ConfigError: The source is quantized already, or cannot give a format that is wanted.
         MissingExtra: torch is not installed and a checkpoint is to be exported.
     """
+    if describe is not None:
+        return _from_own(source, formats, describe)
     if source is None:
         artifacts = [read_artifact(_shipped_model(name)) for name in formats or FORMATS]
         return _from_artifacts("the shipped student", SHIPPED_STEM, artifacts)
@@ -105,8 +120,40 @@ def load_source(
     try:
         artifact = read_artifact(path)
         return _from_file(artifact, formats or (artifact.format,))
+    except SpecMissing as error:
+        if path.suffix.lower() == ".onnx":
+            raise SpecMissing(
+                error.message,
+                expected="a model that edgedf wrote, or a description of your own",
+                next_step="describe it: edgedf convert MODEL.onnx --describe model.toml",
+            ) from error
+        raise naming(path, error) from error
     except ArtifactError as error:
         raise naming(path, error) from error
+
+
+def named_formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
+    """The formats of these names, in our order; None stays None.
+
+    Raises:
+        ConfigError: There is no such format, or none was named.
+    """
+    if formats is None:
+        return None
+    for name in formats:
+        if name not in FORMATS:
+            raise ConfigError(
+                f"There is no format {name!r}.",
+                expected=f"one of {', '.join(FORMATS)}",
+                next_step="edgedf convert --help",
+            )
+    if not formats:
+        raise ConfigError(
+            "No format was named.",
+            expected=f"one of {', '.join(FORMATS)}, or both",
+            next_step="leave the formats out for all that the source can give",
+        )
+    return tuple(name for name in FORMATS if name in formats)
 
 
 def _problem(path: Path) -> str | None:
@@ -153,6 +200,37 @@ def _from_file(artifact: Artifact, formats: Sequence[ModelFormat]) -> Source:
             next_step="convert the .safetensors checkpoint, which gives every format",
         )
     return _from_artifacts(str(path), path.stem.removesuffix("_fp32"), [artifact])
+
+
+def _from_own(
+    source: str | Path | None, formats: Sequence[ModelFormat] | None, describe: Description
+) -> Source:
+    path = Path(source or "")
+    if path.suffix.lower() != ".onnx":
+        raise ConfigError(
+            f"Only an .onnx model is described, not {path if source else 'the shipped student'}.",
+            expected="an .onnx model of your own",
+            next_step="name it before --describe, or leave --describe out",
+        )
+    if "tflite" in (formats or ()):
+        raise ConfigError(
+            f"A .tflite model cannot be made from {path.name}.",
+            expected="--to onnx for an .onnx model of your own",
+            next_step="for .tflite, put your weights into a student of ours (.safetensors)",
+        )
+    try:
+        own = adopt(path, describe)
+    except ArtifactError as error:
+        raise naming(path, error) from error
+    return Source(
+        str(path),
+        path.stem,
+        {"onnx": own.model},
+        {"onnx": own.spec},
+        {"onnx": own.original},
+        (path,),
+        adopted=True,
+    )
 
 
 def _from_artifacts(description: str, stem: str, artifacts: Sequence[Artifact]) -> Source:

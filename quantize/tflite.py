@@ -164,7 +164,9 @@ def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
     Args:
         model: A float ``.tflite`` of ours; a spec in it is dropped.
         dynamic: Whether convolutions quantize what comes in at run time and compute in integers;
-            else weights are dequantized first and arithmetic stays float32.
+            else weights are dequantized first and arithmetic stays float32. That is how depthwise
+            convolutions are computed either way: XNNPACK has no kernel for those that quantize at
+            run time, and each would break its one piece in two.
 
     Returns:
         The flatbuffer, without a spec.
@@ -178,7 +180,10 @@ def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
 
     model = strip_tflite(model)
     _flatbuffer(model)
-    rules = recipe.dynamic_wi8_afp32() if dynamic else recipe.weight_only_wi8_afp32()
+    rules = recipe.weight_only_wi8_afp32()
+    if dynamic:
+        depthwise = [{**rule, "operation": "DEPTHWISE_CONV_2D"} for rule in rules]
+        rules = recipe.dynamic_wi8_afp32() + depthwise
     return _quantized(quantizer_module.Quantizer(model, rules))
 
 

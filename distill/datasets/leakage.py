@@ -17,8 +17,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
-from edgedf.distill.datasets.quantisation import Tables
 from edgedf.distill.datasets.splits import hash_order
+from edgedf.jpeg_tables import Tables
 from edgedf.metrics import Figure, auc_with_interval
 
 __all__ = ["FEATURES", "MIN_PICTURES", "FeatureAuc", "Leakage", "Metadata", "leakage"]

@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from edgedf.cli._console import printable
+from edgedf.cli._ladder import ladder_table, threshold_text
 from edgedf.cli._verification import parts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from edgedf.quantize.calibration_audit import CalibrationAudit
     from edgedf.quantize.parity import Comparison
     from edgedf.quantize.report import ConversionReport, ConvertedModel
     from edgedf.spec import LayerOverride
@@ -35,12 +37,23 @@ def sections(report: ConversionReport) -> Iterator[tuple[str, RenderableType]]:
         A title and its body.
     """
     yield f"{report.model} from {printable(report.source)} to {report.precision}", _images(report)
+    if report.audit is not None:
+        yield "Calibration audit", _audit(report.audit)
+    for ladder in report.ladders:
+        yield f"Rungs tried for .{ladder.model}", ladder_table(ladder)
     for comparison in report.comparisons:
         images = f"{comparison.n} images {_SETS[comparison.images]}"
         yield f"{comparison.model} against {comparison.reference} on {images}", _rows(comparison)
     for verification in report.gate:
         yield f"Gate on {printable(verification.data)}", Group(*parts(verification))
     for model in report.models:
+        if model.recalibration is not None and model.threshold is not None:
+            yield (
+                f"Thresholds of .{model.format}",
+                threshold_text(
+                    model.recalibration, model.threshold.fake_at, model.threshold.real_at
+                ),
+            )
         state = "" if model.written else " (not written)"
         yield printable(str(model.path)) + state, Text("\n".join(_facts(model)))
     stages = ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items() if name != "total")
@@ -57,6 +70,25 @@ def _images(report: ConversionReport) -> Text:
     if len(report.skipped) > _SHOWN_SKIPPED:
         more = len(report.skipped) - _SHOWN_SKIPPED
         text.append(f"\nSkipped {more} more; --json lists them all.", style="yellow")
+    return text
+
+
+_STYLES = {"note": "dim", "warning": "yellow", "error": "bold red"}
+
+
+def _audit(audit: CalibrationAudit) -> Text:
+    codecs = ", ".join(f"{count} {name}" for name, count in audit.codecs.items())
+    text = Text(printable(f"{audit.images} images: {audit.real} real, {audit.fake} fake; {codecs}"))
+    for name, tensors in audit.coverage.items():
+        for worst in tensors[:1]:
+            share = f"at most {worst.lost:.2%} of an activation's signal is clipped"
+            where = f"on {audit.held_out} other images ({worst.tensor})"
+            text.append("\n" + printable(f"{name}: {share} {where}"))
+    for finding in audit.findings:
+        said = f"{finding.severity}: {finding.message} Next step: {finding.next_step}."
+        text.append("\n" + printable(said), style=_STYLES[finding.severity])
+    if audit.worst in (None, "note"):
+        text.append("\n✓ nothing to worry about", style="green")
     return text
 
 

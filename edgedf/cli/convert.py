@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,8 @@ import typer
 
 if TYPE_CHECKING:
     from edgedf.progress import Progress
+    from edgedf.quantize.adopt import Description
+    from edgedf.quantize.climbing import Trainer
     from edgedf.quantize.report import ConversionReport
     from edgedf.quantize.verify import Gate
 
@@ -20,26 +22,35 @@ __all__ = ["app"]
 
 app = typer.Typer(add_completion=False)
 
+MOST_MINUTES = 24 * 60
+
 _EPILOG = """Examples:
 
 [bold]edgedf convert[/]
 
 [bold]edgedf convert --to tflite --calibration photos/ --samples 64 --out models/[/]
 
+[bold]edgedf convert --to tflite --calibration data/manifest.csv --method mse[/]
+
 [bold]edgedf convert student.safetensors --precision fp16[/]
 
 [bold]edgedf convert --precision int8-weights --out models/[/]
 
-[bold]edgedf convert --to tflite --io int8[/]
-
-[bold]edgedf convert --to onnx --keep fp32:'decoder.*'[/]
+[bold]edgedf convert --to onnx --io float32 --keep fp32:'decoder.*'[/]
 
 [bold]edgedf convert --gate pictures/ --limits limits.toml --out models/[/]
+
+[bold]edgedf convert --precision auto --gate pictures/ --out models/[/]
+
+[bold]edgedf convert student.safetensors --lint[/]
+
+[bold]edgedf convert detector.onnx --describe model.toml --to onnx[/]
 
 [bold]edgedf convert --json | jq .passed[/]
 
 Exit code: 0 the files agree with the original, 1 they do not, 2 something
-that was asked or given is wrong."""
+that was asked or given is wrong. With --lint: 0 the model is made for int8,
+1 it is not."""
 
 
 @app.command(epilog=_EPILOG)
@@ -48,8 +59,9 @@ def convert(
         Path | None,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A .safetensors checkpoint (needs the export extra), or a float .tflite or .onnx "
-            "of ours. Default: the student that edgedf carries.",
+            help="A .safetensors checkpoint (needs the export extra), a float .tflite or .onnx "
+            "of ours, or an .onnx of your own with --describe. Default: the student that edgedf "
+            "carries.",
             show_default=False,
         ),
     ] = None,
@@ -66,7 +78,7 @@ def convert(
         typer.Option(
             metavar="NAME",
             help="int8, int8-a16, int8-weights, int8-dynamic (.tflite alone), fp16 (weights only) "
-            "or fp32.",
+            "or fp32; auto for int8 with as much of a cure as it takes to pass --gate.",
         ),
     ] = "int8",
     io: Annotated[
@@ -89,9 +101,18 @@ def convert(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
-            help="Images to calibrate and to check with, best in subfolders 'real' and 'fake'. "
-            "Default: the sample that edgedf carries.",
+            metavar="PATH",
+            help="Images to calibrate and to check with: a folder, best with subfolders 'real' and "
+            "'fake', or a manifest.csv. Default: the sample that edgedf carries.",
+            show_default=False,
+        ),
+    ] = None,
+    calibration_split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Split of the manifest to take images from. Default: train calibrates and val "
+            "checks.",
             show_default=False,
         ),
     ] = None,
@@ -107,6 +128,18 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    equalize: Annotated[
+        bool,
+        typer.Option(
+            "--equalize", help="Make the channels of each tensor equally large before int8."
+        ),
+    ] = False,
+    correct_biases: Annotated[
+        bool,
+        typer.Option(
+            "--correct-biases", help="Let biases make up for the error of rounded weights."
+        ),
+    ] = False,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for NAME_PRECISION.FORMAT.")
     ] = Path("build"),
@@ -124,9 +157,37 @@ def convert(
         Path | None,
         typer.Option(metavar="FILE", help="Of the gate, as for edgedf verify.", show_default=False),
     ] = None,
+    qat_minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MIN",
+            help="With --precision auto: train a checkpoint for int8 so long where nothing else "
+            "helps. Default: no training.",
+            show_default=False,
+        ),
+    ] = None,
+    describe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For an .onnx of your own: TOML with what its graph does not say.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     keep_failing: Annotated[
         bool, typer.Option("--keep-failing", help="Write the files even if they do not agree.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make int8 of a model too that --lint objects to.")
+    ] = False,
+    lint: Annotated[
+        bool,
+        typer.Option(
+            "--lint",
+            help="Convert nothing; name each layer that int8 would not make fast, and what to use "
+            "instead.",
+        ),
     ] = False,
 ) -> None:
     """Convert a student to int8 TFLite and ONNX, and prove that the files agree with it.
@@ -137,20 +198,29 @@ def convert(
     from edgedf.cli._console import StepProgress, print_json
     from edgedf.quantize.convert import convert as run_conversion
 
+    if lint:
+        _lint(checkpoint, to, describe, as_json)
+        return
     with _quiet_but_for_progress(), StepProgress() as progress:
         wanted = _gate(gate, limits, progress)
         report = run_conversion(
             checkpoint,
-            formats=None if to is None else to.replace(",", " ").split(),
+            formats=_formats(to),
             precision=precision,
             io=io,
             keep=keep or (),
             calibration=calibration,
+            calibration_split=calibration_split,
             samples=samples,
             method=method,
+            equalize=equalize,
+            correct_biases=correct_biases,
             out=out,
             seed=seed,
             keep_failing=keep_failing,
+            allow_hostile=force,
+            describe=_description(describe),
+            trainer=_trainer(qat_minutes, precision),
             gate=wanted,
             progress=progress,
         )
@@ -159,6 +229,66 @@ def convert(
     else:
         _print(report)
     report.raise_if_failed()
+
+
+def _formats(to: str | None) -> list[str] | None:
+    return None if to is None else to.replace(",", " ").split()
+
+
+def _trainer(minutes: float | None, precision: str) -> Trainer | None:
+    """Quantization-aware training with a budget; refused now and not after an hour of climbing."""
+    if minutes is None:
+        return None
+    from edgedf.cli._figures import needs_distill
+    from edgedf.errors import ConfigError
+    from edgedf.quantize.precision import AUTO
+
+    if precision != AUTO or not 0 < minutes < MOST_MINUTES:
+        raise ConfigError(
+            f"--qat-minutes {minutes:g} does nothing.",
+            expected=f"a time above 0 and below {MOST_MINUTES}, beside --precision auto",
+            next_step="leave it out, or edgedf distill train --qat for training alone",
+        )
+    with needs_distill("Training for int8"):
+        from edgedf.distill.qat import fine_tune
+
+    def train(checkpoint: Path, pictures: Sequence[Path], folder: Path, told: Progress) -> Path:
+        return fine_tune(
+            checkpoint, list(pictures), folder, minutes=minutes, progress=told
+        ).checkpoint
+
+    return train
+
+
+def _description(path: Path | None) -> Description | None:
+    if path is None:
+        return None
+    from edgedf.cli._figures import needs_distill
+    from edgedf.quantize.adopt import Description
+
+    with needs_distill("Reading a description with this version of Python"):
+        from edgedf.distill.config import load_settings
+    return load_settings(Description, path)
+
+
+def _lint(checkpoint: Path | None, to: str | None, describe: Path | None, as_json: bool) -> None:
+    """Say what int8 would make of the model; exit with 1 where that is not good."""
+    from edgedf.cli._console import StepProgress, new_console, print_json
+    from edgedf.cli._lint import lint_sections
+    from edgedf.quantize.lint import lint_source
+
+    with _quiet_but_for_progress(), StepProgress() as progress:
+        described = _description(describe)
+        reports = lint_source(checkpoint, _formats(to), describe=described, progress=progress)
+    friendly = all(report.friendly for report in reports)
+    if as_json:
+        print_json({"friendly": friendly, "models": [report.to_dict() for report in reports]})
+    else:
+        console = new_console()
+        for part in lint_sections(reports):
+            console.print(part)
+    if not friendly:
+        raise typer.Exit(1)
 
 
 def _gate(data: Path | None, limits: Path | None, progress: Progress) -> Gate | None:

@@ -159,11 +159,17 @@ def _about_model(spec: ModelSpec) -> Iterator[tuple[str, str]]:
         yield "output", f"{what}. {output.meaning}"
     limits = f"real up to {spec.threshold.real_at:g}, fake from {spec.threshold.fake_at:g}"
     yield "thresholds", f"{limits}. {spec.threshold.how}".rstrip(". ")
+    if spec.recalibration is not None:
+        before = spec.recalibration.parent
+        yield "parent's", f"real up to {before.real_at:g}, fake from {before.fake_at:g}"
     yield "trained on", f"{spec.training.data} ({spec.training.steps} steps)"
     yield "data sha256", spec.training.data_sha256
     if spec.calibration is not None:
         found = spec.calibration
-        yield "calibrated", f"{found.method} over {found.samples} images, seed {found.seed}"
+        repairs = ", channels equalized" if found.equalized else ""
+        repairs += ", biases corrected" if found.corrected_biases else ""
+        how = f"{found.method} over {found.samples} images, seed {found.seed}{repairs}"
+        yield "calibrated", how
     for entry in spec.overrides:
         yield "kept", f"{entry.precision} by {entry.pattern}: {names_of(entry)}"
     yield "parent sha256", spec.parent_sha256

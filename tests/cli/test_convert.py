@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 import edgedf.sample
@@ -18,7 +19,13 @@ from edgedf.cli import main
 from edgedf.runtime.models import shipped_model
 from tests.cli.runs import ENVIRONMENT, assert_clear, run
 from tests.quantize.conftest import one_torch_thread
-from tests.quantize.students import photograph_folder, scratch, small_checkpoint, small_model
+from tests.quantize.students import (
+    photograph_folder,
+    scratch,
+    small_checkpoint,
+    small_model,
+    write_manifest,
+)
 from tests.runtime.absent import without
 from tests.runtime.pictures import write_broken
 
@@ -172,8 +179,20 @@ def examples() -> list[str]:
 def test_the_help_names_every_option_and_the_exit_codes(capsys: Captured) -> None:
     assert main(["convert", "--help"]) == 0
     out = capsys.readouterr().out
-    for part in ("--to", "--precision", "--calibration", "--samples", "--out", "--json", "--seed"):
+    for part in (
+        "--to",
+        "--io",
+        "--keep",
+        "--precision",
+        "--calibration",
+        "--samples",
+        "--out",
+        "--json",
+        "--seed",
+    ):
         assert part in out
+    for part in ("--method", "--calibration-split", "minmax, percentile, mse or entropy"):
+        assert part in " ".join(out.split())
     assert "Exit code: 0" in " ".join(out.split())
     assert "[[" not in out
 
@@ -188,12 +207,24 @@ def test_the_page_has_the_examples_of_the_help_that_it_can_run() -> None:
     assert set(examples()) & set(ON_PAGE) >= {"edgedf convert"}
 
 
-@pytest.mark.parametrize("example", sorted({*examples()[1:-1], *ON_PAGE} - {"edgedf convert"}))
+OF_THEIR_OWN = ("--lint", "--describe")  # see test_convert_lint.py
+
+
+@pytest.mark.parametrize(
+    "example",
+    sorted(
+        example
+        for example in {*examples()[1:-1], *ON_PAGE} - {"edgedf convert"}
+        if not any(option in example for option in OF_THEIR_OWN)
+    ),
+)
 def test_the_other_examples_run(
     example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     shutil.copytree(photograph_folder(), tmp_path / "photos")
     shutil.copytree(photograph_folder(), tmp_path / "pictures")
+    (tmp_path / "data").mkdir()
+    write_manifest(tmp_path / "data", ("train", "train", "val"))
     (tmp_path / "limits.toml").write_text("flips_bound = 1.0\ntpr_drop_bound = 1.0\n")
     shutil.copy(small_checkpoint(), tmp_path / "student.safetensors")
     monkeypatch.chdir(tmp_path)
@@ -205,8 +236,42 @@ def test_the_other_examples_run(
     written = {path.name for folder in ("build", "models") for path in Path(folder).glob("*")}
     words = example.split()
     precision = words[words.index("--precision") + 1] if "--precision" in words else "int8"
-    formats = ["tflite"] if "--to" in words else ["tflite", "onnx"]
+    formats = [words[words.index("--to") + 1]] if "--to" in words else ["tflite", "onnx"]
     assert written == {f"student_{precision}.{name}" for name in formats}
+
+
+# The calibration
+
+
+def test_the_audit_is_shown_and_in_the_json(tmp_path: Path, capsys: Captured) -> None:
+    folder = tmp_path / "dark"
+    for path in photograph_folder().rglob("*.png"):
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        target = folder / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(target), picture // 8)
+    options = ("--to", "tflite", "--samples", "8", "--out", str(tmp_path / "out"))
+    source = str(small_model("tflite"))
+    command = ("convert", source, "--calibration", str(folder), *options, "--keep-failing")
+    assert main(command) in (0, 1)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Calibration audit" in out
+    assert "error: 8 of 8 calibration images are nearly black" in out
+    assert "Next step: use photographs that are exposed" in out
+    assert main((*command, "--gate", str(photograph_folder()), "--json")) in (0, 1)
+    audit = json.loads(capsys.readouterr().out)["audit"]
+    about = {finding["about"] for finding in audit["findings"]}
+    assert {"dark", "images", "coverage"} <= about
+    assert audit["held_out"] == 23
+    assert audit["coverage"]["tflite"][0]["lost"] > 0.01
+
+
+def test_a_mistyped_method_fails_with_the_list(capsys: Captured) -> None:
+    assert main(["convert", "--method", "mean"]) == 2
+    done = capsys.readouterr()
+    assert done.out == ""
+    assert "one of minmax, percentile, mse, entropy" in " ".join(done.err.split())
 
 
 # The gate
@@ -272,6 +337,11 @@ def test_limits_without_a_gate_are_refused(tmp_path: Path, capsys: Captured) -> 
         (["--to", "tflite;onnx"], "one of tflite, onnx"),
         (["--to", ","], "one of tflite, onnx, or both"),
         (["--precision", "INT8"], "one of fp32, fp16, int8"),
+        (["--io", "unit8"], "one of uint8, int8, float32"),
+        (["--io", "int8", "--precision", "fp16"], "--io uint8 or --io float32"),
+        (["--keep", "decoder.*"], "PRECISION:PATTERN"),
+        (["--keep", "fp32:decoder.*", "--precision", "fp16"], "--precision int8 or int8-a16"),
+        (["--keep", "fp32:student.blurr", "--to", "onnx"], "student.blur,"),
         (["--samples", "2"], "at least 8"),
         (["--calibration", "gone"], "does not exist"),
         (["gone.safetensors"], "gone.safetensors does not exist"),

@@ -8,7 +8,7 @@ import pytest
 from edgedf.cli import main
 from edgedf.files import sha256_of
 from edgedf.runtime.models import shipped_model
-from edgedf.spec import ModelSpec
+from edgedf.spec import LayerOverride, ModelSpec
 from tests.cli.runs import assert_clear, run, workshop
 from tests.runtime.absent import with_broken, without
 from tests.runtime.tiny import tiny_spec, write_tiny
@@ -78,6 +78,14 @@ def test_the_schema_is_valid_and_accepts_what_the_json_shows(
         for field in ("threshold", "input", "outputs"):
             broken = {key: value for key, value in spec.items() if key != field}
             assert not validator.is_valid(broken)
+
+
+def test_kept_layers_are_shown(workshop: Path, capsys: Captured) -> None:
+    override = LayerOverride("fp32", "decoder.*", ("decoder.a", "decoder.b"), ("head",))
+    write_tiny(workshop, "onnx", overrides=(override,))
+    assert info("tiny.onnx") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "kept fp32 by decoder.*: decoder.a, decoder.b; what takes these: head" in text
 
 
 def test_without_a_file_it_says_how_it_is_called(capsys: Captured) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -9,9 +10,13 @@ from hypothesis import strategies as st
 from edgedf.errors import SpecMismatch, SpecUnsupported
 from edgedf.result import Threshold
 from edgedf.spec import (
+    INPUT_TYPES,
+    INPUT_ZERO_POINTS,
     PRECISIONS,
     SCHEMA_VERSION,
     InputSpec,
+    InputType,
+    LayerOverride,
     ModelSpec,
     OutputSpec,
     TensorInfo,
@@ -37,6 +42,26 @@ def test_any_spec_survives_the_round_trip(
 ) -> None:
     spec = make_spec(size, name=name, threshold=Threshold(fake_at, 0.0), precision=precision)
     assert ModelSpec.from_json(spec.to_json().encode()) == spec
+
+
+@pytest.mark.parametrize("dtype", INPUT_TYPES)
+def test_an_input_has_the_zero_point_of_its_type(dtype: InputType) -> None:
+    described = replace(make_spec().input, dtype=dtype, zero_point=INPUT_ZERO_POINTS[dtype])
+    spec = make_spec(input=described)
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    for wrong in (replace(described, zero_point=7), replace(described, scale=1 / 255)):
+        with pytest.raises(SpecUnsupported, match=f"its {dtype} input"):
+            make_spec(input=wrong)
+
+
+def test_overrides_are_written_where_there_are_any_and_read_where_there_are_none() -> None:
+    override = LayerOverride("fp32", "decoder.*", ("decoder.a", "decoder.b"), ("head",))
+    spec = make_spec(overrides=(override,))
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    jsonschema.validate(json.loads(spec.to_json()), spec_schema())
+    # A reader from before there were any refuses a field that it does not know.
+    assert "overrides" not in json.loads(make_spec().to_json())
+    assert ModelSpec.from_json(make_spec().to_json()).overrides == ()
 
 
 def changed(**changes: Any) -> str:

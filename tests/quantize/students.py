@@ -149,6 +149,20 @@ def photograph_folder() -> Path:
     return folder
 
 
+def write_manifest(folder: Path, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:
+    """A manifest of the photographs, copied into a folder, with splits in turns."""
+    lines = ["file,set,label,group,split,source"]
+    for label in ("real", "fake"):
+        for number, path in enumerate(sorted((photograph_folder() / label).iterdir())):
+            target = folder / label / path.name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(path, target)
+            split = splits[number % len(splits)]
+            lines.append(f"{label}/{path.name},photographs,{label},{path.stem},{split},here")
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    return folder / "manifest.csv"
+
+
 @cache
 def small_images() -> tuple[NDArray[np.uint8], ...]:
     """The photographs as inputs of the small student."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from edgedf.errors import ConfigError, OutputError, ParityError
 from edgedf.files import sha256_of
 from edgedf.quantize.calibration import candidates_in_folder, choose_images
 from edgedf.quantize.convert import convert
+from edgedf.quantize.describe import LOGIT_BOUND
 from edgedf.quantize.report import ConversionReport
 from tests.quantize.students import (
     SMALL,
@@ -104,6 +106,11 @@ def test_the_spec_inside_says_how_the_file_was_made(model_format: ModelFormat) -
     assert spec.parent_sha256 == sha256_of(small_checkpoint())
     assert spec.calibration is not None
     assert (spec.calibration.method, spec.calibration.samples) == ("minmax", 12)
+    ranges = spec.calibration.ranges
+    assert len(ranges) > 60
+    assert list(ranges.values()).count((-LOGIT_BOUND, LOGIT_BOUND)) == 2  # and before its reshape
+    assert next(iter(ranges.values())) == (0.0, 255.0)
+    assert len(spec.to_json()) < 16_000
     assert spec.threshold == parent.threshold
     assert spec.training == parent.training
     assert {"torch", "ai-edge-quantizer" if model_format == "tflite" else "onnxruntime"} <= {
@@ -116,6 +123,70 @@ def test_the_spec_inside_says_how_the_file_was_made(model_format: ModelFormat) -
     if model_format == "tflite":
         with zipfile.ZipFile(out / "small_int8.tflite") as archive:
             assert archive.namelist() == [SPEC_FILE]
+
+
+KEEP = {"tflite": "fp32:Decoder_decoder/*", "onnx": "fp32:decoder.reduce*"}
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_input_type_and_kept_layers_are_in_the_spec_and_in_the_report(
+    model_format: ModelFormat, tmp_path: Path
+) -> None:
+    source = small_model(model_format)
+    report = convert_small(source, tmp_path, io="int8", keep=[KEEP[model_format]], samples=8)
+    (model,) = report.models
+    assert report.passed, report.to_dict()
+    spec = read_artifact(tmp_path / f"small_int8.{model_format}").spec
+    assert (spec.input.dtype, spec.input.zero_point) == ("int8", -128)
+    (override,) = spec.overrides
+    assert model.kept == spec.overrides
+    assert (override.precision, override.pattern) == ("fp32", KEEP[model_format][5:])
+    assert len(override.layers) == 3
+    assert all("reduce" in name for name in override.layers)
+    # Each is added to something or made larger.
+    assert len(override.followers) == 3
+    convolution = "CONV_2D" if model_format == "tflite" else "Conv"
+    assert model.kept_operators[convolution] == 3
+    assert (model.misplaced, model.kept_in_vain) == ((), ())
+    assert report.to_dict()["models"][0]["kept"][0]["layers"] == list(override.layers)
+    with edgedf.Detector(tmp_path / f"small_int8.{model_format}", threads=1) as detector:
+        assert detector.detect(next(crops())).defocus_map.shape == (SMALL // 4,) * 2
+
+
+def test_a_kept_layer_that_is_int8_nevertheless_fails_the_proof() -> None:
+    report, _ = from_checkpoint()
+    broken = replace(report.models[0], kept_in_vain=("CONV_2D",))
+    failing = replace(report, models=(broken,))
+    assert not failing.passed
+    with pytest.raises(ParityError, match="computes in int8 although kept: CONV_2D"):
+        failing.raise_if_failed()
+
+
+def test_the_audit_of_good_images_finds_nothing_that_stops_anyone() -> None:
+    report, _ = from_checkpoint()
+    assert report.audit is not None
+    assert report.audit.images == 12
+    assert {finding.severity for finding in report.audit.findings} <= {"note", "warning"}
+    assert report.audit.coverage.keys() == {"tflite", "onnx"}
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_a_method_makes_another_file_and_is_in_its_spec(
+    model_format: ModelFormat, tmp_path: Path
+) -> None:
+    report = convert_small(small_model(model_format), tmp_path, method="percentile")
+    report.raise_if_failed()
+    assert report.calibration is not None
+    assert report.calibration.method == "percentile"
+    (path,) = tmp_path.iterdir()
+    made = read_artifact(path).spec.calibration
+    plain = read_artifact(from_checkpoint()[1] / f"small_int8.{model_format}").spec.calibration
+    assert made is not None
+    assert plain is not None
+    assert made.method == "percentile"
+    assert list(made.ranges) == list(plain.ranges)
+    assert made.ranges != plain.ranges
+    assert path.read_bytes() != (from_checkpoint()[1] / path.name).read_bytes()
 
 
 # Of the float file's size, at most.
@@ -390,6 +461,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from edgedf.quantize.convert import convert
+from edgedf.quantize.describe import LOGIT_BOUND
 
 def kill_during(step, done, total):
     if step == sys.argv[4]:
@@ -426,6 +498,9 @@ def test_a_conversion_that_is_killed_leaves_the_old_file_as_it_was(
         ({"formats": ["tflite", "onxn"]}, "no format 'onxn'", "one of tflite, onnx"),
         ({"formats": []}, "No format", "one of tflite, onnx, or both"),
         ({"samples": 3}, "3 calibration images", "at least 8"),
+        ({"method": "mean"}, "no calibration method 'mean'", "one of minmax, percentile"),
+        ({"method": "mse", "precision": "fp16"}, "nothing to calibrate in fp16", "int8"),
+        ({"calibration_split": "train"}, "has no splits", "a manifest"),
     ],
 )
 def test_what_does_not_exist_is_refused_before_anything_is_made(

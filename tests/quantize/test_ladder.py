@@ -28,6 +28,8 @@ class Bench:
     enough: float
     layers: Sequence[str] = tuple(f"layer{n}" for n in range(40))
     broken: Callable[[Recipe], bool] = lambda recipe: False
+    dead: Callable[[Recipe], bool] = lambda recipe: False
+    hostile: Sequence[str] = ()
     judged: list[Recipe] = field(default_factory=list)
 
     def make(self, recipe: Recipe) -> Recipe:
@@ -38,6 +40,9 @@ class Bench:
     def distance(self, made: Recipe) -> float:
         return self.distance_of(made)
 
+    def objection(self, made: Recipe) -> str:
+        return "it is dead" if self.dead(made) else ""
+
     def judge(self, made: Recipe) -> Verification:
         self.judged.append(made)
         passes = self.distance_of(made) <= self.enough
@@ -45,6 +50,9 @@ class Bench:
 
     def worst_layers(self, made: Recipe) -> Sequence[str]:
         return self.layers
+
+    def hostile_layers(self) -> Sequence[str]:
+        return self.hostile
 
     def size(self, made: Recipe) -> int:
         return 1000
@@ -97,7 +105,7 @@ def test_what_comes_no_closer_is_not_judged_and_not_built_upon() -> None:
     kept = [rung.recipe for rung in ladder.rungs if rung.name == "kept"]
     assert [len(recipe.keep) for recipe in kept if recipe] == [1, 2, 4, 8, MOST_KEPT]
     assert all(recipe and recipe.method == "minmax" and not recipe.equalize for recipe in kept)
-    assert by_name["trained"].note == "no budget was given for training"
+    assert by_name["trained"].note == "no training"
 
 
 def test_training_comes_last_and_brings_a_workshop_of_its_own() -> None:
@@ -116,6 +124,29 @@ def test_a_candidate_that_cannot_be_made_is_passed_over() -> None:
     ladder, made = climb("tflite", nothing)
     assert made is None
     assert ladder.rungs[0].note == "cannot be made: It cannot be made."
+
+
+def test_layers_that_the_lint_objects_to_are_kept_first() -> None:
+    hostile = Keep("fp32", "gate")
+
+    def distance(recipe: Recipe) -> float:
+        return 5.0 - (len(recipe.keep) if hostile in recipe.keep else 0)
+
+    broken = Bench(
+        distance, enough=3.0, broken=lambda recipe: hostile not in recipe.keep, hostile=["gate"]
+    )
+    ladder, made = climb("tflite", broken)
+    assert made == Recipe(keep=(hostile, Keep("fp32", "layer0")))
+    assert [rung.name for rung in ladder.rungs[3:]] == ["kept", "kept"]
+    assert ladder.rungs[3].recipe == Recipe(keep=(hostile,))
+
+
+def test_what_a_few_images_rule_out_is_not_shown_to_the_gate() -> None:
+    bench = Bench(usual, enough=10.0, dead=lambda recipe: recipe.method == "minmax")
+    ladder, made = climb("tflite", bench)
+    assert bench.judged == [Recipe(method="mse")]
+    assert ladder.rungs[0].note == "it is dead"
+    assert made == Recipe(method="mse")
 
 
 @given(

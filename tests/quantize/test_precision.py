@@ -138,6 +138,10 @@ def test_a_dynamic_model_has_int8_weights_and_float_in_between() -> None:
     model = tflite.to_int8_weights(float_model("tflite"), dynamic=True)
     kinds = [op.inputs[:2] for op in list_operators(model, "tflite") if op.name == "CONV_2D"]
     assert set(kinds) == {("float32", "int8")}
+    depthwise = [op for op in list_operators(model, "tflite") if op.name == "DEPTHWISE_CONV_2D"]
+    assert {op.inputs[:2] for op in depthwise} == {("float32", "float32")}
+    assert len(model) < 0.37 * len(float_model("tflite"))  # their weights are stored as int8
+    assert len(xnnpack_partitions(model)) == 1
     logits, maps = answers(model, "tflite")
     wanted_logits, wanted_maps = answers(float_model("tflite"), "tflite")
     assert np.corrcoef(logits, wanted_logits)[0, 1] > 0.98

@@ -12,7 +12,7 @@ import safetensors.numpy
 import torch
 
 from edgedf.artifact import SPEC_FILE, ModelFormat, embed_onnx, embed_tflite, strip_tflite
-from edgedf.distill.student import load_checkpoint
+from edgedf.distill.student import Student, StudentConfig, load_checkpoint, save_checkpoint
 from edgedf.errors import (
     ArtifactUnreadable,
     CheckpointError,
@@ -22,10 +22,19 @@ from edgedf.errors import (
     SpecMissing,
     SpecUnsupported,
 )
+from edgedf.quantize.input_type import described_input, with_input_type
+from edgedf.quantize.run import open_model
 from edgedf.quantize.source import load_source
 from edgedf.runtime.models import shipped_model
 from tests.contract.specs import make_spec
-from tests.quantize.students import SMALL, small_checkpoint, small_exports, small_int8, small_model
+from tests.quantize.students import (
+    METADATA,
+    SMALL,
+    small_checkpoint,
+    small_exports,
+    small_int8,
+    small_model,
+)
 
 FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 
@@ -48,6 +57,35 @@ def test_a_float_model_gives_its_own_format(model_format: ModelFormat) -> None:
     wanted, found = small_exports().torch_run(image), source.originals[model_format](image)
     for name in ("fake_logit", "defocus_map"):
         np.testing.assert_allclose(found[name], wanted[name], atol=1e-4)
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_a_float_model_with_another_input_is_refused(
+    model_format: ModelFormat, tmp_path: Path
+) -> None:
+    changed = with_input_type(small_exports().models[model_format], model_format, "float32")
+    spec = small_exports().specs[model_format]
+    spec = spec.with_changes(input=described_input(spec.input, "float32"))
+    path = tmp_path / f"float.{model_format}"
+    embed = embed_tflite if model_format == "tflite" else embed_onnx
+    path.write_bytes(embed(changed, spec))
+    with pytest.raises(ConfigError, match="takes float32 input"):
+        load_source(path)
+
+
+def test_a_student_of_another_width_and_size_is_converted_like_any_other(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        config = StudentConfig(input_size=96, decoder_channels=16, blocks=12, local_blocks=1)
+        path = save_checkpoint(tmp_path / "own.safetensors", Student(config).eval(), METADATA)
+    source = load_source(path, ["onnx"])
+    assert source.specs["onnx"].input.height == 96
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    made = open_model(source.models["onnx"], "onnx", source.specs["onnx"])(image)
+    wanted = source.originals["onnx"](image)
+    assert made["defocus_map"].shape == (24, 24)
+    for name in ("fake_logit", "defocus_map"):
+        np.testing.assert_allclose(made[name], wanted[name], atol=1e-4)
 
 
 # Checkpoints that cannot be used

@@ -13,8 +13,8 @@ from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable
 from edgedf.imaging import preprocess
 from edgedf.runtime.backends import Backend, open_backend
-from edgedf.runtime.backends.base import unpack
-from edgedf.spec import TensorInfo
+from edgedf.runtime.backends.base import as_input, unpack
+from edgedf.spec import INPUT_ZERO_POINTS, TensorInfo
 from tests.runtime.absent import with_broken, without
 from tests.runtime.pictures import noise, photographs
 from tests.runtime.tiny import (
@@ -41,6 +41,15 @@ def assert_right(backend: Backend, image: np.ndarray) -> None:
     assert (dense.dtype, dense.shape) == (np.float32, (MAP_SIZE, MAP_SIZE))
     assert logit == pytest.approx(wanted_logit, abs=1e-4)
     np.testing.assert_allclose(dense, wanted_map, atol=1e-4)
+
+
+def test_every_byte_becomes_its_value_in_each_type() -> None:
+    picture = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    for dtype, zero_point in INPUT_ZERO_POINTS.items():
+        tensor = as_input(picture, dtype)
+        assert (tensor.dtype, tensor.shape) == (np.dtype(dtype), (1, 16, 16, 3))
+        np.testing.assert_array_equal(tensor[0].astype(np.int64) - zero_point, picture)
+    np.testing.assert_array_equal(as_input(picture, "float64"), picture[np.newaxis])
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

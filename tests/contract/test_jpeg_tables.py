@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgedf.distill.datasets.quantisation import ijg_quality, quantisation_tables, tables_name
+from edgedf.jpeg_tables import ijg_quality, quantisation_tables, tables_name
 from tests.distill.datasets.trees import picture
 
 

@@ -1,0 +1,55 @@
+"""What ``edgedf convert --lint`` says, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from edgedf.cli._console import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from edgedf.quantize.lint import LintLayer, LintReport
+
+__all__ = ["lint_sections"]
+
+
+def lint_sections(reports: Sequence[LintReport]) -> Iterator[RenderableType]:
+    """One heading a format, and below it the layers to change.
+
+    Args:
+        reports: From :func:`edgedf.quantize.lint.lint_source`.
+    """
+    for report in reports:
+        yield _heading(report)
+        if report.layers:
+            yield _table(report.layers)
+
+
+def _heading(report: LintReport) -> Text:
+    mark = Text("✓ ", style="green") if report.friendly else Text("✗ ", style="bold red")
+    verdict = "is made for int8" if report.friendly else "is not made for int8"
+    floats = sum("float" in layer.problem for layer in report.layers)
+    facts = [f"{report.operators} operators", f"{floats or 'none'} of them will stay float"]
+    if report.pieces is not None:
+        pieces = f"{report.pieces} piece{'s' * (report.pieces != 1)}"
+        facts.append(f"XNNPACK will take them over in {pieces}")
+        facts.append(
+            f"{report.undelegated} left to the interpreter, the CAST at the input included"
+        )
+    return mark + Text(f".{report.format} {verdict}: {', '.join(facts)}", style="bold")
+
+
+def _table(layers: Sequence[LintLayer]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim", pad_edge=False)
+    for heading in ("layer", "operator", "what becomes of it", "instead"):
+        table.add_column(heading, overflow="fold")
+    for layer in layers:
+        problem = f"{layer.problem}: {layer.why}" if layer.why else layer.problem
+        tolerated = " (tolerated)" if layer.tolerated else ""
+        table.add_row(printable(layer.name), layer.operator, problem + tolerated, layer.remedy)
+    return table

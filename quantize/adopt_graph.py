@@ -1,0 +1,271 @@
+"""Changes to a user's ONNX graph: bytes in NHWC go in, ``fake_logit`` and ``defocus_map`` come out.
+
+Normalisation goes into the first convolution where the graph lets it. Zeros that a convolution
+pads with stand for the mean there, so that with padding only the division can go in; the
+subtraction is then an addition in front, of which ONNX Runtime has an integer kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from edgedf.quantize.describe import INPUT_NAME, OUTPUT_NAMES
+from edgedf.spec import MAP_MAXIMUM, MAP_STRIDE
+
+__all__ = ["Ends", "contract_graph"]
+
+Step = tuple[str, dict[str, Any]]  # operator; attributes, and its constants
+
+_LOGIT, _MAP = OUTPUT_NAMES
+_OURS = "edgedf_"
+# What may come behind the curve of a score: changes of shape, or one of two values taken out.
+_SHAPES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+_PARTS = ("Slice", "Gather", "Split")
+
+
+@dataclass
+class Ends:
+    """The ends of a user's graph.
+
+    Args:
+        image: Name of the input.
+        layout: Of the input.
+        side: Its side in pixels.
+        normalisation: Mean and std in grey levels; None where bytes go in.
+        logit: Name of the tensor with the logit.
+        logit_shape: Its shape; None where it is not known.
+        classes: How many values it has: one, or two.
+        fake_class: Which of two.
+        dense: Name of the output with the map.
+        renamed: What the three are called once our names are free.
+    """
+
+    image: str
+    layout: Literal["NCHW", "NHWC"]
+    side: int
+    normalisation: tuple[Any, Any] | None
+    logit: str
+    logit_shape: tuple[int, ...] | None
+    classes: int
+    fake_class: int
+    dense: str
+    renamed: dict[str, str] = field(default_factory=dict)
+
+
+def before_curve(graph: Any, name: str, classes: int) -> str | None:
+    """The logit behind a score: what goes into a last sigmoid, or a last softmax of two classes.
+
+    Changes of shape behind the curve do not hide it.
+
+    Args:
+        graph: An ``onnx.GraphProto``.
+        name: Of the output.
+        classes: How many values it has.
+
+    Returns:
+        The tensor's name; ``name`` where there is no curve, None where one value was taken out of
+        a softmax.
+    """
+    makers = {made: node for node in graph.node for made in node.output}
+    at = name
+    while (node := makers.get(at)) is not None:
+        if node.op_type == "Sigmoid" or (node.op_type == "Softmax" and classes == 2):
+            return str(node.input[0])
+        if node.op_type == "Softmax":
+            return None
+        if node.op_type not in _SHAPES and (classes == 2 or node.op_type not in _PARTS):
+            break
+        at = node.input[0]
+    return name
+
+
+def contract_graph(proto: Any, ends: Ends) -> None:
+    """Change a model in place so that it has our input and our outputs.
+
+    Args:
+        proto: An ``onnx.ModelProto`` with a fixed input shape.
+        ends: Its ends; ``renamed`` is filled.
+    """
+    import onnx
+
+    from edgedf.quantize.onnx import without_metadata
+
+    without_metadata(proto)
+    graph = proto.graph
+    _rename(graph, ends)
+    tail = _logit_tail(graph, ends) + _map_tail(graph, ends)
+    head = _head(graph, ends)
+    nodes = [*head, *graph.node, *tail]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    small = ends.side // MAP_STRIDE
+    kinds = onnx.TensorProto
+    value = onnx.helper.make_tensor_value_info
+    weights = {tensor.name for tensor in graph.initializer}
+    kept = [v for v in graph.input if v.name in weights]
+    del graph.input[:], graph.output[:]
+    graph.input.extend([value(INPUT_NAME, kinds.UINT8, (1, ends.side, ends.side, 3)), *kept])
+    graph.output.append(value(_LOGIT, kinds.FLOAT, (1, 1)))
+    graph.output.append(value(_MAP, kinds.FLOAT, (1, small, small, 1)))
+    _drop_unused(graph)
+    onnx.checker.check_model(proto, full_check=True)
+
+
+def _rename(graph: Any, ends: Ends) -> None:
+    """Free our names: whatever the model calls so gets a prefix."""
+
+    def free(name: str) -> str:
+        taken = name in (INPUT_NAME, _LOGIT, _MAP) or name.startswith(_OURS)
+        return f"model_{name}" if taken else name
+
+    for node in graph.node:
+        node.input[:] = [free(name) for name in node.input]
+        node.output[:] = [free(name) for name in node.output]
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = free(value.name)
+    ends.renamed = {n: free(n) for n in (ends.image, ends.logit, ends.dense)}
+
+
+def _head(graph: Any, ends: Ends) -> list[Any]:
+    """The nodes in front; the model's own input becomes the last one's output."""
+    image = ends.renamed[ends.image]
+    steps: list[Step] = [] if ends.normalisation is None else [("Cast", {"to": 1})]
+    if ends.layout == "NCHW":
+        steps.append(("Transpose", {"perm": [0, 3, 1, 2]}))
+    if ends.normalisation is not None:
+        mean, std = (np.asarray(v, np.float32) for v in ends.normalisation)
+        scale, offset = _fold(graph, image, ends.layout, 1 / std, -mean)
+        shape = (1, 3, 1, 1) if ends.layout == "NCHW" else (1, 1, 1, 3)
+        if offset.any():
+            steps.append(("Add", {"constant": offset.reshape(shape)}))
+        if (scale != 1).any():
+            steps.append(("Mul", {"constant": scale.reshape(shape)}))
+    return _chain(graph, INPUT_NAME, steps or [("Identity", {})], image, "input")
+
+
+def _fold(graph: Any, image: str, layout: str, scale: Any, offset: Any) -> tuple[Any, Any]:
+    """Put (byte + offset) * scale into the convolutions that read the input, as far as it goes.
+
+    Returns:
+        What is left of scale and offset.
+    """
+    import onnx
+
+    readers = [node for node in graph.node if image in node.input]
+    planes = readers and all(_makes_planes(node) for node in readers)
+    if layout == "NHWC" and planes:
+        layout, made = "NCHW", {node.output[0] for node in readers}
+        readers = [node for node in graph.node if made.intersection(node.input)]
+    else:
+        made = {image}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    users: dict[str, int] = {}
+    for node in graph.node:
+        for name in node.input:
+            users[name] = users.get(name, 0) + 1
+    if layout != "NCHW" or not all(
+        node.op_type == "Conv"
+        and node.input[0] in made
+        and node.input[1] in constants
+        and all(name in constants and users[name] == 1 for name in node.input[1:] if name)
+        and constants[node.input[1]].dims[1] == 3
+        for node in readers
+    ):
+        return scale, offset
+    padded = any(_is_padded(node) for node in readers)
+    for number, node in enumerate(readers):
+        weights = constants[node.input[1]]
+        values = onnx.numpy_helper.to_array(weights).astype(np.float32) * scale.reshape(1, 3, 1, 1)
+        weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weights.name))
+        if padded or not offset.any():
+            continue
+        shift = (values.astype(np.float64) * offset.reshape(1, 3, 1, 1)).sum(axis=(1, 2, 3))
+        if len(node.input) > 2 and node.input[2]:
+            bias = constants[node.input[2]]
+            shift += onnx.numpy_helper.to_array(bias)
+            bias.CopyFrom(onnx.numpy_helper.from_array(shift.astype(np.float32), bias.name))
+        else:
+            name = f"{_OURS}bias_{number}"
+            graph.initializer.append(onnx.numpy_helper.from_array(shift.astype(np.float32), name))
+            node.input[:] = [*node.input[:2], name]
+    return np.ones_like(scale), offset if padded else np.zeros_like(offset)
+
+
+def _makes_planes(node: Any) -> bool:
+    """Whether it does nothing but change NHWC into NCHW."""
+    return node.op_type == "Transpose" and any(
+        attribute.name == "perm" and list(attribute.ints) == [0, 3, 1, 2]
+        for attribute in node.attribute
+    )
+
+
+def _is_padded(node: Any) -> bool:
+    import onnx
+
+    given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    automatic = given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
+    return automatic or any(given.get("pads", ()))
+
+
+def _logit_tail(graph: Any, ends: Ends) -> list[Any]:
+    """From the model's logit, or two, to one of shape (1, 1)."""
+    steps: list[Step] = []
+    if ends.logit_shape != (1, 2):
+        steps.append(("Reshape", {"constant": np.array([1, ends.classes], np.int64)}))
+    if ends.classes == 2:
+        signs = np.array([[-1.0], [1.0]], np.float32)
+        steps.append(("MatMul", {"constant": signs if ends.fake_class == 1 else -signs}))
+    return _chain(graph, ends.renamed[ends.logit], steps, _LOGIT, "logit")
+
+
+def _map_tail(graph: Any, ends: Ends) -> list[Any]:
+    """From the model's output to a map (1, N / 4, N / 4, 1) within [0, 6]."""
+    name = ends.renamed[ends.dense]
+    side = ends.side // MAP_STRIDE
+    bounds = [np.array(0, np.float32), np.array(MAP_MAXIMUM, np.float32)]
+    shape = np.array([1, side, side, 1], np.int64)
+    steps: list[Step] = [("Clip", {"constants": bounds}), ("Reshape", {"constant": shape})]
+    return _chain(graph, name, steps, _MAP, "map")
+
+
+def _chain(graph: Any, start: str, steps: list[Step], end: str, title: str) -> list[Any]:
+    """Nodes one behind the other, their constants among the graph's initializers."""
+    import onnx
+
+    nodes, before = [], start
+    for number, (operator, options) in enumerate(steps):
+        attributes = dict(options)
+        constants = attributes.pop("constants", [])
+        if "constant" in attributes:
+            constants = [attributes.pop("constant")]
+        names = []
+        for place, value in enumerate(constants):
+            names.append(f"{_OURS}{title}_{number}_{place}")
+            graph.initializer.append(onnx.numpy_helper.from_array(value, names[-1]))
+        after = end if number == len(steps) - 1 else f"{_OURS}{title}_{number}"
+        nodes.append(
+            onnx.helper.make_node(
+                operator, [before, *names], [after], f"{_OURS}{title}_{operator}", **attributes
+            )
+        )
+        before = after
+    return nodes
+
+
+def _drop_unused(graph: Any) -> None:
+    """Remove what no output needs, such as other outputs of the model."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    used = [tensor for tensor in graph.initializer if tensor.name in needed]
+    inputs = [v for v in graph.input if v.name == INPUT_NAME or v.name in needed]
+    del graph.node[:], graph.initializer[:], graph.input[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(used)
+    graph.input.extend(inputs)

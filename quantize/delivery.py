@@ -1,0 +1,72 @@
+"""Where converted files go: checked before the work, written whole after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from edgedf.artifact import ModelFormat
+from edgedf.errors import ConfigError, OutputError
+from edgedf.files import atomic_path
+
+__all__ = ["refuse_overwriting", "writable_folder", "write_all"]
+
+
+def writable_folder(folder: Path) -> Path:
+    """Make the folder and write something there, before a minute of work rather than after.
+
+    Args:
+        folder: Where files are to go.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: Nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b"edgedf")
+            stream.flush()
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write into {folder}: {error.strerror or error}.",
+            expected="a folder that exists or can be made, with write permission and free space",
+            next_step="choose another folder with --out, or free some space",
+        ) from error
+    return folder
+
+
+def refuse_overwriting(targets: Iterable[Path], sources: Sequence[Path]) -> None:
+    """Refuse to replace what is converted.
+
+    Args:
+        targets: Files to be written.
+        sources: Files they are made from.
+
+    Raises:
+        ConfigError: One is among both.
+    """
+    taken = {path.resolve() for path in sources}
+    for target in targets:
+        if target.resolve() in taken:
+            raise ConfigError(
+                f"{target} would replace the file it is made from.",
+                expected="another folder",
+                next_step="choose one with --out",
+            )
+
+
+def write_all(targets: Mapping[ModelFormat, Path], files: Mapping[ModelFormat, bytes]) -> None:
+    """Write every file before the first takes its final name: all of them appear, or none."""
+    with contextlib.ExitStack() as stack:
+        for name, file in files.items():
+            temporary = stack.enter_context(atomic_path(targets[name]))
+            with temporary.open("wb") as stream:
+                stream.write(file)
+                stream.flush()
+                os.fsync(stream.fileno())

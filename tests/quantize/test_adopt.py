@@ -1,0 +1,339 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedf.artifact import MAX_MODEL_BYTES, embed_onnx, read_artifact
+from edgedf.errors import ArtifactUnreadable, ConfigError, EdgedfError, SpecMismatch, SpecMissing
+from edgedf.quantize import adopt as adopt_module
+from edgedf.quantize.adopt import Description, adopt
+from edgedf.quantize.convert import convert
+from edgedf.quantize.run import open_model
+from edgedf.quantize.source import load_source
+from tests.contract.specs import make_spec
+from tests.quantize.own_models import MEAN, SIDE, STD, own_model
+from tests.quantize.students import photograph_folder, small_images
+
+FLOATS = Description(mean=MEAN, std=STD, licence="mine")
+BYTES = Description()
+
+
+def written(folder: Path, model: onnx.ModelProto) -> Path:
+    path = folder / "own.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def operators(model: bytes) -> list[str]:
+    return [node.op_type for node in onnx.load_model_from_string(model).graph.node]
+
+
+def with_identity(model: onnx.ModelProto) -> None:
+    """As TensorFlow's exporter leaves it: a change of shape and an Identity behind the sigmoid."""
+    node = next(node for node in model.graph.node if node.output[0] == "score")
+    node.output[0] = "probability"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 1]), "to"))
+    model.graph.node.extend(
+        [
+            helper.make_node("Reshape", ["probability", "to"], ["shaped"]),
+            helper.make_node("Identity", ["shaped"], ["score"]),
+        ]
+    )
+
+
+SHAPES: dict[str, tuple[dict[str, Any], Description]] = {
+    "planes": ({}, FLOATS),
+    "planes, nothing padded": ({"padded": False}, FLOATS),
+    "channels last": ({"layout": "NHWC", "dense": "NHWC"}, FLOATS),
+    "bytes": ({"kind": TensorProto.UINT8, "layout": "NHWC"}, BYTES),
+    "bytes in planes": ({"kind": TensorProto.UINT8}, BYTES),
+    "a score": ({"head": "sigmoid"}, FLOATS),
+    "two logits": ({"head": "two"}, FLOATS),
+    "two scores": ({"head": "softmax"}, FLOATS),
+    "flat outputs": ({"head": "flat", "dense": "flat"}, FLOATS),
+    "open batch and size": (
+        {"batch": "N", "side": "S"},
+        Description(mean=MEAN, std=STD, size=SIDE),
+    ),
+    "our names": ({"names": ("image", "fake_logit", "defocus_map")}, FLOATS),
+    "old operators": ({"opset": 13}, FLOATS),
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_model_says_the_same_with_our_inputs_and_outputs(kind: str, tmp_path: Path) -> None:
+    options, description = SHAPES[kind]
+    proto = own_model(**options)
+    made = adopt(written(tmp_path, proto), description)
+    run = open_model(made.model, "onnx", made.spec)
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    for image in small_images()[:3]:
+        given: Any = image
+        if options.get("kind") != TensorProto.UINT8:
+            given = ((image - np.array(MEAN)) / np.array(STD)).astype(np.float32)
+        if options.get("layout") != "NHWC":
+            given = given.transpose(2, 0, 1)
+        logit, dense = session.run(None, {session.get_inputs()[0].name: given[None]})
+        logit = np.log(logit) if options.get("head") == "softmax" else logit
+        if options.get("head") == "sigmoid":
+            logit = np.log(logit / (1 - logit))
+        wanted = np.diff(logit).item() if logit.size == 2 else logit.item()
+        found = run(image)
+        assert found["fake_logit"].item() == pytest.approx(wanted, abs=2e-3)
+        np.testing.assert_allclose(found["defocus_map"], dense.reshape(16, 16), atol=2e-3)
+        assert made.original(image)["fake_logit"].item() == pytest.approx(wanted, abs=2e-3)
+
+
+def test_a_sigmoid_is_found_behind_changes_of_shape(tmp_path: Path) -> None:
+    plain = adopt(written(tmp_path, own_model()), FLOATS)
+    turned = adopt(written(tmp_path, own_model(head="sigmoid", edit=with_identity)), FLOATS)
+    image = small_images()[0]
+    wanted = plain.original(image)["fake_logit"]
+    run = open_model(turned.model, "onnx", turned.spec)
+    np.testing.assert_allclose(run(image)["fake_logit"], wanted, atol=1e-3)
+    assert "Sigmoid" not in operators(turned.model)
+
+
+def test_the_other_class_turns_the_logit_round(tmp_path: Path) -> None:
+    path = written(tmp_path, own_model(head="two"))
+    image = small_images()[0]
+    logits = []
+    for fake_class in (0, 1):
+        made = adopt(path, Description(mean=MEAN, std=STD, fake_class=fake_class))
+        logits.append(open_model(made.model, "onnx", made.spec)(image)["fake_logit"].item())
+    assert logits[0] == pytest.approx(-logits[1], abs=1e-4)
+    assert logits[0] != 0
+
+
+def test_normalisation_goes_into_the_first_convolution(tmp_path: Path) -> None:
+    bare = adopt(written(tmp_path, own_model(padded=False)), FLOATS)
+    assert {"Add", "Mul", "Sub", "Div"}.isdisjoint(operators(bare.model))
+    padded = adopt(written(tmp_path, own_model()), FLOATS)
+    # The zeros that the convolution pads with stand for the mean, so that has to go before.
+    assert operators(padded.model).count("Add") == 1
+    assert "Mul" not in operators(padded.model)
+
+
+def test_what_the_graph_does_not_say_is_in_the_spec(tmp_path: Path) -> None:
+    description = Description(name="mine", version="3", licence="MIT", mean=MEAN, std=STD)
+    spec = adopt(written(tmp_path, own_model()), description).spec
+    assert (spec.name, spec.version, spec.licence) == ("mine", "3", "MIT")
+    assert spec.input.mean == MEAN
+    assert (spec.threshold.fake_at, spec.threshold.how) == (0.5, "by default; not calibrated")
+    assert adopt(tmp_path / "own.onnx", FLOATS).spec.name == "own"
+
+
+def test_it_is_quantized_like_one_of_ours(tmp_path: Path) -> None:
+    report = convert(
+        written(tmp_path, own_model(head="two")),
+        describe=FLOATS,
+        calibration=photograph_folder(),
+        samples=12,
+        out=tmp_path,
+    )
+    report.raise_if_failed()
+    (model,) = report.models
+    assert model.path.name == "own_int8.onnx"
+    assert model.float_operators == ()
+    assert report.comparisons[0].reference == "the model as it was"
+    assert read_artifact(model.path).spec.licence == "mine"
+
+
+# Models that cannot be used
+
+
+def external(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../etc/passwd")
+
+
+def external_in_an_attribute(model: onnx.ModelProto) -> None:
+    tensor = numpy_helper.from_array(np.zeros(3, np.float32), "secret")
+    external_tensor = TensorProto()
+    external_tensor.CopyFrom(tensor)
+    external_tensor.ClearField("raw_data")
+    external_tensor.data_location = TensorProto.EXTERNAL
+    external_tensor.external_data.add(key="location", value="/etc/passwd")
+    model.graph.node.append(helper.make_node("Constant", [], ["unused"], value=external_tensor))
+
+
+def own_operator(model: onnx.ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("acme", 1))
+    model.graph.node[1].domain = "acme"
+
+
+def quantized(model: onnx.ModelProto) -> None:
+    model.graph.node.append(
+        helper.make_node("DynamicQuantizeLinear", ["features"], ["a", "b", "c"])
+    )
+
+
+def two_inputs(model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
+
+
+def one_output(model: onnx.ModelProto) -> None:
+    del model.graph.output[1]
+
+
+def large_map(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.name == "high":
+            tensor.CopyFrom(numpy_helper.from_array(np.array(255, np.float32), "high"))
+        if tensor.name == "dense.bias":
+            tensor.CopyFrom(numpy_helper.from_array(np.array([90], np.float32), "dense.bias"))
+
+
+def no_such_tensor(model: onnx.ModelProto) -> None:
+    model.graph.node[0].input[1] = "nowhere"
+
+
+def half_of_it(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.output[0] == "score")
+    node.output[0] = "both"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "fakes"))
+    model.graph.node.append(helper.make_node("Gather", ["both", "fakes"], ["score"], axis=1))
+
+
+def doubles_out(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.output[0] == "score")
+    node.output[0] = "single"
+    model.graph.node.append(helper.make_node("Cast", ["single"], ["score"], to=TensorProto.DOUBLE))
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+
+
+FAULTS: dict[str, tuple[dict[str, Any], Description, type[EdgedfError], str]] = {
+    "weights elsewhere": ({"edit": external}, FLOATS, ArtifactUnreadable, "another file"),
+    "a constant elsewhere": (
+        {"edit": external_in_an_attribute},
+        FLOATS,
+        ArtifactUnreadable,
+        "another file",
+    ),
+    "custom operator": ({"edit": own_operator}, FLOATS, ArtifactUnreadable, "acme"),
+    "quantized already": ({"edit": quantized}, FLOATS, ArtifactUnreadable, "DynamicQuantize"),
+    "old opset": ({"opset": 12}, FLOATS, ArtifactUnreadable, "opset 12"),
+    "no such tensor": ({"edit": no_such_tensor}, FLOATS, ArtifactUnreadable, "nowhere"),
+    "two inputs": ({"edit": two_inputs}, FLOATS, SpecMismatch, "more float"),
+    "doubles": ({"kind": TensorProto.DOUBLE}, FLOATS, EdgedfError, "own.onnx"),
+    "several pictures": ({"batch": 4}, FLOATS, SpecMismatch, "4, 3, 64, 64"),
+    "one of two scores": (
+        {"head": "softmax", "edit": half_of_it},
+        FLOATS,
+        SpecMismatch,
+        "part of a softmax",
+    ),
+    "a double": ({"edit": doubles_out}, FLOATS, SpecMismatch, "must be the fake_logit"),
+    "odd size": ({"side": 63}, FLOATS, SpecMismatch, "63"),
+    "one output": ({"edit": one_output}, FLOATS, SpecMismatch, "score"),
+    "map in other units": ({"edit": large_map}, FLOATS, SpecMismatch, "goes from"),
+    "outputs swapped": (
+        {"names": ("x", "defocus_map", "fake_logit")},
+        FLOATS,
+        SpecMismatch,
+        r"fake_logit \[1, 1, 16, 16\]",
+    ),
+    "no such output": (
+        {},
+        Description(mean=MEAN, std=STD, fake_logit="verdict"),
+        SpecMismatch,
+        "'verdict'",
+    ),
+    "floats without normalisation": ({}, BYTES, ConfigError, "how they are made from bytes"),
+    "bytes with normalisation": (
+        {"kind": TensorProto.UINT8},
+        FLOATS,
+        ConfigError,
+        "inside it already",
+    ),
+    "open size": ({"side": "S"}, FLOATS, ConfigError, "leaves the size"),
+    "another size": (
+        {},
+        Description(mean=MEAN, std=STD, size=128),
+        ConfigError,
+        "size = 128",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_model_that_cannot_be_used_is_refused(fault: str, tmp_path: Path) -> None:
+    options, description, error, said = FAULTS[fault]
+    path = written(tmp_path, own_model(**options))
+    with pytest.raises(error, match=said) as caught:
+        adopt(path, description)
+    assert caught.value.expected
+    assert caught.value.next_step
+
+
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "cut off": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "text": lambda data: b"not a model at all",
+    "ours": lambda data: embed_onnx(data, make_spec()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_file_is_refused(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.onnx"
+    path.write_bytes(DAMAGED[damage](own_model().SerializeToString()))
+    with pytest.raises(ArtifactUnreadable, match=r"own\.onnx"):
+        adopt(path, FLOATS)
+
+
+def test_a_huge_file_is_not_even_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "own.onnx"
+    with path.open("wb") as stream:
+        stream.truncate(MAX_MODEL_BYTES + 1)  # sparse
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("was read"))
+    with pytest.raises(ArtifactUnreadable, match="MB"):
+        adopt(path, FLOATS)
+
+
+def test_a_wrong_translation_would_be_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = adopt_module.contract_graph
+
+    def forgetting_the_mean(proto: Any, ends: Any) -> None:
+        ends.normalisation = ((0.0, 0.0, 0.0), ends.normalisation[1])
+        real(proto, ends)
+
+    monkeypatch.setattr(adopt_module, "contract_graph", forgetting_the_mean)
+    with pytest.raises(SpecMismatch, match="another fake_logit"):
+        adopt(written(tmp_path, own_model()), FLOATS)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"mean": MEAN}, {"std": STD}, {"mean": MEAN, "std": (1.0, 0.0, 1.0)}, {"fake_class": 2}],
+)
+def test_a_description_has_to_make_sense(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        Description(**values)
+
+
+def test_without_a_description_it_says_how_to_give_one(tmp_path: Path) -> None:
+    with pytest.raises(SpecMissing) as caught:
+        load_source(written(tmp_path, own_model()))
+    assert "--describe" in caught.value.next_step
+
+
+def test_a_description_goes_with_an_onnx_model_alone(tmp_path: Path) -> None:
+    path = written(tmp_path, own_model())
+    with pytest.raises(ConfigError, match=r"\.tflite") as caught:
+        load_source(path, ("tflite",), describe=FLOATS)
+    assert "safetensors" in caught.value.next_step
+    for source in (None, tmp_path / "a.safetensors"):
+        with pytest.raises(ConfigError, match="Only an"):
+            load_source(source, describe=FLOATS)
