@@ -8,7 +8,7 @@ from tests.cli.runs import assert_clear
 from tests.distill.pictures import write_dataset
 from tests.quantize.students import small_checkpoint
 
-QUICK = ("--steps", "2", "--batch", "2", "--set", "observed=8", "--set", "equalize=false")
+QUICK = ("--steps", "2", "--batch", "1", "--set", "observed=4", "--set", "equalize=false")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_a_student_is_fine_tuned_and_told_how_near_it_is(
     call += ["--qat", str(small_checkpoint()), *QUICK]
     assert main(call) == 0
     said = capsys.readouterr()
-    for line in ('ranges = "learned"', "[loop]", "steps = 2", "batch = 2"):
+    for line in ('ranges = "learned"', "[loop]", "steps = 2", "batch = 1"):
         assert f"  {line}\n" in said.err
     assert "Against the float student" in said.out
     assert "int8 before" in said.out
