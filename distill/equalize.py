@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def equalized(student: Student) -> Student:
 
 def _linear_tensors(student: Student) -> Iterator[tuple[list[Conv], list[Conv]]]:
     """What makes the tensors at a stage's end, and what reads them."""
-    stages: list[list[Block]] = [list(stage) for stage in student.encoder.stages]  # type: ignore[arg-type]
+    stages = [list(cast(Sequence[Block], stage)) for stage in student.encoder.stages]
     decoder = student.decoder
     reduces = {1: decoder.reduce4, 2: decoder.reduce8, 4: decoder.reduce16}
     for index, blocks in enumerate(stages):

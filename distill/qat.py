@@ -247,12 +247,19 @@ def fine_tune(
 
     Raises:
         CheckpointError: The student is damaged, or training has diverged.
-        ConfigError: A setting is out of range, or no step fits into the minutes.
+        ConfigError: A setting is out of range, no step fits into the minutes, or ``out`` holds a
+            run.
         DataError: There are too few pictures.
         ImageError: A picture cannot be used.
         OutputError: ``out`` cannot be written.
     """
     settings, folder = settings or QatSettings(), Path(out)
+    if (folder / STATE).exists():
+        raise ConfigError(
+            f"{folder} holds a run already.",
+            expected="a folder without one: nothing says which pictures it saw",
+            next_step="choose another folder, or delete that one",
+        )
     student, metadata = load_checkpoint(checkpoint)
     origin = _origin(metadata, checkpoint)
     training, held_out = divided(pictures, student.config.input_size, settings.loop.seed)
@@ -486,15 +493,15 @@ def _fitting(
         logit, dense = network(batch.images)
         (logit.mean() + dense.mean()).backward()
         seconds.append(time.monotonic() - start)
-    fit = int(_STEPS_SHARE * 60 * minutes / min(seconds))
-    if fit < 1:
+    fit = _STEPS_SHARE * 60 * minutes / min(seconds)
+    if not fit >= 1:
         raise ConfigError(
             f"No step of training fits into {minutes:g} minutes: one takes {min(seconds):.1f} s.",
             expected="time for some dozens of steps",
             next_step="allow more minutes, or set a smaller loop.batch",
         )
     loop = settings.loop
-    steps = min(loop.steps, fit)
+    steps = int(min(loop.steps, fit))
     return replace(
         settings,
         loop=replace(

@@ -27,7 +27,7 @@ ENDS = st.tuples(
 ).filter(lambda ends: ends[1] - ends[0] > 1e-3)
 VALUES = arrays(np.float32, st.integers(1, 40), elements=st.floats(-2000, 2000, width=32))
 
-QUICK = settings(max_examples=50, deadline=None)
+QUICK = settings(max_examples=30, deadline=None)
 
 TINY = StudentConfig(64, 11, 2, 8, 1)
 
