@@ -115,6 +115,9 @@ def convert(
     check_available(wanted_precision, names)
     targets = {name: folder / f"{loaded.stem}_{wanted_precision}.{name}" for name in names}
     _refuse_overwriting(targets.values(), loaded.paths)
+    if wanted_precision in CALIBRATED and not allow_hostile:
+        for name in names:
+            check_int8_friendly(loaded.models[name], name, delegated=wanted_precision == "int8")
     clock.lap("load")
     images = choose_images(
         candidates,
@@ -129,8 +132,6 @@ def convert(
     files: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
     for name in names:
-        if wanted_precision in CALIBRATED and not allow_hostile:
-            check_int8_friendly(loaded.models[name], name, delegated=wanted_precision == "int8")
         files[name], specs[name] = _make(loaded, name, wanted_precision, images, progress)
         clock.lap(f"make {name}")
     comparisons = _prove(loaded, files, specs, images, progress)
