@@ -113,6 +113,9 @@ class OnnxRule:
 
 _CURVE = "use relu or relu6"
 _SMOOTH = "use relu or relu6; sigmoid, tanh and silu (x · sigmoid x) stay int8 as well"
+_SMOOTH_ONNX = (
+    "use relu or relu6; leaky relu, sigmoid and silu (x · sigmoid x) stay integer as well"
+)
 _ALONE = "put the relu right behind a convolution or an addition, into which it is folded"
 _ATTENTION = "use convolutions; attention keeps its matrix products out of the partition"
 _NORM = "use batch normalisation, which is folded into the convolution before it"
@@ -274,8 +277,8 @@ ONNX: Mapping[str, OnnxRule] = {
         ("InstanceNormalization", "LayerNormalization", "BatchNormalization"),
         OnnxRule("quantized", _NORM),
     ),
-    **dict.fromkeys(("HardSwish", "HardSigmoid"), OnnxRule("float", _SMOOTH)),
-    **dict.fromkeys(("Gelu", "Erf", "Tanh", "Softplus", "Mish"), OnnxRule("float", _SMOOTH)),
+    **dict.fromkeys(("HardSwish", "HardSigmoid"), OnnxRule("float", _SMOOTH_ONNX)),
+    **dict.fromkeys(("Gelu", "Erf", "Tanh", "Softplus", "Mish"), OnnxRule("float", _SMOOTH_ONNX)),
     **dict.fromkeys(("PRelu", "Elu", "Selu", "Celu"), OnnxRule("float", _CURVE)),
     **dict.fromkeys(("Sqrt", "Reciprocal", "Pow"), OnnxRule("float", _NORM)),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMin"), OnnxRule("float", _REDUCE)),
