@@ -108,7 +108,7 @@ def test_the_spec_inside_says_how_the_file_was_made(model_format: ModelFormat) -
     ranges = spec.calibration.ranges
     assert len(ranges) > 60
     assert list(ranges.values()).count((-LOGIT_BOUND, LOGIT_BOUND)) == 2  # and before its reshape
-    assert list(ranges.values())[0] == (0.0, 255.0)
+    assert next(iter(ranges.values())) == (0.0, 255.0)
     assert len(spec.to_json()) < 16_000
     assert spec.threshold == parent.threshold
     assert spec.training == parent.training
@@ -201,7 +201,16 @@ def test_the_report_is_plain_json() -> None:
     assert data["models"][0]["delegate_partitions"] == 1
     assert data["models"][0]["boundary_operators"][0] == "CAST uint8 → float32"
     assert data["comparisons"][0]["outputs"][0]["output"] == "fake_logit"
-    stages = {"load", "images", "make tflite", "make onnx", "prove", "count operators", "total"}
+    stages = {
+        "load",
+        "images",
+        "make tflite",
+        "make onnx",
+        "prove",
+        "audit",
+        "count operators",
+        "total",
+    }
     assert data["seconds"].keys() == stages
 
 
