@@ -239,7 +239,16 @@ def test_the_report_is_plain_json() -> None:
     assert data["models"][0]["delegate_partitions"] == 1
     assert data["models"][0]["boundary_operators"][0] == "CAST uint8 → float32"
     assert data["comparisons"][0]["outputs"][0]["output"] == "fake_logit"
-    stages = {"load", "images", "make tflite", "make onnx", "prove", "count operators", "total"}
+    stages = {
+        "load",
+        "images",
+        "make tflite",
+        "make onnx",
+        "prove",
+        "audit",
+        "count operators",
+        "total",
+    }
     assert data["seconds"].keys() == stages
 
 
