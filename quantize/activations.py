@@ -17,7 +17,16 @@ from edgedf.errors import ConfigError
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 
-__all__ = ["Activations", "Range", "check_ranges", "measured_ranges", "merged_ranges"]
+__all__ = [
+    "Activations",
+    "Range",
+    "check_ranges",
+    "measured_ranges",
+    "merged_ranges",
+    "never_empty",
+]
+
+_NOTHING = 1e-6
 
 Range = tuple[float, float]
 """Lowest and highest value, in the tensor's own units; both are float32 numbers."""
@@ -104,6 +113,25 @@ def check_ranges(activations: Activations, given: Mapping[str, Range]) -> None:
                 expected="two finite numbers, the lower one first",
                 next_step="measure ranges again",
             )
+
+
+def never_empty(ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """Ranges with a width: what is always 0, up to rounding, gets 0 to 1, which holds it as well.
+
+    A scale of next to nothing is no use to anyone, and XNNPACK refuses a whole model for a
+    convolution of which the scales differ by more than 2**8.
+
+    Args:
+        ranges: By the names of tensors.
+
+    Example:
+        >>> never_empty({"dead": (0.0, 0.0), "alive": (0.0, 0.5)})
+        {'dead': (0.0, 1.0), 'alive': (0.0, 0.5)}
+    """
+    return {
+        name: (0.0, 1.0) if max(abs(low), abs(high)) < _NOTHING else (low, high)
+        for name, (low, high) in ranges.items()
+    }
 
 
 def merged_ranges(

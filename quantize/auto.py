@@ -131,7 +131,8 @@ class Bench:
     def hostile_layers(self) -> Sequence[str]:
         """Those that the lint objects to."""
         report = lint_model(self._originals.source.models[self._format], self._format)
-        return [layer.name for layer in report.layers if not layer.tolerated]
+        found = [layer.keep for layer in report.layers if layer.keep and not layer.tolerated]
+        return list(dict.fromkeys(found))
 
     def size(self, made: Made) -> int:
         """Of the file, in bytes."""

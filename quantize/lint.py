@@ -9,7 +9,7 @@ than float. What becomes of each operator is in :mod:`edgedf.quantize.lint_rules
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,7 @@ class LintLayer:
         why: What it is about it, where its operator alone is no problem; else empty.
         remedy: What to do instead.
         tolerated: Whether int8 is worth it all the same.
+        keep: Its name for ``--keep``, by which it can stay float; empty where it has none.
     """
 
     name: str
@@ -55,6 +56,7 @@ class LintLayer:
     why: str
     remedy: str
     tolerated: bool = False
+    keep: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def lint_model(model: bytes, model_format: ModelFormat) -> LintReport:
     """
     try:
         if model_format == "tflite":
-            return _tflite(tflite_graph(model))
-        return _onnx(onnx_graph(model))
+            return _tflite(tflite_graph(model), _names(model, model_format))
+        return _onnx(onnx_graph(model), _names(model, model_format))
     except ImportError as error:
         raise MissingExtra("convert", f"Reading a .{model_format} model") from error
 
@@ -178,7 +180,16 @@ def check_int8_friendly(model: bytes, model_format: ModelFormat, *, delegated: b
     )
 
 
-def _tflite(graph: Graph) -> LintReport:
+def _names(model: bytes, model_format: ModelFormat) -> dict[str, str]:
+    """The name for ``--keep`` of the layer that makes a tensor."""
+    if model_format == "tflite":
+        from edgedf.quantize.layers_tflite import named_layers
+    else:
+        from edgedf.quantize.layers_onnx import named_layers
+    return {tensor: layer.name for layer in named_layers(model) for tensor in layer.tensors}
+
+
+def _tflite(graph: Graph, names: Mapping[str, str]) -> LintReport:
     layers, fates = [], []
     for node in graph.nodes:
         rule = tflite_rule(node.operator)
@@ -201,6 +212,7 @@ def _tflite(graph: Graph) -> LintReport:
                 problem,
                 limit.what if limit is not None else "",
                 limit.remedy if limit is not None else rule.remedy,
+                keep=names.get(node.outputs[0], ""),
             )
         )
     return LintReport(
@@ -212,7 +224,7 @@ def _tflite(graph: Graph) -> LintReport:
     )
 
 
-def _onnx(graph: Graph) -> LintReport:
+def _onnx(graph: Graph, names: Mapping[str, str]) -> LintReport:
     """Follow the quantizer through the graph: what it has put into integers so far."""
     quantized = set(graph.inputs)
     positive: set[str] = set()
@@ -246,7 +258,10 @@ def _onnx(graph: Graph) -> LintReport:
         if not remedy:
             why, remedy = "what goes into it stays float", "change the layer before it"
         tolerated = node.operator in FLOAT_IN_ONNX_RUNTIME and is_quantized
-        layers.append(LintLayer(node.name, node.operator, "stays float", why, remedy, tolerated))
+        keep = names.get(node.outputs[0], "")
+        layers.append(
+            LintLayer(node.name, node.operator, "stays float", why, remedy, tolerated, keep)
+        )
     return LintReport("onnx", len(graph.nodes), tuple(layers), None, None)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
-from edgedf.quantize.activations import Range, check_ranges, merged_ranges
+from edgedf.quantize.activations import Range, check_ranges, merged_ranges, never_empty
 from edgedf.quantize.activations_onnx import OnnxActivations
 from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
 from edgedf.quantize.keep import Keep, kept_layers
@@ -85,7 +85,7 @@ def to_int8(
         kinds = {8: quantization.QuantType.QUInt8, 16: quantization.QuantType.QUInt16}
         overrides: dict[str, list[dict[str, Any]]] = {
             name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
-            for name, (low, high) in found.items()
+            for name, (low, high) in never_empty(found).items()
         }
         for name, precision in kept.matched.items():
             if precision == "int8-a16":

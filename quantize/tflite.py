@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
-from edgedf.quantize.activations import Activations, Range, check_ranges, merged_ranges
+from edgedf.quantize.activations import Activations, Range, check_ranges, merged_ranges, never_empty
 from edgedf.quantize.activations_tflite import TFLiteActivations
 from edgedf.quantize.describe import LOGIT_BOUND
 from edgedf.quantize.keep import Keep, KeptLayers, kept_layers
@@ -89,7 +89,7 @@ def to_int8(
     from ai_edge_quantizer import recipe
 
     model = strip_tflite(model)
-    found = used_ranges(model, images, ranges=ranges, progress=progress)
+    found = never_empty(used_ranges(model, images, ranges=ranges, progress=progress))
     rules = recipe.static_wi8_ai8() if activation_bits == 8 else recipe.static_wi8_ai16()
     kept = kept_layers(model, "tflite", keep, "int8" if activation_bits == 8 else "int8-a16")
     rules.append({"regex": ".*", "operation": "OUTPUT", "algorithm_key": "no_quantize"})

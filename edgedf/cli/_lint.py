@@ -51,5 +51,6 @@ def _table(layers: Sequence[LintLayer]) -> Table:
     for layer in layers:
         problem = f"{layer.problem}: {layer.why}" if layer.why else layer.problem
         tolerated = " (tolerated)" if layer.tolerated else ""
-        table.add_row(printable(layer.name), layer.operator, problem + tolerated, layer.remedy)
+        name = printable(layer.keep or layer.name)
+        table.add_row(name, layer.operator, problem + tolerated, layer.remedy)
     return table
