@@ -76,7 +76,9 @@ def test_the_report_compares_before_and_after_with_the_float_student() -> None:
     for figure in report["figures"]:
         assert figure["n"] == 5
         assert 0 <= figure["logit_error"] < 1
-        assert (figure["map_error"] > 0.001) == figure["model"].startswith("int8")
+        assert 0 <= figure["map_error"] < 1
+        if figure["model"].startswith("int8"):
+            assert figure["map_error"] > 0.001
         assert figure["logit_correlation"] > 0.8
         assert figure["flips"] + figure["changes"] <= 5
         assert figure["parent_auc"]["n"] == 5
