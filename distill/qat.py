@@ -118,8 +118,8 @@ class QatSettings:
         ConfigError: A value out of range.
     """
 
-    rate: float = 3e-4
-    range_rate: float = 3e-3
+    rate: float = 1e-5
+    range_rate: float = 1e-3
     ranges: Literal["learned", "ema"] = "learned"
     equalize: bool = True
     logit: float = 1.0
