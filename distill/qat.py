@@ -54,7 +54,7 @@ __all__ = [
     "train_qat",
 ]
 
-FINAL, REPORT = "student.safetensors", "report.json"
+FINAL, REPORT, START = "student.safetensors", "report.json", "start.safetensors"
 
 # Pictures a batch when nothing is learned.
 _AT_ONCE = 8
@@ -118,8 +118,8 @@ class QatSettings:
         ConfigError: A value out of range.
     """
 
-    rate: float = 3e-4
-    range_rate: float = 3e-3
+    rate: float = 1e-5
+    range_rate: float = 1e-3
     ranges: Literal["learned", "ema"] = "learned"
     equalize: bool = True
     logit: float = 1.0
@@ -157,7 +157,7 @@ class QatReport:
     Args:
         checkpoint: The student, with the ranges inside.
         steps: Steps taken.
-        best_step: Step whose averaged weights it has.
+        best_step: Step whose averaged weights it has; 0 where none was better than the start.
         seconds: Time spent on steps, over all sessions of the run.
         figures: How far from the float student it started from: before and after, as int8 computes
             it, and the new weights in float; in between the equalized student, where training
@@ -373,16 +373,23 @@ def _run(
     before = _untrained(student, settings, training).to(world.device).eval()
     validation = next(iter(judged.values()))
     task = _Task(student, training, validation, settings, world, save_best)
-    start = before
+    start, score = before, task.evaluate(before, silent)["score"]
     if settings.equalize:
         other = _untrained(equalized(student), settings, training).to(world.device).eval()
-        start = max(before, other, key=lambda network: task.evaluate(network, silent)["score"])
+        other_score = task.evaluate(other, silent)["score"]
+        if other_score > score:
+            start, score = other, other_score
     network = copy.deepcopy(start)
     loop = Loop(folder, settings.loop, network, task, _groups(network, settings), world)
     outcome = loop.go(progress)
 
     def finish() -> QatReport:
-        best, described = load_checkpoint(folder / BEST)
+        best_step, kept = outcome.best_step, folder / BEST
+        if score >= outcome.best_score:
+            # A student that is near its best is not to be made worse.
+            best_step, kept = 0, folder / START
+            save_best(kept, start, best_step)
+        best, described = load_checkpoint(kept)
         after = FakeQuantized(best).eval()
         after.set_ranges(ranges_of(described) or {})
         networks: dict[str, nn.Module] = {
@@ -398,7 +405,7 @@ def _run(
         report = QatReport(
             save_checkpoint(folder / FINAL, best, described),
             outcome.steps,
-            outcome.best_step,
+            best_step,
             round(outcome.seconds, 1),
             figures,
             outcome.stopped_early,
