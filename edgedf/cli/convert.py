@@ -40,7 +40,7 @@ _EPILOG = """Examples:
 
 [bold]edgedf convert --gate pictures/ --limits limits.toml --out models/[/]
 
-[bold]edgedf convert --precision auto --gate pictures/ --out models/[/]
+[bold]edgedf convert student.tflite --precision auto --gate pictures/ --limits limits.toml[/]
 
 [bold]edgedf convert student.safetensors --lint[/]
 

@@ -20,6 +20,7 @@ from edgedf.runtime.models import shipped_model
 from tests.cli.runs import ENVIRONMENT, assert_clear, run
 from tests.quantize.conftest import one_torch_thread
 from tests.quantize.students import (
+    hostile,
     photograph_folder,
     scratch,
     small_checkpoint,
@@ -207,7 +208,7 @@ def test_the_page_has_the_examples_of_the_help_that_it_can_run() -> None:
     assert set(examples()) & set(ON_PAGE) >= {"edgedf convert"}
 
 
-OF_THEIR_OWN = ("--lint", "--describe")  # see test_convert_lint.py
+OF_THEIR_OWN = ("--lint", "--describe", "auto")  # see test_convert_lint.py and below
 
 
 @pytest.mark.parametrize(
@@ -238,6 +239,34 @@ def test_the_other_examples_run(
     precision = words[words.index("--precision") + 1] if "--precision" in words else "int8"
     formats = [words[words.index("--to") + 1]] if "--to" in words else ["tflite", "onnx"]
     assert written == {f"student_{precision}.{name}" for name in formats}
+
+
+def test_the_example_of_auto_shows_its_rungs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    (example,) = (line for line in examples() if "auto" in line)
+    assert example in ON_PAGE
+    shutil.copytree(photograph_folder(), tmp_path / "pictures")
+    limits = "flips = 0.2\nflips_bound = 1.0\ntpr_drop = 1.0\ntpr_drop_bound = 1.0\n"
+    limits += "auc_drop = 1.0\nauc_drop_bound = 1.0\n"
+    (tmp_path / "limits.toml").write_text(limits)
+    shutil.copy(hostile("tflite")[1], tmp_path / "student.tflite")
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(example)[1:]) in (0, 1)
+    out = capsys.readouterr().out
+    assert "Rungs tried for .tflite" in out
+    assert "1 int8" in out
+    assert "2 other ranges" in out
+    assert "--method " in out
+
+
+def test_auto_without_pictures_and_a_budget_without_auto_are_refused(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    assert main(["convert", "--precision", "auto", "--out", str(tmp_path)]) == 2
+    assert "--gate DIR" in capsys.readouterr().err
+    assert main(["convert", "--qat-minutes", "5", "--out", str(tmp_path)]) == 2
+    assert "beside --precision auto" in " ".join(capsys.readouterr().err.split())
 
 
 # The calibration
