@@ -35,7 +35,7 @@ types: dev
 		--cache-dir $(CURDIR)/.mypy_cache -p edgedf
 
 tests: dev
-	$(DEV)/bin/python -m pytest
+	$(DEV)/bin/python -m pytest -n 2 --dist loadfile
 
 $(CONVERT)/.installed: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
