@@ -9,6 +9,7 @@ among those that prove the result, not even under another name: equal files coun
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -180,7 +181,9 @@ def find_candidates(
     """
     if calibration is not None:
         path = Path(calibration)
-        manifest = path / MANIFEST if (path / MANIFEST).is_file() else path
+        manifest = path
+        with contextlib.suppress(OSError):  # of a folder that may not be read, as is said below
+            manifest = path / MANIFEST if (path / MANIFEST).is_file() else path
         if manifest.suffix.lower() == ".csv":
             said = f"{calibration}, split {split}" if split else str(calibration)
             return candidates_in_manifest(manifest, split), said

@@ -188,7 +188,8 @@ def rounded_weights(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     rows = weights.reshape(len(weights), -1)
     largest = np.abs(rows).max(axis=1, keepdims=True)
-    steps = np.where(largest > 0, largest / _WEIGHT_LIMIT, 1.0).astype(np.float32)
+    least = np.finfo(np.float32).tiny  # below, a step would be no number to divide by
+    steps = np.where(largest > least, largest / _WEIGHT_LIMIT, least).astype(np.float32)
     whole = np.clip(np.rint(rows / steps), -_WEIGHT_LIMIT, _WEIGHT_LIMIT)
     return np.asarray((whole * steps).reshape(weights.shape), np.float32)
 

@@ -14,6 +14,7 @@ from edgedf.quantize import tflite
 from edgedf.quantize.operators import executed_operators, list_operators, xnnpack_partitions
 from edgedf.quantize.parity import TOLERANCES
 from edgedf.quantize.precision import (
+    AUTO,
     CALIBRATED,
     check_available,
     computes_in_integers,
@@ -59,7 +60,7 @@ def test_a_name_is_taken_as_it_is(name: str) -> None:
 def test_the_nearest_name_is_suggested(name: str, nearest: str | None) -> None:
     with pytest.raises(ConfigError) as caught:
         precision_named(name)
-    assert caught.value.expected == f"one of {', '.join(PRECISIONS)}"
+    assert caught.value.expected == f"one of {', '.join((*PRECISIONS, AUTO))}"
     wanted = "edgedf convert --help" if nearest is None else f"--precision {nearest}"
     assert caught.value.next_step == wanted
 

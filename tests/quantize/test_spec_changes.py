@@ -63,6 +63,9 @@ def test_every_field_is_compared_at_any_depth() -> None:
         "calibration.samples": ("16", "none"),
         "calibration.images_sha256": ("2" * 64, "none"),
         "calibration.seed": ("0", "none"),
+        "calibration.ranges": ("{}", "none"),
+        "calibration.equalized": ("false", "none"),
+        "calibration.corrected_biases": ("false", "none"),
         "tools.onnx": ("1", "2"),
         "tools.torch": ("none", "3"),
     }
