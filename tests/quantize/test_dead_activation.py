@@ -1,4 +1,4 @@
-"""An activation that is 0 on every calibration image, as squeeze layers of trained networks have."""
+"""An activation that is 0 on every calibration image, as some squeeze layers are."""
 
 from __future__ import annotations
 
