@@ -168,11 +168,18 @@ class ConversionReport:
         raise ParityError(
             "The converted model does not agree with its original.\n  " + "\n  ".join(failures),
             expected="every row of the report with ✓",
-            next_step=(
-                "do not ship the files that were kept" if written else "nothing was written; "
-            )
-            + ("" if written else "calibrate with more images like those the model will see"),
+            next_step="do not ship the files that were kept"
+            if written
+            else f"nothing was written; {self._advice()}",
         )
+
+    def _advice(self) -> str:
+        if self.ladders:
+            return (
+                "judge by more pictures where the gate cannot tell, give --qat-minutes a budget, "
+                "or convert to int8-weights or fp16"
+            )
+        return "calibrate with more images like those the model will see, or --precision auto"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; numbers that are not finite become null."""

@@ -80,7 +80,8 @@ def _notes(number: int, rung: Rung) -> list[Text]:
         without = options.partition(" --keep")[0] if not options.startswith("--keep") else ""
         names = ", ".join(entry.pattern for entry in kept[:3])
         more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
-        options = f"{without} {len(kept)} layers kept: {names}{more}".strip()
+        plural = "s" * (len(kept) > 1)
+        options = f"{without} {len(kept)} layer{plural} kept: {names}{more}".strip()
     said = "; ".join(part for part in (options, rung.note) if part)
     return [Text(printable(f"{number}: {said}"), style="dim")] if said else []
 
