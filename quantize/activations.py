@@ -74,8 +74,8 @@ def measured_ranges(
         progress: Told about each image.
 
     Returns:
-        A range for each tensor, as measured: 0 need not be in it. Not-a-number values are left out;
-        a tensor that has no others gets (0, 0).
+        A range for each tensor, as measured: 0 need not be in it. Values that are not finite are
+        left out; a tensor that has no others gets (0, 0).
     """
     wanted = activations.names if names is None else tuple(names)
     found = dict.fromkeys(wanted, (math.inf, -math.inf))
@@ -83,7 +83,14 @@ def measured_ranges(
         values = activations.values(image)
         for name, (low, high) in found.items():
             # fmin and fmax pass over what is not a number.
-            lowest, highest = np.fmin.reduce(values[name], None), np.fmax.reduce(values[name], None)
+            array = values[name]
+            lowest, highest = np.fmin.reduce(array, None), np.fmax.reduce(array, None)
+            if not (np.isfinite(lowest) and np.isfinite(highest)):
+                # Around the input of a maximum the padding is infinite: no scale holds that.
+                finite = array[np.isfinite(array)]
+                if finite.size == 0:
+                    continue
+                lowest, highest = finite.min(), finite.max()
             found[name] = (min(low, float(lowest)), max(high, float(highest)))
         progress(step, done, len(images))
     return {name: span if span[0] <= span[1] else (0.0, 0.0) for name, span in found.items()}
