@@ -17,6 +17,7 @@
     ├── ParityError              an exported model that does not agree with its parent
     ├── DataError                a data set that is not laid out as expected
     ├── ConfigError              an option or a value that does not exist
+    ├── DeviceError              a machine to measure on that cannot be used, or was lost
     ├── MissingExtra             a dependency that is not installed
     └── OutputError              a result that cannot be written
 
@@ -33,6 +34,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DeviceError",
     "EdgedfError",
     "ImageError",
     "ImageNotFound",
@@ -135,6 +137,10 @@ class DataError(EdgedfError):
 
 class ConfigError(EdgedfError):
     """An option or a value does not exist."""
+
+
+class DeviceError(EdgedfError):
+    """A machine to measure on cannot be used, or was lost."""
 
 
 class OutputError(EdgedfError):
