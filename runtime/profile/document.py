@@ -452,6 +452,6 @@ def profile_schema() -> dict[str, Any]:
 def _no_profile(path: Path, reason: str) -> DataError:
     return DataError(
         f"{path} is no profile that can be read: {reason}.",
-        expected="a JSON file that edgedf profile --json-out wrote, of this version or an older one",
-        next_step="make it again: edgedf profile MODEL --json-out FILE",
+        expected="a file that edgedf profile --out wrote, this version or an older one",
+        next_step="make it again: edgedf profile MODEL --out FOLDER",
     )
