@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING
 from edgedf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from edgedf.runtime.profile.against import Comparison
     from edgedf.runtime.profile.devices.base import Job
-    from edgedf.runtime.profile.document import DeviceRun, Profile
     from edgedf.runtime.profile.request import Effort
 
 __all__ = ["Wanted", "chosen_images", "chosen_models", "show"]

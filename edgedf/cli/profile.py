@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgedf.cli._gate import CODES, GateCommand
+from edgedf.cli._options import refuse_alone, refuse_together
 
 if TYPE_CHECKING:
     from edgedf.runtime.profile.against import Comparison
@@ -24,20 +25,17 @@ _EPILOG = """Examples:
 
 [bold]edgedf profile --quick[/]
 
-[bold]edgedf profile build/student_int8.tflite build/student_int8.onnx --threads 1,2[/]
+[bold]edgedf profile build/student_int8.tflite --threads 1,2 --out profiles[/]
 
-[bold]edgedf profile build/student_int8.tflite --device host --out profiles/today[/]
+[bold]edgedf profile --against profiles/profile.json --limit 1.1[/]
 
-[bold]edgedf profile build/student_int8.tflite --device ssh:pi@raspberrypi.local --wheels wheels/[/]
+[bold]edgedf profile --device ssh:pi@raspberrypi.local --sustained 30m[/]
 
-[bold]edgedf profile build/student_int8.tflite --device adb --runner benchmark_model[/]
+[bold]edgedf profile --device adb --runner benchmark_model[/]
 
-[bold]edgedf profile build/student_int8.tflite --against profiles/today/profile.json --limit 1.1[/]
-
-Exit code: 0 every figure is valid (with --quick: none is invalid) and within
---limit, 1 a figure is invalid, a device was lost or something is slower than
---limit allows, 2 --against cannot tell, 64 something that was asked or given is
-wrong."""
+Exit code: 0 every figure can be believed (with --quick: as a first look) and is
+within --limit, 1 one is invalid, a device was lost or --limit is broken, 2
+--against cannot tell, 64 something that was asked or given is wrong."""
 
 
 @app.command(cls=GateCommand, epilog=_EPILOG)
@@ -45,7 +43,7 @@ def profile(
     models: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[MODEL]...",
+            metavar="MODEL",
             help="Files from edgedf convert. Default: those in build/, else the student that "
             "edgedf carries.",
             show_default=False,
@@ -170,16 +168,15 @@ def profile(
 ) -> None:
     """Measure latency, memory and where the time goes, and say whether the figures are valid.
 
-    Each model with each number of threads takes turns with the others on real photographs, for at
-    least 1024 inferences and 60 seconds; then whole pictures from file to verdict, single
-    operators and, if asked for, a long run. A figure from a machine that was throttled or busy is
-    called invalid.
+    Models and numbers of threads take turns on real photographs, each for at least 1024 inferences
+    and 60 seconds; then come whole pictures from file to verdict, single operators and, if asked
+    for, a long run. A figure from a machine that was throttled or busy is called invalid.
     """
     from edgedf.cli._console import StepProgress, print_json, printable
     from edgedf.cli._profile import Wanted, chosen_images, chosen_models, show
     from edgedf.runtime.profile.devices import Tools, open_device
 
-    _refuse_together("--json", as_json, "--markdown", as_markdown)
+    refuse_together("--json", as_json, "--markdown", as_markdown)
     wanted = Wanted(
         threads=threads,
         quick=quick,
@@ -189,7 +186,7 @@ def profile(
         pipeline=not no_pipeline,
         operators=not no_operators,
     )
-    _refuse_alone("--limit", limit is not None, "--against", against is not None)
+    refuse_alone("--limit", limit is not None, "--against", against is not None)
     previous = _previous(against)
     shown, images_from = chosen_images(images, _IMAGES)
     job = wanted.job(chosen_models(models or []), shown)
@@ -259,25 +256,3 @@ def _code(found: Profile, comparison: Comparison | None, interrupted: bool) -> i
     if bad:
         return NOT_VALID
     return 0 if comparison is None else CODES[comparison.verdict]
-
-
-def _refuse_together(one: str, one_is_given: bool, other: str, other_is_given: bool) -> None:
-    if one_is_given and other_is_given:
-        from edgedf.errors import ConfigError
-
-        raise ConfigError(
-            f"{one} and {other} exclude each other.",
-            expected="one of them",
-            next_step=f"leave {one} out",
-        )
-
-
-def _refuse_alone(one: str, one_is_given: bool, other: str, other_is_given: bool) -> None:
-    if one_is_given and not other_is_given:
-        from edgedf.errors import ConfigError
-
-        raise ConfigError(
-            f"{one} means nothing without {other}.",
-            expected=f"both of them, or neither",
-            next_step=f"add {other}, or leave {one} out",
-        )

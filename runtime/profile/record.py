@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Literal
 
 from edgedf import typed_json
 from edgedf.errors import DeviceError, OutputError
@@ -24,15 +24,15 @@ class Record:
 
     Args:
         events: Those of an earlier run that is complete.
-        stream: Where new ones are appended; None to keep them in memory alone.
+        path: File that new ones are appended to; None to keep them in memory alone.
 
     Attributes:
         events: All events, in order.
     """
 
-    def __init__(self, events: Sequence[Event] = (), stream: TextIO | None = None) -> None:
+    def __init__(self, events: Sequence[Event] = (), path: Path | None = None) -> None:
         self.events: list[Event] = list(events)
-        self._stream = stream
+        self._path = path
 
     @property
     def complete(self) -> bool:
@@ -63,18 +63,13 @@ class Record:
             kept = _read(path, header)
             if kept and isinstance(kept[-1], Finished):
                 return cls(kept)
+        record = cls((), path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stream = path.open("w", encoding="utf-8")  # appended to for as long as this lives
-            stream.write(header + "\n")
-            stream.flush()
         except OSError as error:
-            raise OutputError(
-                f"Cannot write {path}: {error.strerror}.",
-                expected="a folder that can be written, with free space",
-                next_step="name another one with --out",
-            ) from error
-        return cls((), stream)
+            raise _cannot_write(folder, error) from error
+        record._write(header, "w")
+        return record
 
     def add(self, event: Event) -> None:
         """Keep an event.
@@ -83,19 +78,25 @@ class Record:
             OutputError: The disk is full.
         """
         self.events.append(event)
-        if self._stream is None:
+        self._write(to_line(event), "a")
+
+    def _write(self, line: str, mode: Literal["a", "w"]) -> None:
+        if self._path is None:
             return
         try:
-            self._stream.write(to_line(event) + "\n")
-            self._stream.flush()
-            if isinstance(event, Finished):
-                self._stream.close()
+            # Opened anew each time: a record has no end that it could be closed at.
+            with self._path.open(mode, encoding="utf-8") as stream:
+                stream.write(line + "\n")
         except OSError as error:
-            raise OutputError(
-                f"Cannot write {self._stream.name}: {error.strerror}.",
-                expected="free space",
-                next_step="free some space or write somewhere else, then run it again",
-            ) from error
+            raise _cannot_write(self._path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"Cannot write {path}: {error.strerror}.",
+        expected="a folder that can be made and written, with free space",
+        next_step="free some space or name another folder with --out, then run it again",
+    )
 
 
 def _header(device: str, job: Job, models: Sequence[Model]) -> str:
