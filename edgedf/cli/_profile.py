@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedf.cli._sections import Section
 from edgedf.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from edgedf.runtime.profile.against import Comparison
     from edgedf.runtime.profile.devices.base import Job
+    from edgedf.runtime.profile.document import Profile
     from edgedf.runtime.profile.request import Effort
 
 __all__ = ["Wanted", "chosen_images", "chosen_models", "show"]
@@ -20,7 +25,6 @@ _MOST_IMAGES = 64  # all are decoded before the work and stay in memory
 _MOST_THREADS = 256
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _LONGEST_S = 86_400.0
-_STYLES = {"valid": "green", "semi-valid": "yellow", "invalid": "bold red"}
 
 
 @dataclass(frozen=True)
@@ -123,3 +127,48 @@ def _duration(text: str) -> float:
             next_step="for half an hour: --sustained 30m",
         )
     return seconds
+
+
+def show(found: Profile, comparison: Comparison | None) -> None:
+    """Print a profile, and what has changed, on standard output."""
+    from edgedf.cli._console import new_console
+
+    console = new_console()
+    for part in _parts(found, comparison):
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def _parts(found: Profile, comparison: Comparison | None) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from edgedf.cli._console import printable
+    from edgedf.cli._verification import STYLES
+    from edgedf.quantize.wording import MARKS
+    from edgedf.runtime.profile import wording
+
+    for run in found.devices:
+        yield Text(printable(wording.device_line(run)), style="bold")
+        if run.problem is not None:
+            yield Text(printable(wording.problem_line(run.problem)), style="bold red")
+        yield from _tables(wording.sections(found, run))
+    if comparison is not None:
+        yield from _tables(wording.compared(comparison))
+        text = Text(f"{MARKS[comparison.verdict]} ", style=STYLES[comparison.verdict])
+        yield text.append(printable(wording.verdict_line(comparison)), style="default")
+    yield Text(printable(wording.standing(found)))
+
+
+def _tables(sections: Sequence[Section]) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from edgedf.cli._console import printable
+    from edgedf.cli._sections import section_table
+
+    for section in sections:
+        if section.title:
+            yield Text(section.title, style="bold")
+        if section.rows:
+            yield section_table(section)
+        for remark in section.remarks:
+            yield Text(printable(remark))
+        yield Text()

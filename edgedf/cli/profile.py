@@ -27,7 +27,7 @@ _EPILOG = """Examples:
 
 [bold]edgedf profile build/student_int8.tflite --threads 1,2 --out profiles[/]
 
-[bold]edgedf profile --against profiles/profile.json --limit 1.1[/]
+[bold]edgedf profile --against profiles/profile.json --limit 0.1[/]
 
 [bold]edgedf profile --device ssh:pi@raspberrypi.local --sustained 30m[/]
 
@@ -142,10 +142,10 @@ def profile(
     limit: Annotated[
         float | None,
         typer.Option(
-            min=1.0,
+            min=0.0,
             max=100.0,
             metavar="X",
-            help="With --against: new median by old one, at most. Default: 1.1.",
+            help="With --against: share that a figure may grow by. Default: 0.1.",
             rich_help_panel="Comparing",
         ),
     ] = None,
@@ -205,9 +205,9 @@ def profile(
         )
     comparison = None
     if previous is not None:
-        from edgedf.runtime.profile.against import DEFAULT_LIMIT, compare
+        from edgedf.runtime.profile.against import LIMIT, compare
 
-        comparison = compare(found, previous, limit=limit or DEFAULT_LIMIT)
+        comparison = compare(found, previous, limit=LIMIT if limit is None else limit)
     if out is not None:
         _write(out, found, comparison)
     if as_json:

@@ -78,9 +78,7 @@ def test_a_device_becomes_part_of_the_document(job: Job) -> None:
 def test_a_device_that_is_lost_keeps_what_it_gave_and_the_others_go_on(job: Job) -> None:
     lost = Scripted("ssh:lost", SAID[:-3], DeviceError("The connection is gone."))
     never = Scripted("ssh:never", (), DeviceError("Nobody answers.", next_step="switch it on"))
-    made, interrupted = profile(
-        job, [lost, Scripted("ssh:fine"), never], images_from="the sample"
-    )
+    made, interrupted = profile(job, [lost, Scripted("ssh:fine"), never], images_from="the sample")
     assert not interrupted
     assert [run.status for run in made.devices] == ["partial", "complete", "failed"]
     partial, _, failed = made.devices
