@@ -43,8 +43,8 @@ _SEPARATION = 0.85
 # And how large the step has to be in standard errors; many stretches are tried, so more than 3.
 _ERRORS = 5.0
 _MOST_GROUPS = 48
-_LEAST_GROUPS = 6
-_LEAST_STRETCH = 3
+_LEAST_GROUPS = 8
+_LEAST_STRETCH = 4  # groups, and at least an eighth of them
 # An interval as wide as this cannot tell a change of 10 %, which is what CI is asked for.
 _INTERVAL = 0.05
 # A quiet machine has 1.02 to 1.15. Above this it is not one latency but several.
@@ -128,11 +128,11 @@ def is_publishable(devices: Sequence[DeviceRun], effort: Effort) -> bool:
 def level_shift(medians: NDArray[np.float64]) -> Shift | None:
     """The stretch whose level differs most from the rest, where it differs by more than noise.
 
-    It may be anywhere and of any length from three groups of blocks on, slower or faster: a load
-    that came, one that went, one that came and went. Three things are asked of it: a median that
-    is 7 % off; that its blocks lie beyond the others one by one (a Mann-Whitney U of 0.85); and a
-    step of five standard errors, by the median deviation from both levels. A single slow block,
-    however slow, has none of these.
+    It may be anywhere, of any length from an eighth of the run on, slower or faster: a load that
+    came, one that went, one that came and went. Three things are asked of it: a median that is 7 %
+    off; that its blocks lie beyond the others one by one (a Mann-Whitney U of 0.85); and a step of
+    five standard errors, by the median deviation from both levels. A single slow block, however
+    slow, has none of these.
 
     Args:
         medians: Of each block, in the order of time.
@@ -143,8 +143,9 @@ def level_shift(medians: NDArray[np.float64]) -> Shift | None:
     edges = np.linspace(0, count, min(count, _MOST_GROUPS) + 1).round().astype(int)
     levels = np.array([np.median(medians[a:b]) for a, b in zip(edges, edges[1:])])  # noqa: B905
     groups = len(levels)
-    starts, stops = np.triu_indices(groups + 1, _LEAST_STRETCH)
-    kept = groups - (stops - starts) >= _LEAST_STRETCH
+    least = max(_LEAST_STRETCH, groups // 8)
+    starts, stops = np.triu_indices(groups + 1, least)
+    kept = groups - (stops - starts) >= least
     starts, stops = starts[kept], stops[kept]
     at = np.arange(groups)
     inside = (at >= starts[:, None]) & (at < stops[:, None])
