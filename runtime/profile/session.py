@@ -17,7 +17,7 @@ from edgedf.runtime.profile.document import DeviceRun, Model, Profile
 from edgedf.runtime.profile.events import Emit, Event, Progressed
 from edgedf.runtime.profile.models import describe_model
 from edgedf.runtime.profile.record import Record
-from edgedf.runtime.profile.request import FULL
+from edgedf.runtime.profile.validity import is_publishable
 
 __all__ = ["HOST", "profile"]
 
@@ -82,7 +82,7 @@ def profile(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         edgedf=edgedf.__version__,
         effort=job.effort,
-        publishable=_is_full(job) and all(map(_is_valid, found)),
+        publishable=is_publishable(found, job.effort),
         images=len(job.images),
         images_from=images_from,
         models=models,
@@ -168,13 +168,3 @@ def _side_by_side(
         except KeyboardInterrupt:
             stopped.set()
             raise
-
-
-def _is_full(job: Job) -> bool:
-    return job.effort.queries >= FULL.queries and job.effort.seconds >= FULL.seconds
-
-
-def _is_valid(run: DeviceRun) -> bool:
-    return run.status == "complete" and all(
-        result.validity.status == "valid" for result in run.results
-    )

@@ -342,7 +342,9 @@ def _native(summaries: Sequence[Summary], latency: Latency) -> Iterator[str]:
             "times: whether the machine stayed as it was cannot be seen"
         )
         return
-    levels = [summary.mean_ms if summary.p50_ms is None else summary.p50_ms for summary in summaries]
+    levels = [
+        summary.mean_ms if summary.p50_ms is None else summary.p50_ms for summary in summaries
+    ]
     if min(levels) > 0 and max(levels) / min(levels) > 1 + _SHIFT:
         yield (
             f"its {len(summaries)} repetitions differ by {max(levels) / min(levels) - 1:.0%}, more "
