@@ -113,8 +113,8 @@ def block_length(median_ms: float, seconds: float = BLOCK_SECONDS) -> int:
         median_ms: Of one inference.
         seconds: How long the block shall take.
     """
-    wanted = math.ceil(1e3 * seconds / median_ms) if median_ms > 0 else _MOST_IN_BLOCK
-    return min(max(wanted, _LEAST_IN_BLOCK), _MOST_IN_BLOCK)
+    least, most = 1e3 * seconds / _MOST_IN_BLOCK, _MOST_IN_BLOCK
+    return max(math.ceil(1e3 * seconds / median_ms), _LEAST_IN_BLOCK) if median_ms > least else most
 
 
 def rounds(

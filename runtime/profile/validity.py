@@ -141,7 +141,7 @@ def level_shift(medians: NDArray[np.float64]) -> Shift | None:
     if count < _LEAST_GROUPS or not np.all(medians > 0):
         return None
     edges = np.linspace(0, count, min(count, _MOST_GROUPS) + 1).round().astype(int)
-    levels = np.array([np.median(medians[a:b]) for a, b in zip(edges, edges[1:])])  # noqa: B905
+    levels = np.array([np.median(medians[a:b]) for a, b in zip(edges, edges[1:])])
     groups = len(levels)
     least = max(_LEAST_STRETCH, groups // 8)
     starts, stops = np.triu_indices(groups + 1, least)
