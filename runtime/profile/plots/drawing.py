@@ -30,7 +30,7 @@ STYLE = """
 svg { display: block; width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 svg .quiet { fill: var(--quiet); } svg .strong { font-weight: 600; }
-svg .inside { fill: var(--paper); font-weight: 600; }
+svg .inside { fill: #111; }
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--quiet); }
 svg .line { stroke: var(--first); fill: none; stroke-width: 1.5; stroke-linejoin: round; }
 svg .line.second { stroke: var(--second); stroke-dasharray: 4 3; }
@@ -41,6 +41,10 @@ svg .third { fill: var(--third); } svg .fourth { fill: var(--fourth); }
 svg .pale { fill: var(--first-pale); }
 svg .hollow { fill: var(--paper); stroke: var(--first); stroke-width: 1.5;
   stroke-dasharray: 3 2; }
+svg .seg-1 { fill: #56b4e9; } svg .seg-2 { fill: #f0e442; }
+svg .seg-3 { fill: #e69f00; } svg .seg-4 { fill: #dd9ec3; }
+svg .bubble { fill: var(--first-pale); stroke: var(--first); stroke-width: 1.5; }
+svg .halo { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; stroke-linejoin: round; }
 svg .front { stroke: var(--quiet); stroke-dasharray: 2 3; fill: none; }
 svg .loaded { fill: var(--span); } svg .throttled { fill: var(--heat); }
 """
