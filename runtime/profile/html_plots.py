@@ -23,7 +23,7 @@ from edgedf.runtime.profile.plots.pipeline import pipeline_plot
 from edgedf.runtime.profile.plots.ratios import Interval, ratios_plot
 from edgedf.runtime.profile.wording import name_of, sustained_line
 
-__all__ = ["device_plots"]
+__all__ = ["device_plots", "key"]
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,6 @@ def _overview(profile: Profile, run: DeviceRun, names: list[str]) -> Iterator[_F
             if with_auc
             else f"Nothing here is both smaller and faster than: {best} (dotted line). No model "
             "states an AUC.",
-            "; ".join(name for name in names),
         ]
         if with_auc and without:
             remarks.insert(1, f"Without an AUC, so not shown: {', '.join(without)}.")

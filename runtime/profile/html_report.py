@@ -6,16 +6,18 @@ from the document; nothing is computed anew.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edgedf.html_page import definitions, page, text
 from edgedf.runtime.profile.against import Comparison
 from edgedf.runtime.profile.document import DeviceRun, Model, Profile
-from edgedf.runtime.profile.html_plots import device_plots
+from edgedf.runtime.profile.html_plots import device_plots, key
 from edgedf.runtime.profile.plots.drawing import STYLE as PLOT_STYLE
 from edgedf.runtime.profile.wording import (
-    MARKS,
     Section,
     compared,
     megabytes,
+    name_of,
     problem_line,
     sections,
     standing,
@@ -28,14 +30,21 @@ _STYLE = f"""
 body {{ max-width: 78rem; }}
 h3 {{ font-size: 1.02rem; margin: 1.75rem 0 .5rem; }}
 section.device {{ border-top: 1px solid var(--line); margin-top: 2.5rem; }}
-tr {{ padding-left: 0; }} td.text {{ white-space: normal; }}
+td.text {{ white-space: normal; }}
 .plots {{ display: grid; gap: 1.75rem 2rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }}
 .plots figcaption {{ margin-bottom: .4rem; font-weight: 600; }}
 .plots figcaption p {{ margin: .2rem 0 0; font-weight: 400; color: var(--quiet); }}
 .note {{ color: var(--quiet); font-size: .875rem; max-width: 46rem; }}
-@media (min-width: 64rem) {{ td.text {{ max-width: 20rem; }} }}
+th.text {{ text-align: left; }}
+@media (max-width: 60rem) {{
+  tbody tr {{ display: grid; grid-template-columns: 1fr 1fr; column-gap: 1rem; padding-left: 0; }}
+  tbody th, td.text {{ grid-column: 1 / -1; }}
+}}
+@media (max-width: 40rem) {{ dl {{ display: grid; }} dd {{ margin: 0; }} }}
 """
+
+_LONG = 28  # characters of a cell that had better be broken into lines
 
 _DEFINITIONS = (
     "p50, p90 and p99 are percentiles of single inferences, the image as the model takes it given; "
@@ -124,7 +133,8 @@ def _auc(model: Model) -> str:
 
 def _device(profile: Profile, index: int) -> str:
     run = profile.devices[index]
-    tables = "".join(map(_section, sections(profile, run)))
+    names = [name_of(profile, result) for result in run.results]
+    tables = "".join(_section(section, names) for section in sections(profile, run))
     plots = device_plots(profile, run, f"device-{index}")
     return (
         f'<section class="device">\n<h2>{text(run.device)}</h2>\n{_status(run)}{_machine(run)}'
@@ -173,28 +183,37 @@ def _machine(run: DeviceRun) -> str:
     )
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, names: Iterable[str] = ()) -> str:
+    """A table; results get the letters that they have in the plots."""
     title = f"<h3>{text(section.title)}</h3>\n" if section.title else ""
     remarks = "".join(f"<p>{text(remark)}</p>\n" for remark in section.remarks)
     if not section.rows:
         return title + remarks
-    headings = "".join(f'<th scope="col">{text(name)}</th>' for name in section.headings)
-    body = "".join(_row(section.headings, row) for row in section.rows)
+    styles = [_style(column) for column in zip(*section.rows, strict=True)]
+    headings = "".join(
+        f'<th scope="col"{style}>{text(name)}</th>'
+        for name, style in zip(section.headings, styles, strict=True)
+    )
+    keys = {name: f"{key(index)} · {name}" for index, name in enumerate(names)}
+    body = "".join(
+        f'<tr><th scope="row">{text(keys.get(row[0], row[0]))}</th>'
+        + "".join(
+            f'<td{style} data-label="{text(name)}">{text(value)}</td>' if value else "<td></td>"
+            for name, value, style in zip(
+                section.headings[1:], row[1:], styles[1:], strict=True
+            )
+        )
+        + "</tr>\n"
+        for row in section.rows
+    )
     return (
         f"{title}<table>\n<thead><tr>{headings}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
         f"{remarks}"
     )
 
 
-def _row(headings: tuple[str, ...], row: tuple[str, ...]) -> str:
-    cells = "".join(
-        f'<td{_cell_class(value)} data-label="{text(name)}">{text(value)}</td>'
-        if value
-        else "<td></td>"
-        for name, value in zip(headings[1:], row[1:], strict=True)
-    )
-    return f'<tr><th scope="row">{text(row[0])}</th>{cells}</tr>\n'
-
-
-def _cell_class(value: str) -> str:
-    return ' class="text"' if len(value) > 28 else ""
+def _style(column: tuple[str, ...]) -> str:
+    """Words go to the left and are broken into lines, numbers to the right."""
+    words = sum(bool(value) and not (value[0].isdigit() or value[0] in "-–<") for value in column)
+    long = max(map(len, column)) > _LONG
+    return ' class="text"' if long or words * 2 > len(column) else ""

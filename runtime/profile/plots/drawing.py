@@ -22,7 +22,7 @@ _LIMIT = 1e12  # a document may hold anything finite; coordinates have to stay s
 
 STYLE = """
 :root { --first: #0072b2; --second: #d55e00; --third: #009e73; --fourth: #cc79a7;
-  --first-pale: #b5d7ec; --span: #f0d9a8; --heat: #f2bfa6; }
+  --first-pale: #b5d7ec; --span: #f7e9cc; --heat: #f2bfa6; }
 @media screen and (prefers-color-scheme: dark) {
   :root { --first: #56b4e9; --second: #e69f00; --third: #2fc399; --fourth: #dd9ec3;
     --first-pale: #24506b; --span: #4a3c17; --heat: #5c2c17; }
@@ -33,7 +33,7 @@ svg .quiet { fill: var(--quiet); } svg .strong { font-weight: 600; }
 svg .inside { fill: #111; }
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--quiet); }
 svg .line { stroke: var(--first); fill: none; stroke-width: 1.5; stroke-linejoin: round; }
-svg .line.second { stroke: var(--second); stroke-dasharray: 4 3; }
+svg .line.second { stroke: var(--second); stroke-dasharray: 4 3; fill: none; }
 svg .mark { stroke: var(--ink); stroke-width: 1.5; }
 svg .whisker { stroke: var(--ink); stroke-width: 1.25; fill: none; }
 svg .first { fill: var(--first); } svg .second { fill: var(--second); }
@@ -127,7 +127,7 @@ class Drawing:
         """
         room = WIDTH - text_width(label) - 6
         for tick in scale.ticks:
-            x, said = scale(tick), short(tick)
+            x, said = scale(tick), _round(tick)
             self.line(x, top, x, y, "grid")
             if x + text_width(said) / 2 <= room:
                 self.text(x, y + FONT + 3, said, anchor="middle", style="quiet")
@@ -139,7 +139,7 @@ class Drawing:
         for tick in scale.ticks:
             y = scale(tick)
             self.line(x, y, WIDTH, y, "grid")
-            self.text(x - 4, y + 4, short(tick), anchor="end", style="quiet")
+            self.text(x - 4, y + 4, _round(tick), anchor="end", style="quiet")
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Scale:
     start: float
     end: float
     logarithmic: bool = False
-    most: int = 5
+    most: int = 6
 
     @classmethod
     def over(
@@ -172,7 +172,7 @@ class Scale:
         zero: bool = False,
         spread: bool = False,
         margin: float = 0.0,
-        most: int = 5,
+        most: int = 6,
     ) -> Scale:
         """A scale that has room for some values, however alike they are.
 
@@ -266,7 +266,7 @@ def fit(said: str, width: float) -> str:
 
 
 def short(value: float) -> str:
-    """A number with three digits that count, or all before the point: 0.0123, 2.81, 1,234."""
+    """A number with three digits that count, or all before the point: 0.0120, 2.81, 1,234."""
     size = abs(value)
     if size >= 1e7 or 0 < size < 1e-5:
         return f"{value:.2g}"
@@ -274,9 +274,13 @@ def short(value: float) -> str:
         return f"{value:,.0f}"
     if size == 0:
         return "0"
-    decimals = max(0, 2 - math.floor(math.log10(size)))
-    said = f"{value:.{decimals}f}"
-    return said.rstrip("0").rstrip(".") if "." in said else said
+    return f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}"
+
+
+def _round(value: float) -> str:
+    """A tick's number, which is round, without zeros that say nothing."""
+    said = short(value)
+    return said.rstrip("0").rstrip(".") if "." in said and "e" not in said else said
 
 
 def middle(values: Sequence[float]) -> float:

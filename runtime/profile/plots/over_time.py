@@ -110,7 +110,7 @@ def sustained_plot(sustained: Sustained, name: str) -> Drawing:
         f"Sustained: {name}",
         f"{_range(minutes, 'minutes')} The last minute takes {short(sustained.ratio)} times as "
         f"long as the first ({short(sustained.ratio_low)} to {short(sustained.ratio_high)}).",
-        12 + 14 + _PANEL + len(strips) * (_STRIP + 24) + 22,
+        12 + 14 + _PANEL + len(strips) * (_STRIP + 28) + 22,
     )
     across = _time((min(m.at_s for m in minutes) / 60, max(m.at_s for m in minutes) / 60))
     _legend(drawing)
@@ -132,7 +132,8 @@ _FREQUENCY, _TEMPERATURE = "frequency, MHz (mean)", "temperature, °C (highest)"
 
 _STRIPS: tuple[tuple[str, Callable[[State], float | None]], ...] = (
     ("processors busy with other work", lambda state: state.other_load),
-    ("processors taken by the hypervisor", lambda state: state.stolen),
+    # A machine that shares nothing says zero all the time.
+    ("processors taken by the hypervisor", lambda state: state.stolen or None),
     (_FREQUENCY, _mean_frequency),
     (_TEMPERATURE, lambda state: max(state.temperature_c.values(), default=None)),
 )
@@ -167,7 +168,7 @@ def _latency(
     # A steady line shall look steady: a tenth of the usual always fits.
     up = Scale.over([*kept, usual * 0.95, usual * 1.05], bottom, top + 4, margin=0.04, most=4)
     drawing.vertical_axis(up, _LEFT)
-    drawing.text(_LEFT - 4, top - 1, "ms", anchor="end", style="quiet")
+    drawing.text(_LEFT - 4, top - 14, "ms", anchor="end", style="quiet")
     for index, style in ((2, "line second"), (1, "line")):
         drawing.polyline([(across(point[0]), up(point[index])) for point in points], style)
         if len(points) == 1:
