@@ -35,7 +35,7 @@ svg .grid { stroke: var(--line); } svg .axis { stroke: var(--quiet); }
 svg .line { stroke: var(--first); fill: none; stroke-width: 1.5; stroke-linejoin: round; }
 svg .line.second { stroke: var(--second); stroke-dasharray: 4 3; fill: none; }
 svg .mark { stroke: var(--ink); stroke-width: 1.5; }
-svg .whisker { stroke: var(--ink); stroke-width: 1.25; fill: none; }
+svg .whisker { stroke: var(--quiet); stroke-width: 1.25; fill: none; }
 svg .first { fill: var(--first); } svg .second { fill: var(--second); }
 svg .third { fill: var(--third); } svg .fourth { fill: var(--fourth); }
 svg .pale { fill: var(--first-pale); }
@@ -80,12 +80,15 @@ class Drawing:
             f"{''.join(self._parts)}</svg>"
         )
 
-    def text(self, x: float, y: float, said: str, *, anchor: str = "start", style: str = "") -> None:
-        """Text whose base line begins, has its middle or ends at a point."""
+    def text(
+        self, x: float, y: float, said: str, *, anchor: str = "start", style: str = "", then: str = ""
+    ) -> None:
+        """Text whose base line begins, has its middle or ends at a point; ``then`` in grey."""
         where = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        rest = f'<tspan dx="6" class="quiet">{text(then)}</tspan>' if then else ""
         self._parts.append(
             f'<text x="{_coordinate(x)}" y="{_coordinate(y)}"{where}{_class(style)}>'
-            f"{text(said)}</text>"
+            f"{text(said)}{rest}</text>"
         )
 
     def line(self, x1: float, y1: float, x2: float, y2: float, style: str) -> None:

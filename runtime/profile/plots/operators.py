@@ -47,10 +47,8 @@ def operators_plot(shares: OperatorShares, name: str) -> Drawing:
         drawing.text(WIDTH, y, said, anchor="end", style="strong")
         room = WIDTH - text_width(said) - 10
         kind = fit(bar.kind, room)
-        drawing.text(0, y, kind)
-        left = room - text_width(kind) - 8
-        if bar.name and left > 60:
-            drawing.text(text_width(kind) + 8, y, fit(bar.name, left), style="quiet")
+        left = room - text_width(kind) - 6
+        drawing.text(0, y, kind, then=fit(bar.name, left) if left > 60 else "")
         width = bar.milliseconds / longest * WIDTH if longest > 0 else 0.0
         tip = f"{bar.kind} {bar.name}".strip()
         drawing.rectangle(0, y + 4, max(width, 1), 9, bar.style, tip=tip)

@@ -18,6 +18,7 @@ from edgedf.runtime.profile.plots.drawing import (
 __all__ = ["Candidate", "efficient", "pareto_plot"]
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 46, WIDTH - 10, 20, 250, 288
+_SIZES = 6  # points up to which there is room for their sizes
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def pareto_plot(candidates: Sequence[Candidate]) -> Drawing:
     for c, (x, y), radius in zip(shown, places, radii, strict=True):
         drawing.circle(x, y, radius, "bubble" if c.valid else "hollow", tip=_in_words(c))
     for c, (x, y), radius in zip(shown, places, radii, strict=True):
-        _label(drawing, f"{c.key} {short(c.megabytes)} MB", x, y, radius, taken)
+        said = f"{c.key} {short(c.megabytes)} MB" if len(shown) <= _SIZES else c.key
+        _label(drawing, said, x, y, radius, taken)
     return drawing
 
 

@@ -49,8 +49,8 @@ def ratios_plot(intervals: Sequence[Interval]) -> Drawing:
     for row, interval in enumerate(intervals):
         y = row * _ROW + 16.0
         said = _in_words(interval)
-        drawing.text(WIDTH, y, said, anchor="end", style="strong")
-        drawing.text(0, y, fit(interval.name, WIDTH - text_width(said) - 12))
+        drawing.text(WIDTH, y, said, anchor="end", style="strong halo")
+        drawing.text(0, y, fit(interval.name, WIDTH - text_width(said) - 12), style="halo")
         middle = y + 14
         low, high = across(interval.low), across(interval.high)
         drawing.line(low, middle, high, middle, "whisker")
