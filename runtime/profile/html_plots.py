@@ -6,6 +6,7 @@ import itertools
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from edgedf.html_page import text
 from edgedf.runtime.profile.document import DeviceRun, Profile, Result
@@ -21,6 +22,7 @@ from edgedf.runtime.profile.plots.over_time import (
 from edgedf.runtime.profile.plots.pareto import Candidate, efficient, pareto_plot
 from edgedf.runtime.profile.plots.pipeline import pipeline_plot
 from edgedf.runtime.profile.plots.ratios import Interval, ratios_plot
+from edgedf.runtime.profile.validity import FREQUENCY_FALL, STOLEN, load_limit
 from edgedf.runtime.profile.wording import name_of, sustained_line
 
 __all__ = ["device_plots", "key"]
@@ -47,8 +49,8 @@ def device_plots(profile: Profile, run: DeviceRun, identifier: str) -> str:
         HTML: headings and figures; empty where nothing was measured.
     """
     names = [f"{key(index)} · {name_of(profile, each)}" for index, each in enumerate(run.results)]
-    spans = _spans(run)
     until = _until(run)
+    spans = _spans(run, until)
     parts = (
         ("At a glance", "", list(_overview(profile, run, names))),
         (
@@ -63,8 +65,7 @@ def device_plots(profile: Profile, run: DeviceRun, identifier: str) -> str:
         (
             "Latency over time",
             "Block by block; time since the worker started, the same axis for all. Slow blocks "
-            "beyond the axis are marked ▲."
-            + _said_of(spans),
+            "beyond the axis are marked ▲." + _said_of(spans),
             [
                 *(
                     _Figure(over_time_plot(each.over_time, spans, name, until_s=until), name)
@@ -194,20 +195,34 @@ def _until(run: DeviceRun) -> tuple[float, float]:
     return min(times), max(times)
 
 
-def _spans(run: DeviceRun) -> tuple[Span, ...]:
+def _spans(run: DeviceRun, until: tuple[float, float]) -> tuple[Span, ...]:
+    """When the machine was slowed down or did something else, by the limits of a valid result.
+
+    Those tell whether a result is valid; here they only tell where to look.
+    """
+    limit = load_limit(None if run.machine is None else run.machine.cores)
+    fastest = [
+        max(state.frequency_mhz)
+        for state in run.states
+        if state.frequency_mhz and until[0] <= state.at_s <= until[1]
+    ]
+    slow = (1 - FREQUENCY_FALL) * fastest[0] if fastest else 0.0
     found: list[Span] = []
     for before, state in itertools.pairwise(run.states):
-        why = None
-        if None not in (before.throttled, state.throttled) and state.throttled > before.throttled:  # type: ignore[operator]
+        why: Literal["throttled", "loaded"]
+        counted = before.throttled is not None and state.throttled is not None
+        if (counted and state.throttled > before.throttled) or (  # type: ignore[operator]
+            state.frequency_mhz and max(state.frequency_mhz) < slow
+        ):
             why = "throttled"
-        elif state.other_load is not None and state.other_load > 0.25:
+        elif (state.other_load or 0) > limit or (state.stolen or 0) > STOLEN:
             why = "loaded"
-        if why is None:
+        else:
             continue
         if found and found[-1].why == why and found[-1].end_s == before.at_s:
-            found[-1] = Span(found[-1].start_s, state.at_s, found[-1].why)
+            found[-1] = Span(found[-1].start_s, state.at_s, why)
         else:
-            found.append(Span(before.at_s, state.at_s, why))  # type: ignore[arg-type]
+            found.append(Span(before.at_s, state.at_s, why))
     return tuple(found)
 
 
@@ -215,7 +230,7 @@ def _said_of(spans: tuple[Span, ...]) -> str:
     kinds = {span.why for span in spans}
     said = ""
     if "loaded" in kinds:
-        said += " Shaded: other processes ran."
+        said += " Shaded: other work took processors."
     if "throttled" in kinds:
-        said += " Shaded, with a bar at the bottom: the machine was throttled."
+        said += " Shaded, with a bar at the bottom: the machine was slowed down."
     return said

@@ -30,20 +30,22 @@ _STYLE = f"""
 body {{ max-width: 78rem; }}
 h3 {{ font-size: 1.02rem; margin: 1.75rem 0 .5rem; }}
 section.device {{ border-top: 1px solid var(--line); margin-top: 2.5rem; }}
-td.text {{ white-space: normal; }}
 .plots {{ display: grid; gap: 1.75rem 2rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }}
 .plots figcaption {{ margin-bottom: .4rem; font-weight: 600; }}
 .plots figcaption p {{ margin: .2rem 0 0; font-weight: 400; color: var(--quiet); }}
 .note {{ color: var(--quiet); font-size: .875rem; max-width: 46rem; }}
-th.text {{ text-align: left; }}
+th.text {{ text-align: left; }} td.long {{ white-space: normal; }}
+.badge {{ padding: .05rem .45rem; border-radius: .3rem; font-weight: 600; }}
+@media (min-width: 60rem) {{ td.long {{ min-width: 15rem; }} }}
 @media (max-width: 60rem) {{
   tbody tr {{ display: grid; grid-template-columns: 1fr 1fr; column-gap: 1rem; padding-left: 0; }}
-  tbody th, td.text {{ grid-column: 1 / -1; }}
+  tbody th, td.long {{ grid-column: 1 / -1; }}
 }}
 @media (max-width: 40rem) {{ dl {{ display: grid; }} dd {{ margin: 0; }} }}
 """
 
+_BADGES = {"✓": "pass", "~": "cannot-tell", "?": "cannot-tell", "✗": "fail"}
 _LONG = 28  # characters of a cell that had better be broken into lines
 
 _DEFINITIONS = (
@@ -73,9 +75,7 @@ def render(profile: Profile, comparison: Comparison | None = None) -> str:
         *(_device(profile, index) for index in range(len(profile.devices))),
     ]
     title = "edgedf profile: " + ", ".join(model.file for model in profile.models)
-    return page(
-        title, "".join(body), footer=_DEFINITIONS, style=_STYLE, cards_below="60rem"
-    )
+    return page(title, "".join(body), footer=_DEFINITIONS, style=_STYLE, cards_below="60rem")
 
 
 def _banner(profile: Profile) -> str:
@@ -198,10 +198,8 @@ def _section(section: Section, names: Iterable[str] = ()) -> str:
     body = "".join(
         f'<tr><th scope="row">{text(keys.get(row[0], row[0]))}</th>'
         + "".join(
-            f'<td{style} data-label="{text(name)}">{text(value)}</td>' if value else "<td></td>"
-            for name, value, style in zip(
-                section.headings[1:], row[1:], styles[1:], strict=True
-            )
+            f'<td{style} data-label="{text(name)}">{_cell(value)}</td>' if value else "<td></td>"
+            for name, value, style in zip(section.headings[1:], row[1:], styles[1:], strict=True)
         )
         + "</tr>\n"
         for row in section.rows
@@ -212,8 +210,16 @@ def _section(section: Section, names: Iterable[str] = ()) -> str:
     )
 
 
+def _cell(value: str) -> str:
+    """The text of a cell; verdicts in color as well."""
+    style = _BADGES.get(value[0])
+    return text(value) if style is None else f'<span class="badge {style}">{text(value)}</span>'
+
+
 def _style(column: tuple[str, ...]) -> str:
     """Words go to the left and are broken into lines, numbers to the right."""
     words = sum(bool(value) and not (value[0].isdigit() or value[0] in "-–<") for value in column)
     long = max(map(len, column)) > _LONG
-    return ' class="text"' if long or words * 2 > len(column) else ""
+    if long:
+        return ' class="text long"'
+    return ' class="text"' if words * 2 > len(column) else ""

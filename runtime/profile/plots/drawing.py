@@ -81,7 +81,14 @@ class Drawing:
         )
 
     def text(
-        self, x: float, y: float, said: str, *, anchor: str = "start", style: str = "", then: str = ""
+        self,
+        x: float,
+        y: float,
+        said: str,
+        *,
+        anchor: str = "start",
+        style: str = "",
+        then: str = "",
     ) -> None:
         """Text whose base line begins, has its middle or ends at a point; ``then`` in grey."""
         where = "" if anchor == "start" else f' text-anchor="{anchor}"'

@@ -70,9 +70,7 @@ def machine_plot(
         The drawing; None where the machine does not say any of it.
     """
     within = [state for state in states if until_s[0] <= state.at_s <= until_s[1]]
-    strips = _known(
-        (title, [(state.at_s, of(state)) for state in within]) for title, of in _STRIPS
-    )
+    strips = _known((title, [(state.at_s, of(state)) for state in within]) for title, of in _STRIPS)
     if not strips:
         return None
     said = "; ".join(
@@ -190,9 +188,7 @@ def _strip(
     top, bottom = above + 20, above + 20 + _STRIP
     _shade(drawing, spans, across, top, bottom)
     zero = title not in (_FREQUENCY, _TEMPERATURE)
-    up = Scale.over(
-        [value for _, value in known], bottom, top, zero=zero, margin=0.05, most=2
-    )
+    up = Scale.over([value for _, value in known], bottom, top, zero=zero, margin=0.05, most=2)
     drawing.vertical_axis(up, _LEFT)
     drawing.text(_LEFT, top - 5, title)
     drawing.polyline([(across(at), up(value)) for at, value in known], "line")

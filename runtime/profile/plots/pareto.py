@@ -94,7 +94,9 @@ def pareto_plot(candidates: Sequence[Candidate]) -> Drawing:
     drawing.text(
         WIDTH, _BOTTOM + 32, f"latency in ms{log} (left is better)", anchor="end", style="quiet"
     )
-    places = [(across(c.latency_ms), up(c.auc if c.auc is not None else c.megabytes)) for c in shown]
+    places = [
+        (across(c.latency_ms), up(c.auc if c.auc is not None else c.megabytes)) for c in shown
+    ]
     front = sorted(place for place, c in zip(places, shown, strict=True) if c in best)
     drawing.polyline(front, "front")
     largest = max(c.megabytes for c in shown)
@@ -104,9 +106,7 @@ def pareto_plot(candidates: Sequence[Candidate]) -> Drawing:
     ]
     for c, (x, y) in zip(shown, places, strict=True):
         _whiskers(drawing, c, x, y, across, up)
-    taken = [
-        (x - r, y - r, x + r, y + r) for (x, y), r in zip(places, radii, strict=True)
-    ]
+    taken = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(places, radii, strict=True)]
     for c, (x, y), radius in zip(shown, places, radii, strict=True):
         drawing.circle(x, y, radius, "bubble" if c.valid else "hollow", tip=_in_words(c))
     for c, (x, y), radius in zip(shown, places, radii, strict=True):
@@ -129,9 +129,7 @@ def _in_words(c: Candidate) -> str:
     return said if c.auc is None else f"{said}, AUC {c.auc:.3f}"
 
 
-def _whiskers(
-    drawing: Drawing, c: Candidate, x: float, y: float, across: Scale, up: Scale
-) -> None:
+def _whiskers(drawing: Drawing, c: Candidate, x: float, y: float, across: Scale, up: Scale) -> None:
     if c.latency_low_ms is not None and c.latency_high_ms is not None:
         drawing.line(across(c.latency_low_ms), y, across(c.latency_high_ms), y, "whisker")
     if c.auc_low is not None and c.auc_high is not None:

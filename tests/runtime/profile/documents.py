@@ -70,9 +70,7 @@ def measured(p50: float, *, seed: int = 0, blocks: int = 60, tail: float = 0.02)
             maximum_ms=float(every.max()),
             std_ms=float(every.std()),
         ),
-        "distribution": document.Distribution(
-            tuple(map(float, edges)), tuple(map(int, counts))
-        ),
+        "distribution": document.Distribution(tuple(map(float, edges)), tuple(map(int, counts))),
         "over_time": tuple(
             document.Moment(float(t), float(np.median(row)), float(np.percentile(row, 90)))
             for t, row in zip(at, times, strict=True)
@@ -196,8 +194,14 @@ def profile(*devices: document.DeviceRun, **changes: Any) -> document.Profile:
         images_from="the sample that comes with edgedf",
         models=(
             model(),
-            model("student_fp32.tflite", precision="fp32", size_bytes=3_212_004, auc=0.9031,
-                  auc_low=0.889, auc_high=0.916),
+            model(
+                "student_fp32.tflite",
+                precision="fp32",
+                size_bytes=3_212_004,
+                auc=0.9031,
+                auc_low=0.889,
+                auc_high=0.916,
+            ),
         ),
         devices=devices or (run(*results),),
     )
@@ -212,8 +216,13 @@ def native() -> document.Result:
         validity=document.Validity("semi-valid", ("benchmark_model gives no percentiles",)),
         runtime="benchmark_model",
         latency=document.Latency(
-            queries=412, seconds=1.31, mean_ms=3.18, throughput=314.4, minimum_ms=3.02,
-            maximum_ms=5.93, std_ms=0.21,
+            queries=412,
+            seconds=1.31,
+            mean_ms=3.18,
+            throughput=314.4,
+            minimum_ms=3.02,
+            maximum_ms=5.93,
+            std_ms=0.21,
         ),
         cold_start=document.ColdStartTimes(1, 11.2, 6.1, 17.3),
         memory=document.Memory(model_kib=6912),
