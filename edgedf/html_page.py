@@ -53,6 +53,7 @@ footer { margin-top: 2rem; color: var(--quiet); font-size: .875rem; }
 _CARDS = """
 @media (max-width: 40rem) { dl { display: block; } dd { margin-bottom: .5rem; } }
 @media (max-width: WIDTH) {
+  table, tbody { display: block; } td { white-space: normal; }
   thead { position: absolute; left: -999rem; }
   tr { display: block; position: relative; padding: .5rem 0 .5rem 2.5rem;
     border-bottom: 1px solid var(--line); }

@@ -109,7 +109,7 @@ def device_plots(profile: Profile, run: DeviceRun, identifier: str) -> str:
 
 
 def key(index: int) -> str:
-    """A letter for a result: A, B, …, Z, A2, …"""
+    """A letter for a result: A to Z, then A2 and so on."""
     turn, letter = divmod(index, 26)
     return string.ascii_uppercase[letter] + (str(turn + 1) if turn else "")
 

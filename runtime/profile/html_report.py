@@ -36,10 +36,11 @@ section.device {{ border-top: 1px solid var(--line); margin-top: 2.5rem; }}
 .plots figcaption p {{ margin: .2rem 0 0; font-weight: 400; color: var(--quiet); }}
 .note {{ color: var(--quiet); font-size: .875rem; max-width: 46rem; }}
 th.text {{ text-align: left; }} td.long {{ white-space: normal; }}
-.badge {{ padding: .05rem .45rem; border-radius: .3rem; font-weight: 600; }}
+td:has(.badge) {{ grid-column: 1 / -1; }}
+.badge {{ white-space: nowrap; padding: .05rem .45rem; border-radius: .3rem; font-weight: 600; }}
 @media (min-width: 60rem) {{ td.long {{ min-width: 15rem; }} }}
 @media (max-width: 60rem) {{
-  tbody tr {{ display: grid; grid-template-columns: 1fr 1fr; column-gap: 1rem; padding-left: 0; }}
+  tbody tr {{ display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 1rem; padding-left: 0; }}
   tbody th, td.long {{ grid-column: 1 / -1; }}
 }}
 @media (max-width: 40rem) {{ dl {{ display: grid; }} dd {{ margin: 0; }} }}

@@ -92,7 +92,7 @@ class Drawing:
     ) -> None:
         """Text whose base line begins, has its middle or ends at a point; ``then`` in grey."""
         where = "" if anchor == "start" else f' text-anchor="{anchor}"'
-        rest = f'<tspan dx="6" class="quiet">{text(then)}</tspan>' if then else ""
+        rest = f'<tspan dx="2" class="quiet"> {text(then)}</tspan>' if then else ""
         self._parts.append(
             f'<text x="{_coordinate(x)}" y="{_coordinate(y)}"{where}{_class(style)}>'
             f"{text(said)}{rest}</text>"
