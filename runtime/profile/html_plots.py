@@ -6,15 +6,13 @@ import itertools
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from edgedf.html_page import text
 from edgedf.runtime.profile.document import DeviceRun, Profile, Result
 from edgedf.runtime.profile.plots.distribution import distribution_plot
-from edgedf.runtime.profile.plots.drawing import Drawing
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit
 from edgedf.runtime.profile.plots.operators import operators_plot
 from edgedf.runtime.profile.plots.over_time import (
-    Span,
     machine_plot,
     over_time_plot,
     sustained_plot,
@@ -22,10 +20,12 @@ from edgedf.runtime.profile.plots.over_time import (
 from edgedf.runtime.profile.plots.pareto import Candidate, efficient, pareto_plot
 from edgedf.runtime.profile.plots.pipeline import pipeline_plot
 from edgedf.runtime.profile.plots.ratios import Interval, ratios_plot
-from edgedf.runtime.profile.validity import FREQUENCY_FALL, STOLEN, load_limit
+from edgedf.runtime.profile.plots.spans import Span, disturbed
 from edgedf.runtime.profile.wording import name_of, sustained_line
 
 __all__ = ["device_plots", "key"]
+
+_CAPTION = 1.6 * WIDTH  # two lines of a caption; tables have the whole names
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,12 @@ def device_plots(profile: Profile, run: DeviceRun, identifier: str) -> str:
     Returns:
         HTML: headings and figures; empty where nothing was measured.
     """
-    names = [f"{key(index)} · {name_of(profile, each)}" for index, each in enumerate(run.results)]
+    names = [
+        fit(f"{key(index)} · {name_of(profile, each)}", _CAPTION)
+        for index, each in enumerate(run.results)
+    ]
     until = _until(run)
-    spans = _spans(run, until)
+    spans = disturbed(run, until)
     parts = (
         ("At a glance", "", list(_overview(profile, run, names))),
         (
@@ -193,37 +196,6 @@ def _until(run: DeviceRun) -> tuple[float, float]:
     times = [moment.at_s for each in run.results for moment in each.over_time]
     times = times or [state.at_s for state in run.states] or [0.0]
     return min(times), max(times)
-
-
-def _spans(run: DeviceRun, until: tuple[float, float]) -> tuple[Span, ...]:
-    """When the machine was slowed down or did something else, by the limits of a valid result.
-
-    Those tell whether a result is valid; here they only tell where to look.
-    """
-    limit = load_limit(None if run.machine is None else run.machine.cores)
-    fastest = [
-        max(state.frequency_mhz)
-        for state in run.states
-        if state.frequency_mhz and until[0] <= state.at_s <= until[1]
-    ]
-    slow = (1 - FREQUENCY_FALL) * fastest[0] if fastest else 0.0
-    found: list[Span] = []
-    for before, state in itertools.pairwise(run.states):
-        why: Literal["throttled", "loaded"]
-        counted = before.throttled is not None and state.throttled is not None
-        if (counted and state.throttled > before.throttled) or (  # type: ignore[operator]
-            state.frequency_mhz and max(state.frequency_mhz) < slow
-        ):
-            why = "throttled"
-        elif (state.other_load or 0) > limit or (state.stolen or 0) > STOLEN:
-            why = "loaded"
-        else:
-            continue
-        if found and found[-1].why == why and found[-1].end_s == before.at_s:
-            found[-1] = Span(found[-1].start_s, state.at_s, why)
-        else:
-            found.append(Span(before.at_s, state.at_s, why))
-    return tuple(found)
 
 
 def _said_of(spans: tuple[Span, ...]) -> str:

@@ -18,7 +18,7 @@ pixel there."""
 FONT = 12
 """Size of all text, in the same units."""
 
-_LIMIT = 1e12  # a document may hold anything finite; coordinates have to stay so
+_LIMIT = 1e12  # a document may hold anything finite; coordinates have to be finite, too
 
 STYLE = """
 :root { --first: #0072b2; --second: #d55e00; --third: #009e73; --fourth: #cc79a7;
@@ -197,7 +197,7 @@ class Scale:
         """
         known = [min(max(value, -_LIMIT), _LIMIT) for value in values] or [0.0, 1.0]
         low, high = min(known), max(known)
-        if spread and low > 0 and high / low > 12:
+        if spread and low > 1 / _LIMIT and high / low > 12:
             room = (high / low) ** margin
             return cls(low / room, high * room, start, end, logarithmic=True, most=most)
         if zero:

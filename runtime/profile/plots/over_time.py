@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from edgedf.runtime.profile.document import Moment, Sustained
 from edgedf.runtime.profile.events import State
 from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, middle, short
+from edgedf.runtime.profile.plots.spans import Span
 
-__all__ = ["Span", "machine_plot", "over_time_plot", "sustained_plot"]
+__all__ = ["machine_plot", "over_time_plot", "sustained_plot"]
 
 _LEFT, _RIGHT = 40, WIDTH - 6
 _PANEL, _STRIP = 110, 46  # heights
-
-
-@dataclass(frozen=True)
-class Span:
-    """Time in which a figure cannot be believed.
-
-    Args:
-        start_s: Seconds since the worker started.
-        end_s: Likewise.
-        why: What the machine did.
-    """
-
-    start_s: float
-    end_s: float
-    why: Literal["throttled", "loaded"]
 
 
 def over_time_plot(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgedf.runtime.profile import document
 from edgedf.runtime.profile.events import OperatorTime, State
 from edgedf.runtime.profile.plots.distribution import distribution_plot
-from edgedf.runtime.profile.plots.drawing import FONT, WIDTH, Drawing
+from edgedf.runtime.profile.plots.drawing import FONT, STYLE, WIDTH, Drawing
 from edgedf.runtime.profile.plots.operators import operators_plot
 from edgedf.runtime.profile.plots.over_time import (
-    Span,
     machine_plot,
     over_time_plot,
     sustained_plot,
@@ -24,6 +24,7 @@ from edgedf.runtime.profile.plots.over_time import (
 from edgedf.runtime.profile.plots.pareto import Candidate, efficient, pareto_plot
 from edgedf.runtime.profile.plots.pipeline import pipeline_plot
 from edgedf.runtime.profile.plots.ratios import Interval, ratios_plot
+from edgedf.runtime.profile.plots.spans import Span
 from tests.contract.pages import drawings
 from tests.runtime.profile import documents
 
@@ -217,6 +218,7 @@ def test_ratios_have_a_line_at_one() -> None:
 
 
 @settings(max_examples=30)
+@example([(1.0, 1.0, 6.0), (1.0, 1.0, 4.5e-287)])
 @given(st.lists(st.tuples(some, some, some), min_size=1, max_size=5))
 def test_any_ratios_can_be_drawn(values: list[tuple[float, float, float]]) -> None:
     seen(ratios_plot([Interval("a", *value) for value in values]))
@@ -258,6 +260,7 @@ def test_pareto_without_auc_shows_size_and_latency() -> None:
 
 
 @settings(max_examples=30)
+@example([(0.0, 0.0, 1.0, 2.9e-300, None)])
 @given(
     st.lists(st.tuples(some, some, some, some, st.none() | st.floats(0, 1)), min_size=1, max_size=9)
 )
@@ -269,10 +272,6 @@ def test_any_candidates_can_be_drawn(
 
 @pytest.mark.parametrize("index", range(2))
 def test_colors_have_a_value_for_light_and_dark(index: int) -> None:
-    import re
-
-    from edgedf.runtime.profile.plots.drawing import STYLE
-
     own = {"--ink", "--quiet", "--line", "--paper"}  # the page's
     part = STYLE.split("prefers-color-scheme: dark")[index]
     for name in set(re.findall(r"var\((--[\w-]+)\)", STYLE)) - own:
