@@ -38,9 +38,10 @@ section.device {{ border-top: 1px solid var(--line); margin-top: 2.5rem; }}
 th.text {{ text-align: left; }} td.long {{ white-space: normal; }}
 td:has(.badge) {{ grid-column: 1 / -1; }}
 .badge {{ white-space: nowrap; padding: .05rem .45rem; border-radius: .3rem; font-weight: 600; }}
-@media (min-width: 60rem) {{ td.long {{ min-width: 15rem; }} }}
-@media (max-width: 60rem) {{
-  tbody tr {{ display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 1rem; padding-left: 0; }}
+@media (min-width: 72rem) {{ td.long {{ min-width: 15rem; }} }}
+@media (max-width: 72rem) {{
+  tbody tr {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr));
+    column-gap: 1rem; padding-left: 0; }}
   tbody th, td.long {{ grid-column: 1 / -1; }}
 }}
 @media (max-width: 40rem) {{ dl {{ display: grid; }} dd {{ margin: 0; }} }}
@@ -76,7 +77,7 @@ def render(profile: Profile, comparison: Comparison | None = None) -> str:
         *(_device(profile, index) for index in range(len(profile.devices))),
     ]
     title = "edgedf profile: " + ", ".join(model.file for model in profile.models)
-    return page(title, "".join(body), footer=_DEFINITIONS, style=_STYLE, cards_below="60rem")
+    return page(title, "".join(body), footer=_DEFINITIONS, style=_STYLE, cards_below="72rem")
 
 
 def _banner(profile: Profile) -> str:

@@ -25,7 +25,7 @@ STYLE = """
   --first-pale: #b5d7ec; --span: #f7e9cc; --heat: #f2bfa6; }
 @media screen and (prefers-color-scheme: dark) {
   :root { --first: #56b4e9; --second: #e69f00; --third: #2fc399; --fourth: #dd9ec3;
-    --first-pale: #24506b; --span: #4a3c17; --heat: #5c2c17; }
+    --first-pale: #2f6c91; --span: #4a3c17; --heat: #5c2c17; }
 }
 svg { display: block; width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
@@ -140,9 +140,9 @@ class Drawing:
             x, said = scale(tick), _round(tick)
             self.line(x, top, x, y, "grid")
             if x + text_width(said) / 2 <= room:
-                self.text(x, y + FONT + 3, said, anchor="middle", style="quiet")
+                self.text(x, y + FONT + 4, said, anchor="middle", style="quiet")
         self.line(scale.start, y, scale.end, y, "axis")
-        self.text(WIDTH, y + FONT + 3, label, anchor="end", style="quiet")
+        self.text(WIDTH, y + FONT + 4, label, anchor="end", style="quiet")
 
     def vertical_axis(self, scale: Scale, x: float) -> None:
         """Ticks with numbers left of ``x`` and lines over the whole width."""

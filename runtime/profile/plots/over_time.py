@@ -172,7 +172,7 @@ def _strip(
     top, bottom = above + 20, above + 20 + _STRIP
     _shade(drawing, spans, across, top, bottom)
     zero = title not in (_FREQUENCY, _TEMPERATURE)
-    up = Scale.over([value for _, value in known], bottom, top, zero=zero, margin=0.05, most=2)
+    up = Scale.over([value for _, value in known], bottom, top, zero=zero, margin=0.05, most=3)
     drawing.vertical_axis(up, _LEFT)
     drawing.text(_LEFT, top - 5, title)
     drawing.polyline([(across(at), up(value)) for at, value in known], "line")

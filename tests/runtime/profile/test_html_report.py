@@ -104,7 +104,7 @@ def test_what_went_wrong_is_marked_where_it_did(page: Page) -> None:
 
 def test_a_valid_profile_may_be_published() -> None:
     seen = Page(render(documents.profile()))
-    assert [p.get("class") for p in seen.named("p")][0] == "verdict pass"
+    assert next(p.get("class") for p in seen.named("p")) == "verdict pass"
     assert "Cut off" not in seen.text
 
 
