@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import subprocess
@@ -16,15 +15,17 @@ from typing import IO
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices.adb_errors import no_client, no_phone, refused, several, silent
 
-__all__ = ["END", "Adb", "Attached", "Printed", "adb_devices", "choose", "finish"]
+__all__ = ["USABLE", "Adb", "Attached", "Printed", "adb_devices", "choose", "finish"]
 
-END = "@@end"
-"""How the last line of a script starts; the exit status follows. Without it a run was cut off."""
+USABLE = "device"
+"""State of a phone that works."""
 
+# How the last line of a script starts; the exit status follows. The client's own is no help: it
+# says 0 when the connection was cut.
+_END = "@@end"
 _ANSWER_SECONDS = 30.0  # the first call starts the server
 _PUSH_SECONDS = 900.0
 _MOST_OUTPUT = 16 << 20
-USABLE = "device"
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,9 @@ class Adb:
         Raises:
             DeviceError: Time is up, or it writes without end.
         """
-        whole = f"({script}\n)\necho\necho {END} $?"
+        whole = f"({script}\n)\necho\necho {_END} $?"
         status, output, complaints = _call([*self._command, "shell", whole], seconds)
-        body, mark, code = output.rpartition(f"{END} ")
+        body, mark, code = output.rpartition(f"{_END} ")
         if not mark or not code.strip().isdigit():
             return Printed(output, complaints or f"adb ended with {status}", None)
         return Printed(body, complaints, int(code))
@@ -144,8 +145,8 @@ class Adb:
         """Start a script; its three streams are pipes. End it with :func:`finish`."""
         return _start([*self._command, "shell", script], stdin=subprocess.PIPE)
 
-    def push(self, files: Sequence[Path], folder: str) -> str | None:
-        """Copy files into a folder on the phone.
+    def push(self, file: Path, target: str) -> str | None:
+        """Copy a file to a path on the phone.
 
         Returns:
             None, or what adb said when it could not.
@@ -153,8 +154,8 @@ class Adb:
         Raises:
             DeviceError: Time is up.
         """
-        paths = [os.path.abspath(path) for path in files]  # noqa: PTH100 (no name starts with -)
-        status, output, complaints = _call([*self._command, "push", *paths, folder], _PUSH_SECONDS)
+        command = [*self._command, "push", str(file.absolute()), target]  # no name starts with -
+        status, output, complaints = _call(command, _PUSH_SECONDS)
         return None if status == 0 else (complaints + output).strip() or f"adb ended with {status}"
 
 

@@ -6,9 +6,42 @@ from collections.abc import Sequence
 
 from edgedf.errors import DeviceError
 
-__all__ = ["full", "lost", "no_client", "no_phone", "not_pushed", "refused", "several", "silent"]
+__all__ = [
+    "Cut",
+    "full",
+    "lost",
+    "no_client",
+    "no_phone",
+    "not_pushed",
+    "refused",
+    "several",
+    "silent",
+]
 
 _READY = "a phone that adb devices lists as device"
+_BROKEN = (
+    "offline",
+    "not found",
+    "closed",
+    "protocol fault",
+    "connection reset",
+    "broken pipe",
+    "no devices",
+    "read from device",
+    "unauthorized",
+)
+
+
+class Cut(Exception):
+    """The connection broke; turned into a DeviceError once the phone has been looked at again.
+
+    Args:
+        doing: What was going on.
+    """
+
+    def __init__(self, doing: str) -> None:
+        super().__init__(doing)
+        self.doing = doing
 
 
 def no_client() -> DeviceError:
@@ -71,8 +104,8 @@ def refused(serial: str, state: str) -> DeviceError:
         return DeviceError(
             f"This user may not open the phone {serial} on the USB bus.",
             expected=_READY,
-            next_step="install the udev rules (Debian: apt install android-sdk-platform-tools-common)"
-            ", and be in the group plugdev",
+            next_step="install the udev rules (Debian: apt install "
+            "android-sdk-platform-tools-common), and be in the group plugdev",
         )
     return DeviceError(
         f"The phone {serial} cannot be used as it is: {state or 'it does not answer'}.",
@@ -91,8 +124,19 @@ def full(serial: str, needed: int, free: int | None) -> DeviceError:
     )
 
 
-def not_pushed(serial: str, said: str) -> DeviceError:
-    """Copying failed for another reason."""
+def not_pushed(serial: str, said: str, needed: int, free: int | None) -> Exception:
+    """Why copying failed: the phone is full, it is gone, or another reason.
+
+    Args:
+        serial: Which phone.
+        said: What adb said.
+        needed: Bytes that all files take.
+        free: Bytes that are free there; None if unknown.
+    """
+    if "no space left" in said.lower():
+        return full(serial, needed, free)
+    if any(part in said.lower() for part in _BROKEN):
+        return Cut("files were copied to it")
     last = (said.splitlines() or [""])[-1].removeprefix("adb: error: ").strip().rstrip(".")
     return DeviceError(
         f"Copying to the phone {serial} failed: {last}.",
@@ -110,16 +154,17 @@ def lost(serial: str, state: str, doing: str, left: str) -> DeviceError:
         doing: What was going on.
         left: Folder that could not be seen to be gone; empty where it is.
     """
+    now = "it is attached again" if state == "device" else f"it is {state or 'silent'} now"
     if not left:
         after = "nothing is left on it"
     else:
         after = (
-            f"it did not come back, so {left} could not be seen to go (the phone removes it as soon "
-            "as it notices)"
+            f"it did not come back, so {left} could not be seen to go (the phone removes it as "
+            "soon as it notices)"
         )
     return DeviceError(
-        f"The connection to the phone {serial} was lost while {doing} ({state or 'no answer'} now); "
-        f"what had been measured was kept, {after}.",
+        f"The connection to the phone {serial} was lost while {doing} "
+        f"({now}); what had been measured was kept, {after}.",
         expected="a cable or a network that holds until the end",
         next_step="plug it in and run it again"
         + (f"; should it still be there: adb -s {serial} shell rm -rf {left}" if left else ""),

@@ -29,7 +29,7 @@ _WAIT_FOR_PHONE = 5.0
 
 # Each process of ours leaves a file with its number; adb's daemon starts every script in a session
 # of its own, so the number is that of its process group as well. First TERM, after 2 s KILL.
-_CLEAN = """\
+_STOP = """\
 for s in TERM KILL; do
   for f in "$d"/pids/*; do
     p=${f##*/}
@@ -44,8 +44,10 @@ for s in TERM KILL; do
     n=$((n+1))
   done
 done
-rm -rf "$d"
-[ -e "$d" ] || echo @@gone
+"""
+_CLEAN = f"""\
+{_STOP}rm -rf "$d"
+[ -e "$d" ] || echo {_GONE}
 """
 
 
@@ -81,6 +83,11 @@ class PhoneFolder:
             f"cd {shlex.quote(self.path)} && : >pids/$$ || exit 97\n"
             f"{commands}\ncode=$?\nrm -f {shlex.quote(self.path)}/pids/$$\nexit $code"
         )
+
+    def stop(self) -> None:
+        """End what runs there, as far as the phone can be reached."""
+        with contextlib.suppress(DeviceError):
+            self._adb.run(f'd={shlex.quote(self.path)}\n{_STOP}rm -f "$d"/pids/*')
 
     def close(self) -> str:
         """End what runs there and remove the folder; safe to call twice.

@@ -80,7 +80,7 @@ def sections(output: str) -> dict[str, str]:
 
 
 def abis(facts: Mapping[str, str]) -> tuple[str, ...]:
-    """Binary interfaces that the phone runs, the preferred one first: ``arm64-v8a``, …"""
+    """Binary interfaces that the phone runs, the preferred one first, such as ``arm64-v8a``."""
     props = _properties(facts.get("props", ""))
     listed = props.get("ro.product.cpu.abilist") or props.get("ro.product.cpu.abi", "")
     return tuple(abi for abi in listed.split(",") if abi)
@@ -92,7 +92,10 @@ def machine(facts: Mapping[str, str]) -> Machine:
     maker, model = props.get("ro.product.manufacturer", ""), props.get("ro.product.model", "")
     named = model if model.lower().startswith(maker.lower()) else f"{maker} {model}"
     architecture, _, kernel = facts.get("uname", "").strip().partition("\n")
-    release, level = props.get("ro.build.version.release", ""), props.get("ro.build.version.sdk", "")
+    release, level = (
+        props.get("ro.build.version.release", ""),
+        props.get("ro.build.version.sdk", ""),
+    )
     system = f"Android {release}" + (f" (API {level})" if level else "")
     memory = re.search(r"MemTotal:\s+(\d+) kB", facts.get("memory", ""))
     governors, maximum = [], []

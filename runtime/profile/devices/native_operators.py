@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import struct
 
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.events import Operators, OperatorTime
 
-__all__ = ["parse_operators"]
+__all__ = ["operators_in", "parse_operators"]
 
 _SECTION = "Operator-wise Profiling Info for Regular Benchmark Runs"
 _TABLE = re.compile(r"=+ Run Order =+(.*?)(?:=+ Top by|\Z)", re.DOTALL)
@@ -26,7 +27,13 @@ _NAMES = {"TfLiteXNNPackDelegate": "XNNPACK", "TfLiteGpuDelegateV2": "GPU"}
 
 
 def parse_operators(
-    output: str, *, configuration: int, source: str, inference_ms: float, plain_ms: float, in_file: int
+    output: str,
+    *,
+    configuration: int,
+    source: str,
+    inference_ms: float,
+    plain_ms: float,
+    in_file: int,
 ) -> Operators:
     """Where the time of an inference goes.
 
@@ -39,7 +46,7 @@ def parse_operators(
         source: How it was measured, in words.
         inference_ms: Mean of whole inferences meanwhile.
         plain_ms: Mean of inferences without.
-        in_file: How many operators the model has; used where the output does not say.
+        in_file: Operators of the model.
 
     Raises:
         DeviceError: There is no such table in it.
@@ -87,6 +94,37 @@ def parse_operators(
         partitions=partitions,
         left_out=tuple(o.kind for o in operators if not o.delegate) if replacing else (),
     )
+
+
+def operators_in(model: bytes) -> int | None:
+    """How many operators the main graph of a ``.tflite`` model has.
+
+    Read from the flat buffer (``Model.subgraphs[0].operators`` in TFLite's ``schema.fbs``), so
+    that no runtime is needed.
+
+    Returns:
+        The number; None if it cannot be read.
+    """
+    try:
+        graphs = _vector(model, _u32(model, 0), 2)
+        graph = graphs + 4 + _u32(model, graphs + 4)
+        return _u32(model, _vector(model, graph, 3))
+    except (struct.error, ValueError):
+        return None
+
+
+def _u32(data: bytes, at: int) -> int:
+    return int(struct.unpack_from("<I", data, at)[0])
+
+
+def _vector(data: bytes, table: int, field: int) -> int:
+    """Where the vector in a table's field starts, with its length."""
+    layout = table - int(struct.unpack_from("<i", data, table)[0])
+    size, place = struct.unpack_from("<H", data, layout)[0], 4 + 2 * field
+    offset = struct.unpack_from("<H", data, layout + place)[0] if place < size else 0
+    if layout < 0 or offset == 0:
+        raise ValueError("there is no such field")
+    return table + int(offset) + _u32(data, table + offset)
 
 
 _Row = tuple[str, str, float, int]

@@ -62,7 +62,9 @@ def kind_of(help_text: str) -> RunnerKind:
     )
 
 
-def arguments(kind: RunnerKind, model: str, work: Work, *, result: str, operators: bool) -> list[str]:
+def arguments(
+    kind: RunnerKind, model: str, work: Work, *, result: str, operators: bool
+) -> list[str]:
     """What comes behind the program's name.
 
     Args:
@@ -217,8 +219,8 @@ def _add_load(figures: dict[str, float], output: str) -> None:
 def _add_memory(figures: dict[str, float], output: str) -> None:
     """Resident memory that was added since the program's start, in MB of 1024 KiB."""
     found = re.search(
-        rf"(?:Memory footprint delta from the start of the tool \(MB\)|Peak memory footprint \(MB\))"
-        rf": init={_NUMBER} overall={_NUMBER}",
+        r"(?:Memory footprint delta from the start of the tool|Peak memory footprint) \(MB\): "
+        rf"init={_NUMBER} overall={_NUMBER}",
         output,
     )
     litert = re.search(rf"Overall footprint:\s+{_NUMBER} MB", output)

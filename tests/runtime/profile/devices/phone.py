@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _CNXN, _AUTH, _OPEN, _OKAY, _CLSE, _WRTE = (
-    int.from_bytes(name, "little") for name in (b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"CLSE", b"WRTE")
+    int.from_bytes(name, "little")
+    for name in (b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"CLSE", b"WRTE")
 )
 _VERSION, _MOST = 0x01000001, 256 * 1024  # this version needs no checksums
 _TOKEN = 1
@@ -65,7 +66,7 @@ class Phone:
         self.temporary.mkdir(parents=True)
         self._write_system(abi)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.serial = "127.0.0.1:%d" % self._listener.getsockname()[1]
+        self.serial = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._connections: list[_Connection] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -190,9 +191,8 @@ class _Connection:
     def _handle(self, command: int, first: int, second: int, data: bytes) -> None:
         if command in (_CNXN, _AUTH):
             if self.phone.trouble.unauthorized:
-                if command == _CNXN:
-                    self.send(_AUTH, _TOKEN, 0, os.urandom(20))
-                elif first == 2:  # a signature, by a key that nobody here has confirmed
+                # For a signature there is another token: nobody here has confirmed that key.
+                if command == _CNXN or first == 2:
                     self.send(_AUTH, _TOKEN, 0, os.urandom(20))
                 return
             banner = (
