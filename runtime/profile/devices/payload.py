@@ -50,7 +50,7 @@ def worker_modules() -> dict[str, Path]:
         if name in found:
             continue
         path = _file_of(name)
-        if path is None:  # a name inside a module, not a module
+        if path is None:
             continue
         found[name] = path
         waiting += [imported for imported in _imports(path) if imported not in found]
@@ -65,10 +65,13 @@ def worker_modules() -> dict[str, Path]:
 
 
 def _file_of(name: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:  # its parent is a module, not a package
-        return None
+    """File of a module of ours; None where there is no such module. Nothing is run."""
+    parent = name.rpartition(".")[0]
+    if parent:
+        package = _file_of(parent)
+        if package is None or package.name != "__init__.py":  # a name inside a module
+            return None
+    spec = importlib.util.find_spec(name)
     return Path(spec.origin) if spec is not None and spec.origin else None
 
 

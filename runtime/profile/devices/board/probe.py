@@ -8,9 +8,11 @@ old is found out.
 import json
 import os
 import platform
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 
 IMPORT = (
     "import importlib, json, sys; "
@@ -64,10 +66,14 @@ def folder(candidates):
     return "", 0
 
 
-def version_of(module, distribution):
+def version_of(module, distribution, home):
     """Version of a package that can really be imported; None for none."""
+    # ONNX Runtime writes there, unless it is told not to.
+    own = {"HOME": home, "XDG_CACHE_HOME": home, "TMPDIR": home, "ORT_DISABLE_TELEMETRY": "1"}
+    own["PYTHONUSERBASE"] = os.environ.get("PYTHONUSERBASE") or os.path.expanduser("~/.local")
     process = subprocess.Popen(
         [sys.executable, "-c", IMPORT, module, distribution],
+        env=dict(os.environ, **own),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -77,6 +83,16 @@ def version_of(module, distribution):
         if process.returncode == 0 and line.startswith("edgedf:"):
             return json.loads(line[len("edgedf:") :])
     return None
+
+
+def importable(modules, parent):
+    """Versions of the packages that can be imported; what that writes is removed."""
+    home = tempfile.mkdtemp(prefix=".edgedf-", dir=parent)
+    try:
+        versions = {name: version_of(modules[name], name, home) for name in modules}
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    return {name: version for name, version in versions.items() if version is not None}
 
 
 def main():
@@ -93,10 +109,8 @@ def main():
     if sys.version_info >= (3, 9):
         found["libc"], found["libc_version"] = libc()
         found["folder"], found["free"] = folder(asked["folders"])
-        for distribution, module in sorted(asked["modules"].items()):
-            version = version_of(module, distribution)
-            if version is not None:
-                found["modules"][distribution] = version
+        if found["folder"]:
+            found["modules"] = importable(asked["modules"], found["folder"])
     sys.stdout.write("\n%s\n%s\n" % (asked["word"], json.dumps(found)))
 
 

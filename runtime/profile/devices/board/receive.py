@@ -91,9 +91,11 @@ def try_imports(folder: str, modules: list[str]) -> str:
     """Why the packages that travelled cannot be used here; empty when they can."""
     if not modules:
         return ""
+    tmp = os.path.join(folder, "tmp")
+    own = {"HOME": tmp, "TMPDIR": tmp, "XDG_CACHE_HOME": tmp, "ORT_DISABLE_TELEMETRY": "1"}
     done = subprocess.run(
         [sys.executable, "-c", "import " + ", ".join(modules)],
-        env={**os.environ, "PYTHONPATH": os.path.join(folder, "site")},
+        env={**os.environ, **own, "PYTHONPATH": os.path.join(folder, "site")},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -4,12 +4,16 @@
 EDGEDF_FOLDER=$1
 python=$2
 export EDGEDF_FOLDER
-# What runs there reads our packages first, and keeps its temporary files in the folder.
+# What runs there reads our packages first, then the user's, and leaves nothing outside the folder.
+# ONNX Runtime, unless it is told not to, notes an identity in the home folder and sends reports.
+ORT_DISABLE_TELEMETRY=1
+PYTHONUSERBASE=${PYTHONUSERBASE:-$HOME/.local}
+HOME=$1/tmp
 PYTHONPATH=$1/package:$1/site
 PYTHONPYCACHEPREFIX=$1/tmp
 TMPDIR=$1/tmp
 XDG_CACHE_HOME=$1/tmp
-export PYTHONPATH PYTHONPYCACHEPREFIX TMPDIR XDG_CACHE_HOME
+export ORT_DISABLE_TELEMETRY HOME PYTHONUSERBASE PYTHONPATH PYTHONPYCACHEPREFIX TMPDIR XDG_CACHE_HOME
 clean() {
 	trap '' HUP INT TERM PIPE
 	"$python" "$1/board/clean.py" "$1" 2>/dev/null
