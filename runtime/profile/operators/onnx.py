@@ -52,7 +52,7 @@ def time_onnx_operators(
     with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
         profiled = OnnxBackend(model, threads=threads, profile_prefix=str(Path(folder) / "profile"))
         plain = OnnxBackend(model, threads=threads)
-        turns = take_turns(profiled, plain, images, queries)
+        turns = take_turns(profiled.run, plain.run, images, queries)
         entries = _read(Path(profiled.end_profile()))
         profiled.close()
         plain.close()
