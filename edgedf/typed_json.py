@@ -104,7 +104,7 @@ def _evaluate(annotation: str, names: dict[str, Any]) -> Any:
 class _AsUnion(ast.NodeTransformer):
     """``X | Y`` becomes ``_Union[X, Y]``."""
 
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:  # noqa: N802 (ast's name)
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         if not isinstance(node.op, ast.BitOr):
             return node

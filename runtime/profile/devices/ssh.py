@@ -27,7 +27,8 @@ from edgedf.runtime.profile.devices.board_answers import (
     found,
     not_received,
 )
-from edgedf.runtime.profile.devices.payload import WORKERS, Payload, make_payload
+from edgedf.runtime.profile.devices.host import WORKER
+from edgedf.runtime.profile.devices.payload import Payload, make_payload
 from edgedf.runtime.profile.devices.ssh_connection import FAILED, SshConnection, end, quoted
 from edgedf.runtime.profile.devices.ssh_errors import lost
 from edgedf.runtime.profile.devices.ssh_target import SshTarget
@@ -160,7 +161,7 @@ class SshDevice:
         word = secrets.token_hex(16)
         script, place = shlex.quote(f"{folder}/board/run.sh"), shlex.quote(folder)
         process = connection.start(
-            f"exec sh {script} {place} {quoted(self._python)} {_SILENCE_SECONDS} {word} {WORKERS[0]}"
+            f"exec sh {script} {place} {quoted(self._python)} {_SILENCE_SECONDS} {word} {WORKER}"
         )
         try:
             with _heartbeat(process):
@@ -179,10 +180,11 @@ class SshDevice:
         with contextlib.suppress(DeviceError):
             if connection.is_open and self._clean_through(connection, folder):
                 return True
-        with contextlib.suppress(DeviceError):
+        try:
             with self._connect(connect_seconds=_RECONNECT_SECONDS) as anew:
                 return self._clean_through(anew, folder)
-        return False
+        except DeviceError:
+            return False
 
     def _clean_through(self, connection: SshConnection, folder: str) -> bool:
         answer = connection.python(

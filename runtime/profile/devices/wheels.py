@@ -196,7 +196,7 @@ def fetch(
         )
     cache = cache_folder()
     said = ""
-    for sources in ([[folder]] if folder is not None else [[cache], None]):
+    for sources in [[folder]] if folder is not None else [[cache], None]:
         for alternative in alternatives:
             found, told = _download(interpreter, alternative, into, sources)
             if found:
@@ -278,8 +278,8 @@ def _absent(
     return DeviceError(
         f"There is no wheel of {package} for {interpreter.name} {where}{reason}.",
         expected="wheels of all that the board lacks: " + " ".join(alternatives[0]),
-        next_step=f"on a machine with internet run: {command}; then add --wheels wheels. Or install "
-        "it on the board",
+        next_step=f"on a machine with internet run: {command}; then add --wheels wheels. "
+        "Or install it on the board",
     )
 
 
