@@ -54,7 +54,8 @@ def found(
             next_step="install it there (apt install python3, or the like), or name another one: "
             "--python PATH",
         )
-    version = (*map(int, answer["version"]), 0, 0, 0)[:3]
+    major, minor, micro = (*map(int, answer["version"]), 0, 0, 0)[:3]
+    version = (major, minor, micro)
     words = ".".join(map(str, version))
     if version < OLDEST or answer["implementation"] != "CPython":
         raise DeviceError(

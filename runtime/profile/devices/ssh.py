@@ -33,7 +33,7 @@ from edgedf.runtime.profile.devices.ssh_connection import FAILED, SshConnection,
 from edgedf.runtime.profile.devices.ssh_errors import lost
 from edgedf.runtime.profile.devices.ssh_target import SshTarget
 from edgedf.runtime.profile.devices.stream import follow
-from edgedf.runtime.profile.devices.wheels import MODULES, fetch, wanted
+from edgedf.runtime.profile.devices.wheels import MODULES, PACKAGES, fetch, wanted
 from edgedf.runtime.profile.events import Emit, Progressed
 
 __all__ = ["SshDevice"]
@@ -86,7 +86,7 @@ class SshDevice:
         """See :meth:`edgedf.runtime.profile.devices.base.Device.run`."""
         formats = {read_model(path)[0] for path in job.models}
         with self._connect() as connection, tempfile.TemporaryDirectory() as wheels:
-            machine = self._look(connection)
+            machine = self._look(connection, formats)
             payload, imports = self._gather(job, formats, machine, Path(wheels), emit)
             check_room(self._where, machine, payload.taken)
             folder = self._send(connection, machine, payload, imports, emit)
@@ -115,8 +115,9 @@ class SshDevice:
             **changes,
         )
 
-    def _look(self, connection: SshConnection) -> Board:
-        asked = {"folders": _PLACES, "modules": MODULES}
+    def _look(self, connection: SshConnection, formats: set[ModelFormat]) -> Board:
+        needed = {name: MODULES[name] for name in PACKAGES if PACKAGES[name] in (None, *formats)}
+        asked = {"folders": _PLACES, "modules": needed}
         answer = connection.python(self._python, board.text("probe.py"), asked)
         first = answer.answers[0] if answer.answers else None
         return found(self._where, self._python, answer.status, first, answer.said)

@@ -28,6 +28,7 @@ from edgedf.errors import DeviceError
 __all__ = [
     "MODULES",
     "OLDEST",
+    "PACKAGES",
     "Interpreter",
     "cache_folder",
     "fetch",
@@ -46,6 +47,15 @@ MODULES: Mapping[str, str] = {
     "onnxruntime": "onnxruntime",
 }
 """Packages that a worker may need, and what it imports of each."""
+
+PACKAGES: Mapping[str, ModelFormat | None] = {
+    "numpy": None,
+    "opencv-python-headless": None,
+    "ai-edge-litert": "tflite",
+    "tflite-runtime": "tflite",
+    "onnxruntime": "onnx",
+}
+"""For which format each of them is; None for any."""
 
 _OLDEST_GLIBC = 17  # older ones have names of their own, which pip adds to manylinux2014
 
