@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from edgedf.artifact import read_onnx_nodes
+from edgedf.artifact import read_model, read_onnx_nodes
 from edgedf.errors import OutputError
 from edgedf.imaging import RGBImage
-from edgedf.runtime.backends.onnx import OnnxBackend
+from edgedf.runtime.backends.onnx import OPTIMIZED, OnnxBackend
 from edgedf.runtime.profile.events import Operators, OperatorTime
 from edgedf.runtime.profile.operators.onnx_names import name_executed
 from edgedf.runtime.profile.operators.turns import take_turns
@@ -50,15 +50,18 @@ def time_onnx_operators(
 ) -> Operators:
     """See :func:`edgedf.runtime.profile.operators.time_operators`."""
     with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
-        profiled = OnnxBackend(model, threads=threads, profile_prefix=str(Path(folder) / "profile"))
+        profiled = OnnxBackend(model, threads=threads, profile=Path(folder))
         plain = OnnxBackend(model, threads=threads)
         turns = take_turns(profiled.run, plain.run, images, queries)
-        entries = _read(Path(profiled.end_profile()))
+        entries = _read(profiled.end_profile())
         profiled.close()
         plain.close()
+        executed = read_model(Path(folder) / OPTIMIZED)[1]
     nodes = _nodes(entries, turns.counted)
     in_file = read_onnx_nodes(model)
-    names = name_executed(((node.name, node.kind) for node in nodes), in_file)
+    names = name_executed(
+        [(node.name, node.kind) for node in nodes], read_onnx_nodes(executed), in_file
+    )
     return Operators(
         configuration,
         f"ONNX Runtime {plain.version}'s profile",

@@ -1,13 +1,14 @@
 """From the name of a node that ONNX Runtime executes to what it is called in the file.
 
-A node that the runtime makes of several is called after one of them, or after a tensor that it
-makes, with something behind: ``node_conv2d_3_token_37``, ``relu6_3_nchwc``. A layer with weights is
-then called after those, as everywhere else in edgedf: they have a module's name.
+A layer with weights is called after those, as everywhere else in edgedf: they have a module's name.
+The graph that the runtime executes still says which weights a node takes, unless it has laid them
+out anew. Then its name helps: a node made of several is called after one of them, or after a
+tensor that it makes, with something behind: ``node_conv2d_3_token_37``, ``relu6_3_nchwc``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from edgedf.artifact import OnnxNode
 from edgedf.runtime.layer_names import WEIGHTS, names_of_layers, numbered
@@ -19,11 +20,14 @@ _DEQUANTIZE = "DequantizeLinear"
 _QUANTIZED = "_quantized"  # what onnxruntime's quantizer appends to the names of weights
 
 
-def name_executed(executed: Iterable[tuple[str, str]], nodes: Sequence[OnnxNode]) -> list[str]:
+def name_executed(
+    executed: Sequence[tuple[str, str]], graph: Sequence[OnnxNode], nodes: Sequence[OnnxNode]
+) -> list[str]:
     """Names for the nodes of an optimized graph.
 
     Args:
-        executed: Name and operator of each, as the runtime gives them.
+        executed: Name and operator of each, as the runtime's profile gives them.
+        graph: The optimized graph.
         nodes: Of the file.
 
     Returns:
@@ -37,13 +41,17 @@ def name_executed(executed: Iterable[tuple[str, str]], nodes: Sequence[OnnxNode]
             by_name[node.name] = node
         for output in filter(None, node.outputs):
             makers[output] = node
+    in_graph = {node.name: node for node in graph if node.name}
     found: list[str] = []
     modules: list[str | None] = []
     for name, kind in executed:
         known = _longest(name, by_name, makers)
         source = by_name.get(known) or makers.get(known)
         found.append(known or name or kind)
-        modules.append(None if source is None else _module(source, kind, makers))
+        module = _weights(in_graph[name], {}) if name in in_graph else None
+        if module is None and source is not None:
+            module = _module(source, kind, makers)
+        modules.append(module)
     return list(numbered(names_of_layers(found, modules)))
 
 
@@ -60,6 +68,10 @@ def _module(node: OnnxNode, kind: str, makers: dict[str, OnnxNode]) -> str | Non
     """Name of the weights that a node uses, or the one in front of an activation function."""
     if node.kind in _ACTIVATIONS and kind not in _ACTIVATIONS and node.inputs:
         node = makers.get(node.inputs[0], node)
+    return _weights(node, makers)
+
+
+def _weights(node: OnnxNode, makers: dict[str, OnnxNode]) -> str | None:
     for name in node.inputs[1:]:
         maker = makers.get(name)
         if maker is not None and maker.kind == _DEQUANTIZE:

@@ -24,6 +24,7 @@ _LEAD_IN = 2
 _BLOCK = 8
 _WARM_UP = 3
 _KEPT_SHARE = 0.75
+_LONGEST_NS = 10_000_000_000  # after that no further block: a model of half a second is known soon
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def take_turns(
         profiled: The model whose operators are timed; not run before.
         plain: The same model without that.
         images: At least one.
-        queries: Inferences of each, at least 1; the first ones of a block come on top.
+        queries: Inferences of each, at least 1; the first ones of a block come on top. Fewer when
+            they take more than ten seconds.
         after: Called after every inference of the first, outside of its time.
 
     Returns:
@@ -73,6 +75,7 @@ def take_turns(
     numbers: list[int] = []
     times: tuple[list[float], list[float]] = ([], [])
     done = 0
+    start = time.perf_counter_ns()
     for first in range(0, queries, _BLOCK):
         begin = first - (_LEAD_IN if first else _WARM_UP)
         block = range(begin, min(first + _BLOCK, queries))
@@ -84,6 +87,8 @@ def take_turns(
                 then()
                 if query >= first:
                     taken.append(elapsed)
+        if time.perf_counter_ns() - start > _LONGEST_NS:
+            break
     fast, fast_plain = _fastest(times[0]), _fastest(times[1])
     counted = tuple(numbers[at] for at in fast)
     return Turns(counted, _mean(times[0], fast), _mean(times[1], fast_plain))
@@ -95,11 +100,13 @@ def time_alone(run: Run, images: Sequence[RGBImage], queries: int) -> float:
     Args:
         run: The model.
         images: At least one.
-        queries: Inferences, at least 1.
+        queries: Inferences, at least 1; fewer when they take more than ten seconds.
     """
     for turn in range(_WARM_UP):
         run(images[turn % len(images)])
-    times = [_milliseconds(run, images[turn % len(images)]) for turn in range(queries)]
+    times: list[float] = []
+    while len(times) < queries and 1e6 * sum(times) < _LONGEST_NS:
+        times.append(_milliseconds(run, images[len(times) % len(images)]))
     return _mean(times, _fastest(times))
 
 

@@ -12,8 +12,15 @@ NODES = (
 )
 
 
-def names(*executed: tuple[str, str]) -> list[str]:
-    return name_executed(executed, NODES)
+def names(*executed: tuple[str, str], graph: tuple[OnnxNode, ...] = ()) -> list[str]:
+    return name_executed(executed, graph, NODES)
+
+
+def test_the_weights_that_the_executed_graph_names_come_first() -> None:
+    taken = ("x", "s", "z", "net.head.weight_quantized", "s", "z")
+    graph = (OnnxNode("QLinearConv_token_7", "QLinearConv", taken, ("y",)),)
+    executed = ("node_conv2d", "Conv"), ("QLinearConv_token_7", "QLinearConv")
+    assert names(*executed, graph=graph) == ["stem", "head"]
 
 
 def test_a_layer_is_called_after_its_weights_however_it_was_fused() -> None:

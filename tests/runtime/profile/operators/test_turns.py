@@ -64,3 +64,19 @@ def test_alone_the_slowest_quarter_is_left_out(monkeypatch: pytest.MonkeyPatch) 
         now += 1_000_000 * next(times)
 
     assert time_alone(run, IMAGES, 4) == 2.0
+
+
+def test_a_slow_model_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, runs = 0, 0
+    monkeypatch.setattr(turns.time, "perf_counter_ns", lambda: now)
+
+    def run(image: RGBImage) -> None:
+        nonlocal now, runs
+        now += 2_000_000_000
+        runs += 1
+
+    found = take_turns(run, run, IMAGES, 1000)
+    assert found.inference_ms == found.plain_ms == 2000.0
+    assert runs < 30
+    assert time_alone(run, IMAGES, 1000) == 2000.0
+    assert runs < 40
