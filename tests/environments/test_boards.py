@@ -10,7 +10,6 @@ import os
 import platform
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ def test_an_arm_processor_computes_what_this_one_does(tmp_path: Path) -> None:
     python = python_of("bookworm-arm64")
     interpreter = look(python)
     assert interpreter.architecture == "aarch64"
-    wheels = fetch(interpreter, [_same_as_here()], tmp_path)
+    wheels = fetch(interpreter, [_that_qemu_runs()], tmp_path)
     for wheel in wheels:
         unpack = [sys.executable, "-m", "zipfile", "-e", wheel, tmp_path / "site"]
         subprocess.run(unpack, check=True)
@@ -130,6 +129,7 @@ def test_an_arm_processor_computes_what_this_one_does(tmp_path: Path) -> None:
     path = os.pathsep.join(map(str, (lay_out(tmp_path / "package"), tmp_path / "site")))
     done = subprocess.run(
         [python, "-c", _RUN, tmp_path / "images.npy", *models],
+        cwd=tmp_path,  # not here, where the package lies as well
         env={**os.environ, "PYTHONPATH": path, "ORT_DISABLE_TELEMETRY": "1"},
         capture_output=True,
         timeout=300,
@@ -148,12 +148,10 @@ def test_an_arm_processor_computes_what_this_one_does(tmp_path: Path) -> None:
                 far[key] = float(np.abs(here - there[key]).max())
     print(far)
     assert len(far) == 12
-    # LiteRT is the same version on both.
-    assert all(value == 0 for name, value in far.items() if name.startswith("tflite"))
-    assert max(far.values()) <= 0.05, far
+    assert max(far.values()) == 0, far
 
 
-def _same_as_here() -> tuple[str, ...]:
+def _that_qemu_runs() -> tuple[str, ...]:
     """Packages for the other processor. OpenCV is not needed for prepared pictures."""
-    # qemu 7.2 crashes on the code that ONNX Runtime 1.28 and newer runs when it is imported.
-    return ("numpy>=1.26", f"ai-edge-litert=={version('ai-edge-litert')}", "onnxruntime<1.27")
+    # Debian 12's qemu crashes on ONNX Runtime 1.28 (import) and LiteRT 2.2 (allocation) and newer.
+    return ("numpy>=1.26", "ai-edge-litert>=2.1,<2.2", "onnxruntime>=1.20,<1.27")
