@@ -1,7 +1,7 @@
 """What travels to a machine that lacks edgedf: the worker's modules, models, images, wheels.
 
-Of the package only what the worker imports travels, found by following its import statements; all
-of it runs on Python 3.9.
+Of the package only what the worker imports, or starts by name, travels; all of it runs on
+Python 3.9.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ __all__ = ["REQUEST", "Payload", "make_payload", "worker_modules"]
 REQUEST = "request.json"
 """Name of the request in the folder."""
 
+_STARTED = "edgedf.runtime.profile."
 _SCRIPTS = ("run.sh", "keep.py", "clean.py")
 _ROOM = 16 << 20  # for temporary files of the worker, such as a profile of every operator
 
@@ -73,7 +74,10 @@ def _file_of(name: str) -> Path | None:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """What a module of ours imports of ours, in functions as well, but not for a type checker."""
+    """What a module of ours imports of ours, in functions as well, but not for a type checker.
+
+    A string that is a module's name counts: that is how another process is started with it.
+    """
     waiting: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
     while waiting:
         node = waiting.pop()
@@ -84,6 +88,8 @@ def _imports(path: Path) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and str(node.value).startswith(_STARTED):
+            names = [str(node.value)]
         else:
             names = []
             waiting += ast.iter_child_nodes(node)
