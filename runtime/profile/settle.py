@@ -1,9 +1,9 @@
 """Waiting until a runtime's threads rest.
 
 A runtime's threads go on spinning for the next inference when one is done. ONNX Runtime's do so
-for about 75 ms with two threads on an x86 machine: another model with two threads that runs in
-that time on two processors takes 1.4 to 1.9 times as long, for its first ten inferences. How long
-they spin depends on the processor, so it is not waited for a fixed time but looked at.
+for 50 to 75 ms with two threads on an x86 machine: another model with two threads that runs in
+that time on two processors takes 1.4 to 2 times as long, for its first six to ten inferences. How
+long they spin depends on the processor, so it is not waited for a fixed time but looked at.
 """
 
 from __future__ import annotations
