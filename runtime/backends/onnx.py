@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,13 @@ from edgedf.runtime.backends.base import (
 )
 from edgedf.spec import TensorInfo
 
-__all__ = ["NUMPY_NAMES", "OnnxBackend", "is_installed"]
+__all__ = ["NUMPY_NAMES", "OPTIMIZED", "OnnxBackend", "is_installed"]
 
 _PROVIDERS = ["CPUExecutionProvider"]
 _FATAL = 4
+OPTIMIZED = "optimized.onnx"
+"""File name of the graph that the runtime executes."""
+
 NUMPY_NAMES = {
     "tensor(uint8)": "uint8",
     "tensor(int8)": "int8",
@@ -40,8 +44,8 @@ class OnnxBackend:
     Args:
         model: The serialized ``ModelProto``, weights included.
         threads: At least 1.
-        profile_prefix: Where the runtime shall write its profile of every node; what it appends is
-            told by :meth:`end_profile`. None for no profile.
+        profile: A folder where the runtime shall write its profile of every node and, as
+            :data:`OPTIMIZED`, the graph that it made of the model; None for neither.
 
     Raises:
         ArtifactUnreadable: ONNX Runtime refuses the model.
@@ -50,9 +54,7 @@ class OnnxBackend:
 
     name = "onnxruntime"
 
-    def __init__(
-        self, model: bytes, *, threads: int = 1, profile_prefix: str | None = None
-    ) -> None:
+    def __init__(self, model: bytes, *, threads: int = 1, profile: Path | None = None) -> None:
         if not is_installed():
             raise MissingExtra("onnx", "Running an .onnx model")
         onnxruntime = import_runtime("onnxruntime")
@@ -61,9 +63,10 @@ class OnnxBackend:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _FATAL  # errors are raised; no need to print them as well
-        if profile_prefix is not None:
+        if profile is not None:
             options.enable_profiling = True
-            options.profile_file_prefix = profile_prefix
+            options.profile_file_prefix = str(profile / "profile")
+            options.optimized_model_filepath = str(profile / OPTIMIZED)
         try:
             session = onnxruntime.InferenceSession(model, options, providers=_PROVIDERS)
         except Exception as error:  # its exception types share no base but Exception
@@ -82,9 +85,9 @@ class OnnxBackend:
             raise failed_to_run(self.name, error) from error
         return unpack(logit, dense, self.name)
 
-    def end_profile(self) -> str:
-        """Finish the profile that was asked for and return its path."""
-        return str(self._session.end_profiling())
+    def end_profile(self) -> Path:
+        """Finish the profile that was asked for and return the path of its file."""
+        return Path(self._session.end_profiling())
 
     def close(self) -> None:
         """Free the session."""

@@ -102,7 +102,22 @@ class Monitor:
         for device in thermal.glob("cooling_device*"):  # of Arm boards and phones: levels
             if text_in(device / "type").lower().startswith(_COOLING_CPU):
                 yield number_in(device / "cur_state") or 0
-        for line in text_in(self._root / "sys/fs/cgroup/cpu.stat").splitlines():
-            name, _, value = line.partition(" ")
-            if name == "nr_throttled" and value.isdigit():  # a quota of processor time
-                yield int(value)
+        for folder in self._control_groups():
+            for line in text_in(folder / "cpu.stat").splitlines():
+                name, _, value = line.partition(" ")
+                if name == "nr_throttled" and value.isdigit():  # a quota of processor time
+                    yield int(value)
+
+    def _control_groups(self) -> Iterator[Path]:
+        """Our own and those above it, each of which may have a quota (cgroups(7))."""
+        for line in text_in(self._root / "proc/self/cgroup").splitlines() or ["0::/"]:
+            _, _, rest = line.partition(":")
+            controllers, _, name = rest.partition(":")
+            top = self._root / "sys/fs/cgroup"
+            if controllers:  # version 1
+                if "cpu" not in controllers.split(","):
+                    continue
+                top /= "cpu"
+            parts = [part for part in name.split("/") if part not in ("", "..")]
+            for depth in range(len(parts) + 1):
+                yield top.joinpath(*parts[:depth])

@@ -9,12 +9,14 @@ it ends as soon as whoever started it is gone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ import cv2
 from edgedf import typed_json
 from edgedf.artifact import read_artifact
 from edgedf.errors import ConfigError, EdgedfError
-from edgedf.imaging import RGBImage, load_image, prepare
+from edgedf.imaging import RGBImage, load_image, prepare, read_image_bytes
 from edgedf.runtime.backends import Backend, open_backend
 from edgedf.runtime.detector import Detector
 from edgedf.runtime.profile.cold_start import cold_start
@@ -44,7 +46,14 @@ from edgedf.runtime.profile.monitor import Monitor
 from edgedf.runtime.profile.operators import time_operators
 from edgedf.runtime.profile.pipeline import time_pipeline
 from edgedf.runtime.profile.request import Configuration, Request
-from edgedf.runtime.profile.sampling import Timed, block_length, rounds, warm_up
+from edgedf.runtime.profile.sampling import (
+    Timed,
+    block_length,
+    block_seconds,
+    rounds,
+    warm_up,
+)
+from edgedf.runtime.profile.settle import settle
 from edgedf.spec import check_tensors
 
 __all__ = ["main", "measure"]
@@ -121,7 +130,7 @@ class _Worker:
         self._started = time.monotonic()
         self._monitor = Monitor(self._started)
         self._state_at = self._progress_at = 0.0
-        self._files = [Path(image).read_bytes() for image in request.images]
+        self._files = [read_image_bytes(image) for image in request.images]
         self._decoded: list[RGBImage] = []
         self._prepared: dict[int, list[RGBImage]] = {}
 
@@ -137,14 +146,14 @@ class _Worker:
                     opened.append(found)
             self._cold_starts(opened)
             timed = {one.index: self._timed(one) for one in opened}
-            lengths = self._warm_up(opened, timed)
-            warm = [one for one in opened if one.index in lengths]
-            self._measured(warm, timed, lengths)
+            medians = self._warm_up(opened, timed)
+            warm = [one for one in opened if one.index in medians]
+            self._measured(warm, timed, medians)
             for one in warm:
                 self._whole_pictures(one)
             for one in warm:
                 self._operators(one)
-            self._sustained(warm[:1], timed, lengths)
+            self._sustained(warm[:1], timed, medians)
         self._state()
         self._emit(Finished())
 
@@ -171,27 +180,29 @@ class _Worker:
     def _timed(self, one: _Open) -> Timed:
         return Timed(one.index, one.backend.run, self._prepared[one.side])
 
-    def _warm_up(self, opened: Sequence[_Open], timed: dict[int, Timed]) -> dict[int, int]:
-        """Length of a block, of each configuration that runs."""
-        lengths = {}
+    def _warm_up(self, opened: Sequence[_Open], timed: dict[int, Timed]) -> dict[int, float]:
+        """Milliseconds of an inference, of each configuration that runs."""
+        medians = {}
         for at, one in enumerate(opened):
             with self._failing(one.index, "warm-up"):
+                settle()
                 warmed, median_ms = warm_up(timed[one.index], self._effort.warm_up_seconds)
                 self._emit(warmed)
-                lengths[one.index] = block_length(median_ms)
+                medians[one.index] = median_ms
                 self._progress("warm-up", at + 1, len(opened))
-        return lengths
+        return medians
 
     def _measured(
-        self, warm: Sequence[_Open], timed: dict[int, Timed], lengths: dict[int, int]
+        self, warm: Sequence[_Open], timed: dict[int, Timed], medians: dict[int, float]
     ) -> None:
         spent = {one.index: 0.0 for one in warm}
         counts = {one.index: 0 for one in warm}
         seconds, queries = self._effort.seconds, self._effort.queries
         self._state()
+        long = block_seconds(medians.values())
         blocks = rounds(
             [timed[one.index] for one in warm],
-            [lengths[one.index] for one in warm],
+            [block_length(medians[one.index], long) for one in warm],
             queries=queries,
             seconds=seconds,
             started=self._started,
@@ -213,6 +224,7 @@ class _Worker:
         if not queries:
             return
         with self._failing(one.index, "pipeline"):
+            settle()
             before = cv2.getNumThreads()
             # As many for decoding and resizing as for the model: else "one thread" is not one.
             cv2.setNumThreads(one.threads)
@@ -228,12 +240,13 @@ class _Worker:
         if not queries:
             return
         with self._failing(one.index, "operators"):
+            settle()
             images = self._prepared[one.side]
             self._emit(time_operators(one.index, one.path, one.threads, images, queries))
         self._state_if_due()
 
     def _sustained(
-        self, first: Sequence[_Open], timed: dict[int, Timed], lengths: dict[int, int]
+        self, first: Sequence[_Open], timed: dict[int, Timed], medians: dict[int, float]
     ) -> None:
         seconds = self._effort.sustained_seconds
         if not seconds or not first:
@@ -241,7 +254,7 @@ class _Worker:
         one = first[0].index
         with self._failing(one, "sustained"):
             begun = time.monotonic()
-            length = max(1, round(lengths[one] * _SUSTAINED_BLOCK_S / 0.2))
+            length = block_length(medians[one], _SUSTAINED_BLOCK_S)
             blocks = rounds(
                 [timed[one]],
                 [length],
@@ -269,6 +282,18 @@ class _Worker:
                     "There is not enough memory.",
                     expected="memory for the model and its buffers",
                     next_step="close what else runs there, or measure fewer models at a time",
+                    configuration=index,
+                    step=step,
+                )
+            )
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:  # the events' reader
+                raise
+            traceback.print_exc()  # of a mistake of ours all the others' figures are none the worse
+            self._emit(
+                Failed(
+                    f"An unexpected {type(error).__name__}: {error}.",
+                    next_step="report it, with what the worker wrote to standard error",
                     configuration=index,
                     step=step,
                 )

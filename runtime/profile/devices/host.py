@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgedf import typed_json
@@ -21,6 +23,19 @@ WORKER = "edgedf.runtime.profile.worker"
 """Module that is run as the worker."""
 
 _PATIENCE_S = 5.0
+_LEFT_OUT = frozenset(
+    {
+        "PYTHONASYNCIODEBUG",
+        "PYTHONDEVMODE",
+        "PYTHONDUMPREFS",
+        "PYTHONINSPECT",
+        "PYTHONMALLOC",
+        "PYTHONMALLOCSTATS",
+        "PYTHONPROFILEIMPORTTIME",
+        "PYTHONTRACEMALLOC",
+        "PYTHONVERBOSE",
+    }
+)
 
 
 class HostDevice:
@@ -28,7 +43,9 @@ class HostDevice:
 
     The worker is a process of its own, as it is anywhere else: what the asking side does, such as
     drawing a progress bar, is then not part of its memory and processor time. It inherits the
-    environment, since libraries may be found through it.
+    environment, since libraries may be found through it, but for what makes Python slower or
+    leaves it open at the end. It starts in an empty folder: ``python -m`` looks for modules there
+    first, and the user's folder may hold a ``numpy.py``.
     """
 
     name = "host"
@@ -44,6 +61,8 @@ class HostDevice:
             try:
                 process = subprocess.Popen(
                     [sys.executable, "-m", WORKER, str(path), "--until-stdin-closes"],
+                    cwd=folder,
+                    env=_environment(os.environ),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -61,11 +80,24 @@ class HostDevice:
                 _end(process)
 
 
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """That of the worker; relative paths in ``PYTHONPATH`` are those of our folder, not of its."""
+    taken = {name: value for name, value in own.items() if name not in _LEFT_OUT}
+    if taken.get("PYTHONPATH"):
+        entries = taken["PYTHONPATH"].split(os.pathsep)
+        taken["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in entries)
+    return taken
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the worker's end, which a closed standard input brings about; then insist."""
-    if process.stdin is not None:
-        with contextlib.suppress(OSError):
-            process.stdin.close()
+    """Wait for the worker's end, which closed pipes bring about; then insist.
+
+    Standard output is closed too: a worker that waits for a full pipe would not see the rest.
+    """
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
     for insist in (process.terminate, process.kill):
         try:
             process.wait(_PATIENCE_S)
@@ -73,6 +105,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             insist()
     process.wait()
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
+    if process.stderr is not None:
+        process.stderr.close()

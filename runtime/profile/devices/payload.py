@@ -1,7 +1,7 @@
 """What travels to a machine that lacks edgedf: the worker's modules, models, images, wheels.
 
-Of the package only what the worker imports travels, found by following the import statements from
-:data:`WORKERS`; all of it runs on Python 3.9.
+Of the package only what the worker imports, or starts by name, travels; all of it runs on
+Python 3.9.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from edgedf import typed_json
 from edgedf.errors import DataError
 from edgedf.runtime.profile.devices import board
 from edgedf.runtime.profile.devices.base import Job
+from edgedf.runtime.profile.devices.host import WORKER
 
-__all__ = ["REQUEST", "WORKERS", "Payload", "make_payload", "worker_modules"]
-
-WORKERS = ("edgedf.runtime.profile.worker",)
-"""Modules that are started by name on the measured machine."""
+__all__ = ["REQUEST", "Payload", "make_payload", "worker_modules"]
 
 REQUEST = "request.json"
 """Name of the request in the folder."""
 
+_STARTED = "edgedf.runtime.profile."
 _SCRIPTS = ("run.sh", "keep.py", "clean.py")
 _ROOM = 16 << 20  # for temporary files of the worker, such as a profile of every operator
 
@@ -42,7 +41,7 @@ def worker_modules() -> dict[str, Path]:
         DataError: The installed package has lost one.
     """
     found: dict[str, Path] = {}
-    waiting = list(WORKERS)
+    waiting = [WORKER]
     while waiting:
         name = waiting.pop()
         parent = name.rpartition(".")[0]
@@ -54,10 +53,9 @@ def worker_modules() -> dict[str, Path]:
             continue
         found[name] = path
         waiting += [imported for imported in _imports(path) if imported not in found]
-    missing = [name for name in WORKERS if name not in found]
-    if missing:
+    if WORKER not in found:
         raise DataError(
-            f"The installed edgedf lacks {', '.join(missing)}.",
+            f"The installed edgedf lacks {WORKER}.",
             expected="the whole package",
             next_step="install it again (pip install --force-reinstall --no-deps edgedf)",
         )
@@ -76,7 +74,10 @@ def _file_of(name: str) -> Path | None:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """What a module of ours imports of ours, in functions as well, but not for a type checker."""
+    """What a module of ours imports of ours, in functions as well, but not for a type checker.
+
+    A string that is a module's name counts: that is how another process is started with it.
+    """
     waiting: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
     while waiting:
         node = waiting.pop()
@@ -87,6 +88,8 @@ def _imports(path: Path) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and str(node.value).startswith(_STARTED):
+            names = [str(node.value)]
         else:
             names = []
             waiting += ast.iter_child_nodes(node)
@@ -149,9 +152,9 @@ def make_payload(job: Job, wheels: Sequence[Path] = ()) -> Payload:
     files: list[tuple[str, Path | bytes]] = [(REQUEST, request.encode())]
     files += [(f"board/{name}", board.text(name).encode()) for name in _SCRIPTS]
     for name, path in worker_modules().items():
-        place = name.replace(".", "/")
+        place = "package/" + name.replace(".", "/")
         is_package = path.name == "__init__.py"
-        files.append((f"package/{place}/__init__.py" if is_package else f"package/{place}.py", path))
+        files.append((f"{place}/__init__.py" if is_package else f"{place}.py", path))
     files += zip(models, job.models, strict=True)
     files += zip(images, job.images, strict=True)
     taken = sum(_size(content) for _, content in files)

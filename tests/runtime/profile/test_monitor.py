@@ -97,6 +97,20 @@ def test_frequency_temperature_and_throttling(tmp_path: Path) -> None:
     assert monitor.state().throttled == 3 + 5 + 4 + 7
 
 
+def test_quotas_of_our_control_group_and_those_above_it(tmp_path: Path) -> None:
+    lay(
+        tmp_path,
+        {
+            "proc/self/cgroup": "4:cpu,cpuacct:/old\n3:memory:/old\n0::/app.slice/job\n",
+            "sys/fs/cgroup/app.slice/cpu.stat": "nr_throttled 1\n",
+            "sys/fs/cgroup/app.slice/job/cpu.stat": "nr_throttled 2\n",
+            "sys/fs/cgroup/other/cpu.stat": "nr_throttled 50\n",
+            "sys/fs/cgroup/cpu/old/cpu.stat": "nr_throttled 4\n",
+        },
+    )
+    assert Monitor(0.0, tmp_path).state().throttled == 1 + 2 + 4
+
+
 def test_a_machine_that_says_nothing_has_an_empty_state(tmp_path: Path) -> None:
     state = Monitor(0.0, tmp_path).state()
     assert (state.other_load, state.stolen, state.throttled) == (None, None, None)

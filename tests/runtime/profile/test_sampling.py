@@ -10,9 +10,11 @@ from edgedf.imaging import RGBImage
 from edgedf.runtime.profile import sampling
 from edgedf.runtime.profile.events import Block
 from edgedf.runtime.profile.sampling import (
+    BLOCK_SECONDS,
     LEAD_IN,
     Timed,
     block_length,
+    block_seconds,
     rounds,
     timed,
     warm_up,
@@ -28,6 +30,11 @@ class Clock:
         self.now_ns = 0
         monkeypatch.setattr(sampling.time, "perf_counter_ns", lambda: self.now_ns)
         monkeypatch.setattr(sampling.time, "monotonic", lambda: self.now_ns / 1e9)
+        monkeypatch.setattr(sampling, "settle", self.settle)
+        self.settled_at: list[int] = []
+
+    def settle(self) -> None:
+        self.settled_at.append(self.now_ns)
 
     def model(self, milliseconds: Callable[[int], float], configuration: int = 0) -> "Model":
         return Model(self, milliseconds, configuration)
@@ -134,10 +141,30 @@ def test_every_model_gets_enough_of_both_by_turns(
     assert [block.round for block in made] == sorted(block.round for block in made)
 
 
+def test_threads_of_the_model_before_are_waited_for_at_every_switch(clock: Clock) -> None:
+    models = [clock.model(lambda run: 10.0, at) for at in range(2)]
+    made = list(
+        rounds([model.timed for model in models], [5, 5], queries=10, seconds=0.0, started=0.0)
+    )
+    assert len(made) == 4
+    assert [at / 1e6 for at in clock.settled_at] == [80.0 * number for number in range(4)]
+
+
+@given(st.lists(st.floats(0.001, 1e3), min_size=1, max_size=5))
+def test_blocks_of_all_models_take_the_same_time(medians: list[float]) -> None:
+    seconds = block_seconds(medians)
+    assert seconds >= BLOCK_SECONDS
+    for median in medians:
+        length = block_length(median, seconds)
+        assert length * median <= 1e3 * seconds + median * (1 + 1e-9)
+        assert length == 4096 or length * median >= 1e3 * seconds * (1 - 1e-9)
+
+
 def test_alone_there_is_no_switch_and_so_no_head_but_the_first(clock: Clock) -> None:
     model = clock.model(lambda run: 10.0)
     made: list[Block] = list(
         rounds([model.timed], [5], queries=20, seconds=0.0, started=0.0, phase="sustained")
     )
     assert len(model.shown) == 20 + LEAD_IN
+    assert clock.settled_at == [0]
     assert {block.phase for block in made} == {"sustained"}
