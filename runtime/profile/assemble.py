@@ -129,7 +129,7 @@ def thinned(states: Sequence[State]) -> tuple[State, ...]:
 
 def _merged(states: Sequence[State], seconds: np.ndarray) -> State:
     def mean(values: Sequence[float | None]) -> float | None:
-        said = [(value, s) for value, s in zip(values, seconds) if value is not None]  # noqa: B905
+        said = [(value, s) for value, s in zip(values, seconds, strict=True) if value is not None]
         if not said:
             return None
         return float(sum(value * s for value, s in said) / sum(s for _, s in said))
@@ -252,9 +252,7 @@ def _problem(
     )
 
 
-def _cold_start(
-    starts: Sequence[ColdStart], summaries: Sequence[Summary]
-) -> ColdStartTimes | None:
+def _cold_start(starts: Sequence[ColdStart], summaries: Sequence[Summary]) -> ColdStartTimes | None:
     times = [(start.load_ms, start.first_run_ms) for start in starts]
     if not times:
         times = [
