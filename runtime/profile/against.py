@@ -15,12 +15,13 @@ Latency on another machine, or of another version of the runtime, is shown and d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from edgedf.errors import ConfigError
-from edgedf.runtime.profile.document import DeviceRun, Latency, Model, Profile, Ratio, Result
+from edgedf.runtime.profile.document import Latency, Profile, Ratio
+from edgedf.runtime.profile.matching import Pair, Sides, devices_of
 
 __all__ = ["LIMIT", "Change", "Comparison", "Verdict", "What", "compare"]
 
@@ -108,157 +109,34 @@ def compare(profile: Profile, previous: Profile, limit: float = LIMIT) -> Compar
     unclear = False
     if profile.effort != previous.effort:
         remarks.append("The two were not measured with the same effort.")
-    for before, now in _devices(previous, profile):
-        sides = _Sides(previous, before, profile, now, limit)
+    for before, now in devices_of(previous, profile):
+        sides = Sides(previous, before, profile, now)
         matched = list(sides.pairs())
         remarks.extend(sides.remarks(matched))
         for pair in matched:
-            unclear |= pair.now.latency is None and pair.before.latency is not None
-        changes.extend(_by_ratios(matched, list(sides.of_ratios(matched)), sides))
+            if pair.before.latency is not None:
+                unclear |= pair.now.latency is None or pair.now.latency.p50_ms is None
+        judge = _Judge(sides, limit)
+        changes.extend(_by_ratios(matched, list(judge.of_ratios(matched)), judge))
     if not changes:
         remarks.append("Nothing is in both profiles, so nothing was compared.")
     return Comparison(_overall(changes, unclear), limit, tuple(changes), tuple(remarks))
 
 
-class _Pair(NamedTuple):
-    """A result of the new profile and the one that it is held against."""
-
-    at_before: int
-    at_now: int
-    before: Result
-    now: Result
-    model_before: Model
-    model_now: Model
-    name: str
-
-    @property
-    def is_yardstick(self) -> bool:
-        same_file = self.model_before.sha256 == self.model_now.sha256
-        return same_file and self.before.runtime == self.now.runtime
+_Measured = tuple[float | None, float | None, float | None]
+"""A figure with the ends of its interval."""
 
 
 @dataclass(frozen=True)
-class _Sides:
-    """A device in both profiles."""
+class _Judge:
+    """Holds the figures of one device against the limit."""
 
-    previous: Profile
-    before: DeviceRun
-    profile: Profile
-    now: DeviceRun
+    sides: Sides
     limit: float
 
-    def pairs(self) -> Iterator[_Pair]:
-        """Results of both that belong together."""
-        taken: set[int] = set()
-        left: list[int] = []
-        for at in range(len(self.now.results)):
-            match = self._first(at, taken, _exact)
-            if match is None:
-                left.append(at)
-            else:
-                taken.add(match)
-                yield self._pair(match, at)
-        for at in left:
-            wanted = _kind(self.profile, self.now.results[at])
-            candidates = [
-                other
-                for other, result in enumerate(self.before.results)
-                if other not in taken and _kind(self.previous, result) == wanted
-            ]
-            rivals = [
-                other for other in left if _kind(self.profile, self.now.results[other]) == wanted
-            ]
-            if len(candidates) == len(rivals) == 1:
-                taken.add(candidates[0])
-                yield self._pair(candidates[0], at)
-
-    def _first(
-        self, at: int, taken: set[int], key: Callable[[Profile, Result], object]
-    ) -> int | None:
-        wanted = key(self.profile, self.now.results[at])
-        for other, result in enumerate(self.before.results):
-            if other not in taken and key(self.previous, result) == wanted:
-                return other
-        return None
-
-    def _pair(self, before: int, now: int) -> _Pair:
-        then, result = self.before.results[before], self.now.results[now]
-        model = self.profile.models[result.model]
-        threads = f"{result.threads} thread{'' if result.threads == 1 else 's'}"
-        return _Pair(
-            before,
-            now,
-            then,
-            result,
-            self.previous.models[then.model],
-            model,
-            f"{model.file}, {threads}",
-        )
-
-    @property
-    def differences(self) -> tuple[str, ...]:
-        """What makes the machines different ones, in words."""
-        one, other = self.before.machine, self.now.machine
-        if one is None or other is None:
-            return ("the machine is not stated",)
-        named = {
-            "name": (one.name, other.name),
-            "processor": (one.cpu, other.cpu),
-            "SoC": (one.soc, other.soc),
-            "architecture": (one.architecture, other.architecture),
-            "number of processors": (one.cores, other.cores),
-            "governor": (", ".join(one.governors), ", ".join(other.governors)),
-        }
-        return tuple(
-            f"{what} {old or 'unknown'} then, {new or 'unknown'} now"
-            for what, (old, new) in named.items()
-            if old != new
-        )
-
-    def remarks(self, matched: Sequence[_Pair]) -> Iterator[str]:
-        """What to know before the figures are read."""
-        device = self.now.device
-        if self.differences:
-            yield (
-                f"DIFFERENT MACHINES ({device}): {'; '.join(self.differences)}. Latency and memory "
-                "are shown and decide nothing."
-            )
-        one, other = self.before.machine, self.now.machine
-        if one is not None and other is not None and one.system != other.system:
-            yield f"{device}: the system was {one.system} and is {other.system}."
-        runtimes = {(pair.before.runtime, pair.now.runtime) for pair in matched}
-        for old, new in sorted(runtimes):
-            if old != new:
-                yield (
-                    f"DIFFERENT RUNTIMES ({device}): {old or 'unknown'} then, {new or 'unknown'} "
-                    "now. Their latency and memory are shown and decide nothing."
-                )
-        seen = {pair.at_now for pair in matched}
-        for at, result in enumerate(self.now.results):
-            if at not in seen:
-                yield f"{device}: {_named(self.profile, result)} is not in the earlier profile."
-        seen = {pair.at_before for pair in matched}
-        for at, result in enumerate(self.before.results):
-            if at not in seen:
-                yield f"{device}: {_named(self.previous, result)} is in the earlier profile alone."
-        for pair in matched:
-            if pair.now.latency is None and pair.before.latency is not None:
-                yield f"{device}: {pair.name} was measured then and could not be now."
-
-    def why_not(self, pair: _Pair) -> str:
-        """Why latency of a pair decides nothing; empty where it does."""
-        if self.differences:
-            return "different machines"
-        if pair.before.runtime != pair.now.runtime:
-            return "different runtimes"
-        for when, result in (("now", pair.now), ("then", pair.before)):
-            if result.validity.status == "invalid":
-                return f"invalid {when}: {'; '.join(result.validity.reasons)}"
-        return ""
-
-    def of_pair(self, pair: _Pair) -> Iterator[Change]:
+    def of_pair(self, pair: Pair) -> Iterator[Change]:
         """Latency, memory and size of one result."""
-        why = self.why_not(pair)
+        why = self.sides.why_not(pair)
         old, new = pair.before.latency, pair.now.latency
         if old is not None and new is not None:
             for what in ("p50", "p90"):
@@ -269,18 +147,18 @@ class _Sides:
             kib = pair.before.memory.model_kib, pair.now.memory.model_kib
             if min(kib) > 0:
                 change = self._exact(pair, "memory", *kib, slack=_MEMORY_NOISE_KIB)
-                alike = not self.differences and pair.before.runtime == pair.now.runtime
+                alike = not self.sides.differences and pair.before.runtime == pair.now.runtime
                 yield change if alike else replace(change, verdict=None, reason=why)
         if pair.model_before.sha256 != pair.model_now.sha256:
             sizes = pair.model_before.size_bytes, pair.model_now.size_bytes
             if min(sizes) > 0:
                 yield self._exact(pair, "size", *sizes)
 
-    def of_ratios(self, matched: Sequence[_Pair]) -> Iterator[tuple[_Pair, _Pair, Change]]:
+    def of_ratios(self, matched: Sequence[Pair]) -> Iterator[tuple[Pair, Pair, Change]]:
         """Ratios that both runs hold: the pair divided by, the other, what became of it."""
-        then = {(ratio.first, ratio.second): ratio for ratio in self.before.ratios}
+        then = {(ratio.first, ratio.second): ratio for ratio in self.sides.before.ratios}
         pairs = {pair.at_now: pair for pair in matched}
-        for ratio in self.now.ratios:
+        for ratio in self.sides.now.ratios:
             first, second = pairs.get(ratio.first), pairs.get(ratio.second)
             if first is None or second is None:
                 continue
@@ -295,7 +173,7 @@ class _Sides:
                 (old.ratio, old.low, old.high),
                 (ratio.ratio, ratio.low, ratio.high),
             )
-            why = self.why_not(first) or self.why_not(second)
+            why = self.sides.why_not(first) or self.sides.why_not(second)
             if why:
                 change = _undecided(change, why)
             elif not first.is_yardstick:
@@ -307,7 +185,7 @@ class _Sides:
             yield first, second, change
 
     def _latency(
-        self, pair: _Pair, what: Literal["p50", "p90"], old: _Measured, new: _Measured
+        self, pair: Pair, what: Literal["p50", "p90"], old: _Measured, new: _Measured
     ) -> Change | None:
         if not old[0] or not new[0]:
             return None
@@ -325,39 +203,33 @@ class _Sides:
             if verdict == "cannot tell":
                 missing = low is None
                 reason = "no interval" if missing else "the interval includes the limit: run longer"
-        return Change(self.now.device, name, what, before, now, ratio, low, high, verdict, reason)
-
-    def _exact(self, pair: _Pair, what: What, old: int, new: int, slack: int = 0) -> Change:
-        worse = new > (1 + self.limit) * old and new - old > slack
-        verdict: Verdict = "fail" if worse else "pass"
-        ratio = new / old
         return Change(
-            self.now.device, pair.name, what, float(old), float(new), ratio, None, None, verdict
+            self.sides.now.device, name, what, before, now, ratio, low, high, verdict, reason
         )
 
 
-_Measured = tuple[float | None, float | None, float | None]
-"""A figure with the ends of its interval."""
-
-
 def _by_ratios(
-    matched: Sequence[_Pair], ratios: Sequence[tuple[_Pair, _Pair, Change]], sides: _Sides
+    matched: Sequence[Pair], ratios: Sequence[tuple[Pair, Pair, Change]], judge: _Judge
 ) -> Iterator[Change]:
     """All changes of a device; milliseconds give way to the ratio to a yardstick."""
     judged = [(first, second, change) for first, second, change in ratios if change.verdict]
-    by_second: dict[int, list[tuple[_Pair, Change]]] = {}
+    by_second: dict[int, list[tuple[Pair, Change]]] = {}
     yardsticks: set[int] = set()
     for first, second, change in judged:
-        if not sides.why_not(first) and not sides.why_not(second):
+        if not judge.sides.why_not(first) and not judge.sides.why_not(second):
             by_second.setdefault(second.at_now, []).append((first, change))
             yardsticks.add(first.at_now)
     for pair in matched:
         passing = [
             first for first, change in by_second.get(pair.at_now, []) if change.verdict == "pass"
         ]
-        for change in sides.of_pair(pair):
+        mood = 1.0  # what the median did: the tail has to answer for what it did beyond that
+        for change in judge.of_pair(pair):
             worse = change.what in ("p50", "p90") and change.verdict in ("fail", "cannot tell")
-            if worse and not sides.why_not(pair):
+            if change.what == "p50":
+                mood = change.ratio
+            tail = change.what == "p90" and (change.low or change.ratio) > mood * (1 + judge.limit)
+            if worse and not tail and not judge.sides.why_not(pair):
                 if passing:
                     reason = f"the ratio to {passing[0].name}, which has not changed, decides"
                     change = replace(change, verdict=None, reason=reason)
@@ -413,26 +285,3 @@ def _turned(ratio: Ratio | None) -> Ratio | None:
     return Ratio(
         ratio.second, ratio.first, 1 / ratio.ratio, 1 / ratio.high, 1 / ratio.low, ratio.rounds
     )
-
-
-def _exact(profile: Profile, result: Result) -> tuple[str, ...]:
-    return (profile.models[result.model].file, *_kind(profile, result))
-
-
-def _kind(profile: Profile, result: Result) -> tuple[str, ...]:
-    model = profile.models[result.model]
-    return model.format, model.precision, str(result.threads)
-
-
-def _named(profile: Profile, result: Result) -> str:
-    threads = f"{result.threads} thread{'' if result.threads == 1 else 's'}"
-    return f"{profile.models[result.model].file}, {threads}"
-
-
-def _devices(previous: Profile, profile: Profile) -> Iterator[tuple[DeviceRun, DeviceRun]]:
-    named = {run.device: run for run in previous.devices}
-    for run in profile.devices:
-        if run.device in named:
-            yield named[run.device], run
-        elif len(previous.devices) == len(profile.devices) == 1:
-            yield previous.devices[0], run

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from edgedf.runtime.profile.against import Change, Comparison, Verdict, What
 from edgedf.runtime.profile.figures import Section, kib, megabytes, ms, number
 
-__all__ = ["VERDICT_MARKS", "compared", "comparison_line"]
+__all__ = ["VERDICT_MARKS", "compared", "verdict_line"]
 
 VERDICT_MARKS: Mapping[Verdict, str] = {"pass": "✓", "fail": "✗", "cannot tell": "?"}
 
@@ -20,7 +20,7 @@ _UNITS: Mapping[What, Callable[[float], str]] = {
 }
 
 
-def comparison_line(comparison: Comparison) -> str:
+def verdict_line(comparison: Comparison) -> str:
     """The verdict in a sentence."""
     limit = f"{comparison.limit:.0%}"
     named = _named(comparison, comparison.verdict)

@@ -10,10 +10,11 @@ from edgedf.runtime.profile.wording import (
     VERDICT_MARKS,
     Section,
     compared,
-    comparison_line,
     device_line,
+    problem_line,
     sections,
     standing,
+    verdict_line,
 )
 
 __all__ = ["markdown"]
@@ -30,7 +31,7 @@ def markdown(profile: Profile, comparison: Comparison | None = None) -> str:
     """
     parts: list[str] = []
     if comparison is not None:
-        line = comparison_line(comparison)
+        line = verdict_line(comparison)
         parts.append(f"**{VERDICT_MARKS[comparison.verdict]} {_escaped(line)}**")
         for section in compared(comparison):
             parts.extend(_section(section))
@@ -38,6 +39,8 @@ def markdown(profile: Profile, comparison: Comparison | None = None) -> str:
     parts.append(said if profile.publishable else f"**{said}**")
     for run in profile.devices:
         parts.append(f"### {_escaped(device_line(run))}")
+        if run.problem is not None:
+            parts.append(f"**{_escaped(problem_line(run.problem))}**")
         folded: list[str] = []
         for section in sections(profile, run):
             (parts if section.title in _OPEN else folded).extend(_section(section))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from edgedf.runtime.profile.against_wording import VERDICT_MARKS, compared, comparison_line
+from edgedf.runtime.profile.against_wording import VERDICT_MARKS, compared, verdict_line
 from edgedf.runtime.profile.document import (
     DeviceRun,
     Latency,
@@ -24,7 +24,6 @@ __all__ = [
     "VERDICT_MARKS",
     "Section",
     "compared",
-    "comparison_line",
     "device_line",
     "headline",
     "kib",
@@ -38,6 +37,7 @@ __all__ = [
     "standing",
     "sustained_line",
     "top_operators",
+    "verdict_line",
 ]
 
 MARKS: Mapping[ValidityStatus, str] = {"valid": "✓", "semi-valid": "~", "invalid": "✗"}
@@ -151,7 +151,8 @@ def top_operators(found: OperatorShares) -> tuple[tuple[int, float], ...]:
 def sections(profile: Profile, run: DeviceRun) -> tuple[Section, ...]:
     """All tables of a device: latency, ratios, start and memory, pipeline, operators, sustained.
 
-    Parts without anything in them are left out.
+    Parts without anything in them are left out; why a device's run is not complete is not among
+    them.
 
     Args:
         profile: The document.
@@ -333,7 +334,7 @@ def _sustained(profile: Profile, run: DeviceRun) -> Iterator[Section]:
 
 
 def _problems(profile: Profile, run: DeviceRun) -> Section:
-    said = [] if run.problem is None else [problem_line(run.problem)]
+    said: list[str] = []
     for result in run.results:
         said.extend(f"{name_of(profile, result)}: {problem_line(p)}" for p in result.problems)
     return Section("What could not be measured", (), (), tuple(dict.fromkeys(said)))
