@@ -15,8 +15,8 @@ __all__ = ["describe_model"]
 def describe_model(path: str | Path) -> Model:
     """What a model file is, from its spec and its bytes; no runtime is needed.
 
-    Of several figures of accuracy the AUC of the file's own precision is taken where its spec has
-    one, else the first AUC.
+    Of several AUCs the one of the most pictures is taken. A spec states those of the float model;
+    a quantized file's therefore say whose they are.
 
     Args:
         path: A ``.tflite`` or ``.onnx`` file of ours.
@@ -44,11 +44,17 @@ def describe_model(path: str | Path) -> Model:
         auc_low=None if found is None else found.low,
         auc_high=None if found is None else found.high,
         auc_n=None if found is None else found.n,
-        auc_dataset="" if found is None else found.dataset,
+        auc_dataset="" if found is None else _dataset(found, spec),
     )
 
 
 def _auc(spec: ModelSpec) -> Accuracy | None:
     stated = [figure for figure in spec.accuracy if figure.metric == "AUC"]
-    own = [figure for figure in stated if figure.model == spec.precision]
-    return next(iter(own or stated), None)
+    # Of as many pictures the file's own figure, else the first one.
+    return max(stated, key=lambda figure: (figure.n, figure.model == spec.precision), default=None)
+
+
+def _dataset(found: Accuracy, spec: ModelSpec) -> str:
+    if found.model == spec.precision:
+        return found.dataset
+    return f"{found.dataset}, measured on the {found.model} model"

@@ -15,6 +15,7 @@ a stretch of the run in which nearly all blocks are slower than nearly all other
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -52,8 +53,8 @@ _SEPARATION = 0.85
 # And how large the step has to be in standard errors; many stretches are tried, so more than 3.
 _ERRORS = 5.0
 _MOST_GROUPS = 48
-_LEAST_GROUPS = 6
-_LEAST_STRETCH = 3
+_LEAST_GROUPS = 8
+_LEAST_STRETCH = 4  # groups, and at least an eighth of them
 # An interval as wide as this cannot tell a change of 10 %, which is what CI is asked for.
 _INTERVAL = 0.05
 # A quiet machine has 1.02 to 1.15. Above this it is not one latency but several.
@@ -148,11 +149,11 @@ def load_limit(cores: int | None) -> float:
 def level_shift(medians: NDArray[np.float64]) -> Shift | None:
     """The stretch whose level differs most from the rest, where it differs by more than noise.
 
-    It may be anywhere and of any length from three groups of blocks on, slower or faster: a load
-    that came, one that went, one that came and went. Three things are asked of it: a median that
-    is 7 % off; that its blocks lie beyond the others one by one (a Mann-Whitney U of 0.85); and a
-    step of five standard errors, by the median deviation from both levels. A single slow block,
-    however slow, has none of these.
+    It may be anywhere, of any length from an eighth of the run on, slower or faster: a load that
+    came, one that went, one that came and went. Three things are asked of it: a median that is 7 %
+    off; that its blocks lie beyond the others one by one (a Mann-Whitney U of 0.85); and a step of
+    five standard errors, by the median deviation from both levels. A single slow block, however
+    slow, has none of these.
 
     Args:
         medians: Of each block, in the order of time.
@@ -161,10 +162,11 @@ def level_shift(medians: NDArray[np.float64]) -> Shift | None:
     if count < _LEAST_GROUPS or not np.all(medians > 0):
         return None
     edges = np.linspace(0, count, min(count, _MOST_GROUPS) + 1).round().astype(int)
-    levels = np.array([np.median(medians[a:b]) for a, b in zip(edges, edges[1:])])  # noqa: B905
+    levels = np.array([np.median(medians[a:b]) for a, b in itertools.pairwise(edges)])
     groups = len(levels)
-    starts, stops = np.triu_indices(groups + 1, _LEAST_STRETCH)
-    kept = groups - (stops - starts) >= _LEAST_STRETCH
+    least = max(_LEAST_STRETCH, groups // 8)
+    starts, stops = np.triu_indices(groups + 1, least)
+    kept = groups - (stops - starts) >= least
     starts, stops = starts[kept], stops[kept]
     at = np.arange(groups)
     inside = (at >= starts[:, None]) & (at < stops[:, None])
@@ -217,7 +219,7 @@ def _disturbed(seen: Evidence) -> Iterator[str]:
     spans = list(_spans(seen))
     yield from _loaded(spans, seen.cores)
     yield from _stolen(spans)
-    yield from _throttled(seen, spans)
+    yield from _throttled(spans)
     yield from _slowed(spans)
     medians = np.array([np.median(block.times_ms) for block in seen.blocks])
     shift = level_shift(medians)
@@ -307,7 +309,7 @@ def _stolen(spans: Sequence[_Span]) -> Iterator[str]:
         )
 
 
-def _throttled(seen: Evidence, spans: Sequence[_Span]) -> Iterator[str]:
+def _throttled(spans: Sequence[_Span]) -> Iterator[str]:
     times = sum(span.rise for span in spans)
     if times:
         yield f"the machine slowed itself down for heat, power or a quota {times:,} times"
@@ -359,7 +361,7 @@ def _native(summaries: Sequence[Summary], latency: Latency) -> Iterator[str]:
             "times: whether the machine stayed as it was cannot be seen"
         )
         return
-    levels = [summary.mean_ms if summary.p50_ms is None else summary.p50_ms for summary in summaries]
+    levels = [said.mean_ms if said.p50_ms is None else said.p50_ms for said in summaries]
     if min(levels) > 0 and max(levels) / min(levels) > 1 + _SHIFT:
         yield (
             f"its {len(summaries)} repetitions differ by {max(levels) / min(levels) - 1:.0%}, more "
