@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from edgedf.errors import DeviceError
+from edgedf.errors import EdgedfError
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.document import (
     ColdStartTimes,
@@ -68,7 +68,7 @@ def assemble(
     job: Job,
     events: Sequence[Event],
     device: str,
-    problem: DeviceError | None = None,
+    problem: EdgedfError | None = None,
     *,
     models: Sequence[Model] | None = None,
 ) -> DeviceRun:
@@ -236,7 +236,7 @@ def _ratios(
 
 
 def _problem(
-    status: RunStatus, events: Sequence[Event], problem: DeviceError | None
+    status: RunStatus, events: Sequence[Event], problem: EdgedfError | None
 ) -> Problem | None:
     if problem is not None:
         return Problem(problem.message, problem.expected, problem.next_step)

@@ -327,7 +327,7 @@ class Finished:
     """The last event; without it a run was cut off."""
 
 
-Event = Union[  # noqa: UP007 (evaluated at run time, on Python 3.9 as well)
+Event = Union[
     Started,
     Progressed,
     Loaded,
