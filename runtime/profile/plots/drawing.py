@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edgedf.html_page import text
+from edgedf.runtime.profile.figures import number
 
-__all__ = ["FONT", "STYLE", "WIDTH", "Drawing", "Scale", "fit", "short", "text_width"]
+__all__ = ["FONT", "STYLE", "WIDTH", "Drawing", "Scale", "fit", "text_width"]
 
 WIDTH = 360
 """Of every drawing, in its own units: about what a phone of 390 pixels leaves, so a unit is a
@@ -275,22 +276,10 @@ def fit(said: str, width: float) -> str:
     return f"{said[:left]}…{said[right:]}"
 
 
-def short(value: float) -> str:
-    """A number with three digits that count, or all before the point: 0.0120, 2.81, 1,234."""
-    size = abs(value)
-    if size >= 1e7 or 0 < size < 1e-5:
-        return f"{value:.2g}"
-    if size >= 100:
-        return f"{value:,.0f}"
-    if size == 0:
-        return "0"
-    return f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}"
-
-
 def _round(value: float) -> str:
     """A tick's number, which is round, without zeros that say nothing."""
-    said = short(value)
-    return said.rstrip("0").rstrip(".") if "." in said and "e" not in said else said
+    said = number(value)
+    return said.rstrip("0").rstrip(".") if "." in said else said
 
 
 def middle(values: Sequence[float]) -> float:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from edgedf.runtime.profile.document import Moment, Sustained
 from edgedf.runtime.profile.events import State
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, middle, short
+from edgedf.runtime.profile.figures import number
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, middle
 from edgedf.runtime.profile.plots.spans import Span
 
 __all__ = ["machine_plot", "over_time_plot", "sustained_plot"]
@@ -58,7 +59,7 @@ def machine_plot(
     if not strips:
         return None
     said = "; ".join(
-        f"{title}: {short(min(v for _, v in known))} to {short(max(v for _, v in known))}"
+        f"{title}: {number(min(v for _, v in known))} to {number(max(v for _, v in known))}"
         for title, known in strips
     )
     drawing = Drawing(
@@ -90,8 +91,8 @@ def sustained_plot(sustained: Sustained, name: str) -> Drawing:
     )
     drawing = Drawing(
         f"Sustained: {name}",
-        f"{_range(minutes, 'minutes')} The last minute takes {short(sustained.ratio)} times as "
-        f"long as the first ({short(sustained.ratio_low)} to {short(sustained.ratio_high)}).",
+        f"{_range(minutes, 'minutes')} The last minute takes {number(sustained.ratio)} times as "
+        f"long as the first ({number(sustained.ratio_low)} to {number(sustained.ratio_high)}).",
         12 + 14 + _PANEL + len(strips) * (_STRIP + 28) + 22,
     )
     across = _time((min(m.at_s for m in minutes) / 60, max(m.at_s for m in minutes) / 60))
@@ -205,8 +206,8 @@ def _shade(
 def _range(points: Sequence[object], what: str) -> str:
     medians = [p.p50_ms for p in points]  # type: ignore[attr-defined]
     return (
-        f"Medians of {len(medians):,} {what}, from {short(min(medians))} to "
-        f"{short(max(medians))} ms."
+        f"Medians of {len(medians):,} {what}, from {number(min(medians))} to "
+        f"{number(max(medians))} ms."
     )
 
 

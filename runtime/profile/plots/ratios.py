@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, fit, short, text_width
+from edgedf.runtime.profile.figures import number
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, fit, text_width
 
 __all__ = ["Interval", "ratios_plot"]
 
@@ -61,4 +62,4 @@ def ratios_plot(intervals: Sequence[Interval]) -> Drawing:
 
 
 def _in_words(interval: Interval) -> str:
-    return f"{short(interval.ratio)} ({short(interval.low)} to {short(interval.high)})"
+    return f"{number(interval.ratio)} ({number(interval.low)} to {number(interval.high)})"
