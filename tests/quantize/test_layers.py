@@ -27,7 +27,7 @@ from edgedf.quantize.layers import (
 )
 from edgedf.quantize.layers_graph import Answer, Layer, Seen
 from edgedf.quantize.layers_onnx import OnnxGraphs
-from edgedf.quantize.layers_tflite import TFLiteGraphs, short_name
+from edgedf.quantize.layers_tflite import TFLiteGraphs
 from edgedf.runtime.backends import open_backend
 from edgedf.runtime.models import shipped_model
 from tests.quantize.students import (
