@@ -93,7 +93,11 @@ def plots(profile: Profile, run: DeviceRun, identifier: str) -> str:
             "Operators",
             "",
             [
-                _Figure(operators_plot(each.operators, name), name, (each.operators.verdict,))
+                _Figure(
+                    operators_plot(each.operators, name),
+                    name,
+                    (f"{each.operators.verdict}. Source: {each.operators.source}.",),
+                )
                 for name, each in zip(names, run.results, strict=True)
                 if each.operators is not None and each.operators.operators
             ],

@@ -9,8 +9,8 @@ from __future__ import annotations
 from edgedf.html_page import definitions, page, text
 from edgedf.runtime.profile.against import Comparison
 from edgedf.runtime.profile.against_wording import compared, comparison_line
-from edgedf.runtime.profile.document import DeviceRun, Model, Profile
-from edgedf.runtime.profile.figures import Section, megabytes
+from edgedf.runtime.profile.document import DeviceRun, Model, Profile, Result
+from edgedf.runtime.profile.figures import NONE, Section, megabytes, ms, number
 from edgedf.runtime.profile.html_plots import glance, plots
 from edgedf.runtime.profile.html_tables import CARDS_BELOW, TABLE_STYLE, Keys, table
 from edgedf.runtime.profile.plots.drawing import STYLE as PLOT_STYLE
@@ -73,9 +73,10 @@ def _banner(profile: Profile) -> str:
 
 def _about(profile: Profile) -> str:
     effort = profile.effort
+    starts = f"{effort.cold_starts} cold start{'' if effort.cold_starts == 1 else 's'}"
     asked = (
         f"at least {effort.queries:,} inferences and {effort.seconds:g} s of each, after a warm-up "
-        f"of at most {effort.warm_up_seconds:g} s; {effort.cold_starts} cold starts, "
+        f"of at most {effort.warm_up_seconds:g} s; {starts}, "
         f"{effort.pipeline_queries} pictures through the pipeline"
     )
     if effort.sustained_seconds:
@@ -143,12 +144,38 @@ def _device(profile: Profile, index: int) -> str:
             _machine(run),
             *(table(part, keys) for part in (*unfolded[:1], *said)),
             glance(profile, run, f"{identifier}-glance"),
-            *(table(part, keys) for part in unfolded[1:]),
+            *(table(part, keys) for part in (*unfolded[1:], _measuring(profile, run))),
             plots(profile, run, identifier),
             *(_folded(part, keys) for part in folded),
             "</section>\n",
         )
     )
+
+
+def _measuring(profile: Profile, run: DeviceRun) -> Section:
+    """What was run and for how long: what the other tables take for granted."""
+    rows = tuple(
+        (
+            profile.models[result.model].file,
+            str(result.threads),
+            result.runtime or NONE,
+            _warm_up(result),
+            NONE if found is None else f"{found.queries:,}",
+            NONE if found is None else f"{number(found.seconds)} s",
+            NONE if found is None else ms(found.maximum_ms),
+        )
+        for result in run.results
+        for found in (result.latency,)
+    )
+    headings = ("model", "threads", "runtime", "warm-up", "inferences", "in", "slowest")
+    return Section("How it was measured" if rows else "", headings, rows)
+
+
+def _warm_up(result: Result) -> str:
+    if result.warm_up_queries is None:
+        return NONE
+    steady = {None: "", True: ", steady", False: ", not steady"}[result.steady]
+    return f"{result.warm_up_queries:,}{steady}"
 
 
 def _folded(section: Section, keys: Keys) -> str:

@@ -19,7 +19,9 @@ CARDS_BELOW = "72rem"
 TABLE_STYLE = f"""
 th.text {{ text-align: left; }} td.long {{ white-space: normal; }}
 .badge {{ white-space: nowrap; padding: .05rem .45rem; border-radius: .3rem; font-weight: 600; }}
-@media (min-width: {CARDS_BELOW}) {{ td.long {{ min-width: 15rem; }} }}
+@media (min-width: {CARDS_BELOW}) {{
+  td.long {{ min-width: 15rem; }} tbody th {{ min-width: 12rem; }}
+}}
 @media (max-width: {CARDS_BELOW}) {{
   tbody tr {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr));
     column-gap: 1rem; padding-left: 0; }}

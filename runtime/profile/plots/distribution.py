@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edgedf.runtime.profile.document import Distribution, Latency
 from edgedf.runtime.profile.figures import number
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, text_width
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, text_width
+from edgedf.runtime.profile.plots.scale import Scale
 
 __all__ = ["distribution_plot"]
 

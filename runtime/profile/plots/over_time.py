@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from edgedf.runtime.profile.document import Moment, Sustained
 from edgedf.runtime.profile.events import State
 from edgedf.runtime.profile.figures import number
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, middle
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing
+from edgedf.runtime.profile.plots.scale import Scale
 from edgedf.runtime.profile.plots.spans import Span
 
 __all__ = ["machine_plot", "over_time_plot", "sustained_plot"]
@@ -145,7 +146,7 @@ def _latency(
     bottom: float,
 ) -> None:
     """Both lines. Blocks of more than thrice the usual are cut off, and marked at the edge."""
-    usual = middle([p50 for _, p50, _ in points])
+    usual = sorted(p50 for _, p50, _ in points)[len(points) // 2]
     ceiling = usual * 3
     kept = [value for _, p50, p90 in points for value in (p50, p90) if value <= ceiling]
     # A steady line shall look steady: a tenth of the usual always fits.

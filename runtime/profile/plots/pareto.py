@@ -11,9 +11,9 @@ from edgedf.runtime.profile.plots.drawing import (
     FONT,
     WIDTH,
     Drawing,
-    Scale,
     text_width,
 )
+from edgedf.runtime.profile.plots.scale import Scale
 
 __all__ = ["Candidate", "efficient", "pareto_plot"]
 

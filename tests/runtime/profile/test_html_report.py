@@ -9,7 +9,7 @@ from edgedf.runtime.profile import document
 from edgedf.runtime.profile.against import compare
 from edgedf.runtime.profile.against_wording import compared, comparison_line
 from edgedf.runtime.profile.document import Problem, Profile, Validity
-from edgedf.runtime.profile.figures import kib, megabytes, number
+from edgedf.runtime.profile.figures import kib, megabytes, ms, number
 from edgedf.runtime.profile.html_report import render
 from edgedf.runtime.profile.html_tables import key
 from edgedf.runtime.profile.request import QUICK
@@ -68,6 +68,9 @@ def test_every_figure_of_every_table_is_on_the_page(page: Page) -> None:
             assert found is not None
             for value in (found.minimum_ms, found.p50_ms, found.p90_ms, found.p99_ms, found.std_ms):
                 assert number(value) in page.text
+            for said in (f"{found.queries:,}", ms(found.maximum_ms), result.runtime):
+                assert said in page.text
+            assert f"{result.warm_up_queries}, steady" in page.text
             assert result.memory is not None
             assert kib(result.memory.model_kib) in page.text
     for model in profile.models:
