@@ -33,6 +33,8 @@ def number(value: float | None) -> str:
         return NONE
     if value == 0:
         return "0"
+    if not 1e-9 < abs(value) < 1e12:  # no latency, but a document may hold it
+        return f"{value:.2e}"
     digits = 2 - math.floor(math.log10(abs(value)))
     # 9.999 has one digit less in front once it is rounded.
     digits = 2 - math.floor(math.log10(abs(round(value, digits))))
