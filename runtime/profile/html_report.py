@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from edgedf.html_page import definitions, page, text
 from edgedf.runtime.profile.against import Comparison
-from edgedf.runtime.profile.against_wording import compared, comparison_line
+from edgedf.runtime.profile.against_wording import compared, verdict_line
 from edgedf.runtime.profile.document import DeviceRun, Model, Profile, Result
 from edgedf.runtime.profile.figures import NONE, Section, megabytes, ms, number
 from edgedf.runtime.profile.html_plots import glance, plots
@@ -92,7 +92,7 @@ def _about(profile: Profile) -> str:
 
 def _comparison(comparison: Comparison) -> str:
     style = comparison.verdict.replace(" ", "-")
-    line = f'<p class="verdict {style}">{text(comparison_line(comparison))}</p>\n'
+    line = f'<p class="verdict {style}">{text(verdict_line(comparison))}</p>\n'
     return line + "".join(map(table, compared(comparison)))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgedf.runtime.profile import document
 from edgedf.runtime.profile.against import compare
-from edgedf.runtime.profile.against_wording import compared, comparison_line
+from edgedf.runtime.profile.against_wording import compared, verdict_line
 from edgedf.runtime.profile.document import Problem, Profile, Validity
 from edgedf.runtime.profile.figures import kib, megabytes, ms, number
 from edgedf.runtime.profile.html_report import render
@@ -262,7 +262,7 @@ def test_changes_against_an_earlier_profile_come_first() -> None:
     for section in compared(comparison):
         for row in section.rows:
             assert all(cell.lstrip("✓?✗ ") in text for cell in row)
-    assert text.index(comparison_line(comparison)) < text.index("sha256")
+    assert text.index(verdict_line(comparison)) < text.index("sha256")
     assert "badge fail" in [span.get("class") for span in seen.named("span")]
 
 
