@@ -154,8 +154,8 @@ def test_an_arm_processor_computes_what_this_one_does(tmp_path: Path) -> None:
                 far[key] = float(np.abs(here - there[key]).max())
     print(far)
     assert len(far) == 12
-    # The integer kernels of LiteRT agree to the last bit. Those of ONNX Runtime round differently in
-    # a few places, by one or two steps of the map's 0.0127.
+    # The integer kernels of LiteRT agree to the last bit. Those of ONNX Runtime round differently
+    # in a few places, by one or two steps of the map's 0.0127.
     assert max(value for name, value in far.items() if name.startswith("tflite")) == 0, far
     assert max(far.values()) <= 0.026, far
 
