@@ -243,7 +243,12 @@ def read_onnx_nodes(model: bytes) -> tuple[OnnxNode, ...]:
 
 
 def _onnx_node(data: memoryview) -> OnnxNode:
-    texts: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: [], _NODE_NAME: [], _NODE_TYPE: []}
+    texts: dict[int, list[str]] = {
+        _NODE_INPUT: [],
+        _NODE_OUTPUT: [],
+        _NODE_NAME: [],
+        _NODE_TYPE: [],
+    }
     for number, value in _protobuf_fields(data):
         if number in texts and value is not None:
             texts[number].append(bytes(value).decode())

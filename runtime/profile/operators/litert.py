@@ -19,6 +19,7 @@ A library that breaks with these may crash whoever calls it: that is done in a p
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from edgedf.artifact import strip_tflite
 from edgedf.errors import EdgedfError
 from edgedf.imaging import RGBImage
 from edgedf.runtime.backends.base import as_input, import_runtime, unpack
+from edgedf.spec import TensorInfo
 
 __all__ = ["LIBRARY", "ProfiledModel", "ProfilerEvent"]
 
@@ -71,19 +73,19 @@ class ProfiledModel:
     Args:
         model: The file.
         threads: For the operators, at least 1.
-        input_dtype: Type of its input, as a backend gives it.
+        tensors: Its inputs and outputs by their signature names, as a backend gives them.
 
     Raises:
         EdgedfError: The library is not there or a call fails.
     """
 
-    def __init__(self, model: bytes, threads: int, input_dtype: str) -> None:
+    def __init__(self, model: bytes, threads: int, tensors: Sequence[TensorInfo]) -> None:
         package = Path(import_runtime("ai_edge_litert").__file__).parent
         try:
             self._library = ctypes.CDLL(str(package / LIBRARY))
         except OSError as error:
             raise _cannot(str(error)) from error
-        self._dtype = input_dtype
+        self._tensors = {tensor.name: tensor for tensor in tensors}
         self._kept: list[Any] = []  # what the library keeps pointers to
         self._environment = self._new("LiteRtCreateEnvironment", ctypes.c_int(0), None)
         self._model = self._load(strip_tflite(model))
@@ -102,8 +104,8 @@ class ProfiledModel:
 
     def run(self, image: RGBImage) -> tuple[float, NDArray[np.float32]]:
         """See :meth:`edgedf.runtime.backends.base.Backend.run`."""
-        (taken,) = self._inputs.values()
-        batch = np.ascontiguousarray(as_input(image, self._dtype))
+        ((name, taken),) = self._inputs.items()
+        batch = np.ascontiguousarray(as_input(image, self._tensors[name].dtype))
         size, address = self._lock(taken, _WRITE)
         if size != batch.nbytes:
             raise _cannot(f"its input has {size} bytes, not {batch.nbytes}")
@@ -119,9 +121,7 @@ class ProfiledModel:
             ctypes.c_size_t(len(outputs)),
             (_Pointer * len(outputs))(*outputs),
         )
-        dense = self._read("defocus_map")
-        side = int(round(len(dense) ** 0.5))
-        return unpack(self._read("fake_logit"), dense.reshape(1, side, side, 1), "LiteRT")
+        return unpack(self._read("fake_logit"), self._read("defocus_map"), "LiteRT")
 
     def take_events(self) -> list[ProfilerEvent]:
         """What was noted since the last call."""
@@ -207,9 +207,7 @@ class ProfiledModel:
         size = ctypes.c_size_t()
         self._call("LiteRtGetTensorBufferPackedSize", buffer, ctypes.byref(size))
         address = _Pointer()
-        self._call(
-            "LiteRtLockTensorBuffer", buffer, ctypes.byref(address), ctypes.c_int(mode)
-        )
+        self._call("LiteRtLockTensorBuffer", buffer, ctypes.byref(address), ctypes.c_int(mode))
         return size.value, address
 
     def _read(self, name: str) -> NDArray[np.float32]:
@@ -218,7 +216,7 @@ class ProfiledModel:
         size, address = self._lock(self._outputs[name], _READ)
         values = np.frombuffer(ctypes.string_at(address, size), np.float32)
         self._call("LiteRtUnlockTensorBuffer", self._outputs[name])
-        return values
+        return values.reshape(self._tensors[name].shape)
 
     def _has(self, name: str) -> bool:
         return hasattr(self._library, name)
@@ -263,7 +261,7 @@ def _events(data: bytes, count: int) -> list[ProfilerEvent]:
 
 def _cannot(reason: str) -> EdgedfError:
     return EdgedfError(
-        f"LiteRT's profiler cannot be used: {reason}.",
+        f"{reason}.",
         expected="ai-edge-litert 2.1 to 2.3",
         next_step="install such a version to see what each operator takes",
     )

@@ -41,9 +41,9 @@ def name_executed(executed: Iterable[tuple[str, str]], nodes: Sequence[OnnxNode]
     modules: list[str | None] = []
     for name, kind in executed:
         known = _longest(name, by_name, makers)
-        node = by_name.get(known) or makers.get(known)
+        source = by_name.get(known) or makers.get(known)
         found.append(known or name or kind)
-        modules.append(None if node is None else _module(node, kind, makers))
+        modules.append(None if source is None else _module(source, kind, makers))
     return list(numbered(names_of_layers(found, modules)))
 
 

@@ -59,7 +59,7 @@ def time_tflite_operators(
         except OutputError:
             raise
         except EdgedfError as error:
-            reason = error.message.rstrip(".")
+            reason = f"LiteRT's profiler cannot be used: {error.message.rstrip('.')}"
     mean = time_alone(plain.run, images, queries)
     plain.close()
     return _operators(configuration, f"operators not timed: {reason}", (), delegation, mean, mean)
@@ -75,7 +75,7 @@ def measure(
     """
     delegation = read_delegation(model)
     plain = TFLiteBackend(model, threads=threads)
-    profiled = ProfiledModel(model, threads, plain.inputs[0].dtype)
+    profiled = ProfiledModel(model, threads, (*plain.inputs, *plain.outputs))
     inferences: list[list[ProfilerEvent]] = []
     turns = take_turns(
         profiled.run,
@@ -89,7 +89,7 @@ def measure(
     counted = [inferences[number] for number in turns.counted]
     first = counted[0]
     if not first or any([e.tag for e in events] != [e.tag for e in first] for events in counted):
-        raise EdgedfError("LiteRT's profiler cannot be used: it forgets operators.")
+        raise EdgedfError("it forgets operators.")
     means = np.mean([[event.microseconds for event in events] for events in counted], axis=0) / 1e3
     operators, matched = _named(first, means.tolist(), delegation)
     source = f"LiteRT {plain.version}'s profiler with XNNPACK's own times"
@@ -120,7 +120,7 @@ def _in_child(
                 check=False,
             )
     except subprocess.TimeoutExpired as error:
-        raise EdgedfError(f"LiteRT's profiler took more than {_TIMEOUT_S:.0f} seconds.") from error
+        raise EdgedfError(f"it took more than {_TIMEOUT_S:.0f} seconds.") from error
     except OSError as error:
         raise OutputError(
             f"The model cannot be handed to another process: {error.strerror or error}.",
@@ -129,15 +129,16 @@ def _in_child(
         ) from error
     lines = done.stdout.splitlines()
     if done.returncode != 0 or not lines:
-        last = (done.stderr.strip().splitlines() or [""])[-1][:200]
-        how = f"was ended by signal {-done.returncode}" if done.returncode < 0 else f"failed: {last}"
-        raise EdgedfError(f"LiteRT's profiler {how}.")
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1][:200]
+        if done.returncode < 0:
+            last = f"it was ended by signal {-done.returncode}"
+        raise EdgedfError(f"{last.rstrip('.')}.")
     try:
         event = from_line(lines[-1])
     except DeviceError as error:
-        raise EdgedfError("LiteRT's profiler wrote something else than times.") from error
+        raise EdgedfError("it wrote something else than times.") from error
     if not isinstance(event, Operators):
-        raise EdgedfError("LiteRT's profiler wrote something else than times.")
+        raise EdgedfError("it wrote something else than times.")
     return event
 
 

@@ -84,10 +84,9 @@ def take_turns(
                 then()
                 if query >= first:
                     taken.append(elapsed)
-    fast = _fastest(times[0])
-    return Turns(
-        tuple(numbers[at] for at in fast), _mean(times[0], fast), _mean(times[1], _fastest(times[1]))
-    )
+    fast, fast_plain = _fastest(times[0]), _fastest(times[1])
+    counted = tuple(numbers[at] for at in fast)
+    return Turns(counted, _mean(times[0], fast), _mean(times[1], fast_plain))
 
 
 def time_alone(run: Run, images: Sequence[RGBImage], queries: int) -> float:
