@@ -130,7 +130,13 @@ def test_an_arm_processor_computes_what_this_one_does(tmp_path: Path) -> None:
     done = subprocess.run(
         [python, "-c", _RUN, tmp_path / "images.npy", *models],
         cwd=tmp_path,  # not here, where the package lies as well
-        env={**os.environ, "PYTHONPATH": path, "ORT_DISABLE_TELEMETRY": "1"},
+        # The processor of a Raspberry Pi 4: qemu 7.2 computes some newer instructions wrongly.
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "ORT_DISABLE_TELEMETRY": "1",
+            "QEMU_CPU": "cortex-a72",
+        },
         capture_output=True,
         timeout=300,
         check=False,
@@ -148,10 +154,14 @@ def test_an_arm_processor_computes_what_this_one_does(tmp_path: Path) -> None:
                 far[key] = float(np.abs(here - there[key]).max())
     print(far)
     assert len(far) == 12
-    assert max(far.values()) == 0, far
+    # The integer kernels of LiteRT agree to the last bit. Those of ONNX Runtime round differently
+    # in a few places, by one or two steps of the map's 0.0127.
+    assert max(value for name, value in far.items() if name.startswith("tflite")) == 0, far
+    assert max(far.values()) <= 0.026, far
 
 
 def _that_qemu_runs() -> tuple[str, ...]:
     """Packages for the other processor. OpenCV is not needed for prepared pictures."""
-    # Debian 12's qemu crashes on ONNX Runtime 1.28 (import) and LiteRT 2.2 (allocation) and newer.
-    return ("numpy>=1.26", "ai-edge-litert>=2.1,<2.2", "onnxruntime>=1.20,<1.27")
+    # On newer ones Debian 12's qemu crashes: ONNX Runtime 1.28 when it is imported, LiteRT 2.2 when
+    # it allocates tensors.
+    return ("numpy>=1.26", "ai-edge-litert==2.1.0", "onnxruntime>=1.20,<1.27")
