@@ -90,7 +90,7 @@ class Bench:
             whole,
             images.calibration,
             images.summary,
-            learned=source.ranges.get(name, {}),
+            learned=source.ranges.get(name, {}) if whole.takes_learned_ranges else {},
             progress=self._progress,
         )
         proof = Proof(self._originals, progress=self._progress)

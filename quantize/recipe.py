@@ -33,6 +33,16 @@ class Recipe:
     correct_biases: bool = False
     keep: tuple[Keep, ...] = ()
 
+    @property
+    def takes_learned_ranges(self) -> bool:
+        """Whether ranges that training found hold for what it makes.
+
+        They are of 8-bit activations and of the weights as training left them: a repair changes
+        what the layers compute, and another method than the default is there to find others.
+        """
+        repaired = self.equalize or self.correct_biases
+        return self.precision == "int8" and self.method == "minmax" and not repaired
+
     def options(self) -> str:
         """The same as options of ``edgedf convert``, those with their default left out.
 

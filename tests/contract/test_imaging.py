@@ -200,6 +200,35 @@ def test_a_flat_image_stays_flat(value: int, side: int, size: int) -> None:
     assert (resize_exact(flat, size) == value).all()
 
 
+@pytest.mark.parametrize(
+    ("side", "size"),
+    # Sums in 16 bits, in float32 up to the largest denominator that it is good for, and beyond.
+    [(384, 256), (33, 3), (36, 3), (181, 4), (183, 4), (300, 256), (383, 256), (97, 128)],
+)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sums_of_every_width_are_exact(side: int, size: int, channels: int) -> None:
+    noise = np.random.default_rng(side).integers(0, 256, (side, side, channels), np.uint8)
+    image = np.where(noise < 200, noise, np.uint8(255))
+    index = np.arange(size)[:, None]
+    if side >= size:
+        source, unit = np.arange(side), side
+        ends = np.minimum((index + 1) * side, (source + 1) * size)
+        weights = np.maximum(ends - np.maximum(index * side, source * size), 0)
+    else:
+        unit = 2 * size
+        position = (2 * index + 1) * side - size
+        weights = np.zeros((size, side), np.int64)
+        for tap, share in (
+            (position // unit, unit - position % unit),
+            (position // unit + 1, position % unit),
+        ):
+            np.add.at(weights, (index, np.clip(tap, 0, side - 1)), share)
+    sums = np.einsum("iy,yxc->ixc", weights, image.astype(np.int64))
+    sums = np.einsum("jx,ixc->ijc", weights, sums)
+    wanted = (2 * sums + unit**2) // (2 * unit**2)
+    np.testing.assert_array_equal(resize_exact(image, size), wanted)
+
+
 def test_large_sides_stay_exact() -> None:
     """White stays white where sums are largest, and a large image equals its exact mean."""
     white = np.full((4001, 4001, 3), 255, np.uint8)
@@ -214,6 +243,8 @@ def test_resize_refuses_what_it_is_not_defined_for() -> None:
         resize_exact(scene(), 8)
     with pytest.raises(ConfigError, match="Cannot resize to 0"):
         resize_exact(scene(8, 8), 0)
+    with pytest.raises(ConfigError, match="got shape"):
+        resize_exact(np.zeros((8, 8, 5), np.uint8), 4)
 
 
 # Sources and guards

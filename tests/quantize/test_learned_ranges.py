@@ -12,9 +12,17 @@ from edgedf.distill.fake_quant import FakeQuantized, activations
 from edgedf.distill.student import load_checkpoint, save_checkpoint
 from edgedf.errors import CheckpointError, ConfigError
 from edgedf.quantize import export, onnx, tflite
+from edgedf.quantize.auto import Bench
+from edgedf.quantize.calibration import CalibrationSet
 from edgedf.quantize.convert import convert
+from edgedf.quantize.keep import Keep
 from edgedf.quantize.learned_ranges import ranges_of_tensors
+from edgedf.quantize.proof import Originals
+from edgedf.quantize.recipe import Recipe
+from edgedf.quantize.source import load_source
+from edgedf.quantize.verify import Gate
 from edgedf.runtime.backends import open_backend
+from edgedf.spec import Calibration
 from tests.quantize.students import (
     photograph_folder,
     small_checkpoint,
@@ -144,3 +152,36 @@ def test_a_method_that_is_asked_for_wins(trained: Path, tmp_path: Path) -> None:
 def test_learned_ranges_and_repairs_exclude_each_other(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="learned its ranges"):
         convert(trained, formats=["onnx"], equalize=True, out=tmp_path)
+
+
+def test_auto_measures_ranges_where_the_learned_ones_do_not_hold(trained: Path) -> None:
+    shown = small_images()[:5]
+    images = CalibrationSet(
+        calibration=shown[:4],
+        held_out=shown[4:],
+        labels=(None,) * 4,
+        held_out_labels=(None,),
+        skipped=(),
+        summary=Calibration("minmax", 4, "0" * 64, 0),
+        source="photographs",
+        held_out_files=(),
+        facts=(),
+    )
+    originals = Originals(load_source(trained, ["onnx"]), images)
+    gate = Gate([str(path) for path in photograph_folder().rglob("*.png")])
+    bench = Bench(originals, "onnx", gate, "trained", Recipe())
+    learned = simulated().ranges()["student.encoder.stages.1.1.sum"]
+    methods = []
+    for recipe in (
+        Recipe(),
+        Recipe(keep=(Keep("fp32", "decoder.*"),)),
+        Recipe(method="percentile"),
+        Recipe(equalize=True),
+        Recipe(equalize=True, correct_biases=True),
+    ):
+        made = bench.make(recipe).made
+        assert made.spec.calibration is not None
+        methods.append(made.spec.calibration.method)
+        is_learned = made.ranges["add"] == pytest.approx(learned, rel=1e-6)
+        assert is_learned == (made.spec.calibration.method == "qat")
+    assert methods == ["qat", "qat", "percentile", "minmax", "minmax"]
