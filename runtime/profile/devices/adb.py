@@ -10,6 +10,7 @@ from edgedf.runtime.profile.devices.adb_client import USABLE, Adb, Attached, adb
 from edgedf.runtime.profile.devices.adb_errors import Cut, lost
 from edgedf.runtime.profile.devices.adb_folder import PhoneFolder
 from edgedf.runtime.profile.devices.adb_native import NativeRun
+from edgedf.runtime.profile.devices.adb_worker import WorkerRun
 from edgedf.runtime.profile.devices.android import FACTS, abis, machine, sections
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.elf import check_runner
@@ -25,7 +26,8 @@ class AdbDevice:
         serial: As ``adb devices`` lists it; None for the one that is attached.
         runner: A native benchmark built for the phone: TFLite's ``benchmark_model`` or LiteRT's.
         python: A Python on the phone that adb's shell may run; used where ``runner`` is None.
-        wheels: Folder with wheels for that Python; None for what is installed there.
+        wheels: Folder of this machine with wheels for that Python; None for pip's index, which is
+            asked for what is not installed there.
     """
 
     def __init__(
@@ -71,10 +73,10 @@ class AdbDevice:
         folder = PhoneFolder(adb)
         try:
             if self._runner is not None:
-                run = NativeRun(adb, folder, self._runner, job, emit, begun)
+                NativeRun(adb, folder, self._runner, job, emit, begun).go(machine(facts))
+            elif self._python is not None:
+                run = WorkerRun(adb, folder, self._python, self._wheels, job, emit)
                 run.go(machine(facts))
-            else:
-                raise NotImplementedError
         except (Cut, DeviceError) as error:
             left = folder.close()
             state = adb.state()

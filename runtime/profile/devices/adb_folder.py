@@ -13,10 +13,12 @@ import secrets
 import shlex
 import subprocess
 import threading
+from pathlib import Path
 from types import TracebackType
 
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices.adb_client import USABLE, Adb, finish
+from edgedf.runtime.profile.devices.adb_errors import not_pushed
 
 __all__ = ["ROOT", "PhoneFolder"]
 
@@ -84,6 +86,23 @@ class PhoneFolder:
             f"{commands}\ncode=$?\nrm -f {shlex.quote(self.path)}/pids/$$\nexit $code"
         )
 
+    def put(self, file: Path, name: str, needed: int) -> None:
+        """Copy a file into the folder.
+
+        Args:
+            file: Of this machine.
+            name: Its name there.
+            needed: Bytes that all files together take, for the message where there is no space.
+
+        Raises:
+            Cut: The connection broke.
+            DeviceError: The phone is full, or does not take it.
+        """
+        said = self._adb.push(file, f"{self.path}/{name}")
+        if said is not None:
+            size = max(needed, file.stat().st_size)
+            raise not_pushed(self._adb.serial, said, size, self._free())
+
     def stop(self) -> None:
         """End what runs there, as far as the phone can be reached."""
         with contextlib.suppress(DeviceError):
@@ -112,6 +131,14 @@ class PhoneFolder:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _free(self) -> int | None:
+        """Bytes that are free on the phone."""
+        try:
+            words = self._adb.run(f"df -k {ROOT} | tail -n 1").output.split()
+        except DeviceError:
+            return None
+        return int(words[3]) * 1024 if len(words) > 3 and words[3].isdigit() else None
 
     def _gone_later(self) -> bool:
         """The guard was cut off: look again when the phone is back, and clean up there."""
