@@ -44,7 +44,7 @@ _MOST_SENSORS = 16  # a Snapdragon has a hundred zones
 def sections(output: str) -> dict[str, str]:
     """What a script printed below each of its ``@@name`` lines."""
     parts = re.split(rf"^{_MARK}(\w+)[ \t]*\r?\n?", output, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2]))  # noqa: B905 (re.split gives pairs)
+    return dict(zip(parts[1::2], parts[2::2]))
 
 
 def abis(facts: Mapping[str, str]) -> tuple[str, ...]:

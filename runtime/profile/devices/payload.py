@@ -151,9 +151,7 @@ def make_payload(job: Job, wheels: Sequence[Path] = ()) -> Payload:
     for name, path in worker_modules().items():
         place = name.replace(".", "/")
         is_package = path.name == "__init__.py"
-        files.append(
-            (f"package/{place}/__init__.py" if is_package else f"package/{place}.py", path)
-        )
+        files.append((f"package/{place}/__init__.py" if is_package else f"package/{place}.py", path))
     files += zip(models, job.models, strict=True)
     files += zip(images, job.images, strict=True)
     taken = sum(_size(content) for _, content in files)

@@ -196,7 +196,7 @@ def fetch(
         )
     cache = cache_folder()
     said = ""
-    for sources in [[folder]] if folder is not None else [[cache], None]:
+    for sources in ([[folder]] if folder is not None else [[cache], None]):
         for alternative in alternatives:
             found, told = _download(interpreter, alternative, into, sources)
             if found:

@@ -1,7 +1,7 @@
-"""Fills the folder that it is started in from ``payload.tar`` there, where a pipe is not to be had.
+"""Fills the folder that it is started in from ``payload.tar`` there.
 
-Takes a line of JSON on standard input: ``word`` that announces the answer, ``imports`` to try in the
-end. Uses what ``receive``, which lies beside it, knows of archives and wheels.
+Takes a line of JSON on standard input: ``word`` that announces the answer, ``imports`` to try in
+the end. Uses what ``receive``, which lies beside it, knows of archives and wheels.
 """
 
 from __future__ import annotations
