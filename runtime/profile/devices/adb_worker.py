@@ -80,7 +80,7 @@ class WorkerRun:
         self._measure(machine)
 
     def _look(self, here: Path) -> Board:
-        asked = {"folders": [self._folder.path], "modules": dict(MODULES)}
+        asked = {"folders": ["."], "modules": dict(MODULES)}
         printed = self._ask("probe.py", asked, here, _PROBE_SECONDS)
         return found(
             self._where,
@@ -123,6 +123,7 @@ class WorkerRun:
         process = self._adb.start(
             self._folder.script(
                 f"d={place}\n"
+                'export PYTHONUSERBASE="${PYTHONUSERBASE:-$HOME/.local}"\n'
                 "export HOME=$d/tmp TMPDIR=$d/tmp XDG_CACHE_HOME=$d/tmp\n"
                 "export PYTHONPATH=$d/package:$d/site PYTHONPYCACHEPREFIX=$d/tmp\n"
                 "export ORT_DISABLE_TELEMETRY=1\n"
