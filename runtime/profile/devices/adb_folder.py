@@ -29,8 +29,9 @@ _READY, _GONE = "@@ready", "@@gone"
 _START_SECONDS, _CLEAN_SECONDS = 15.0, 10.0
 _WAIT_FOR_PHONE = 5.0
 
-# Each process of ours leaves a file with its number; adb's daemon starts every script in a session
-# of its own, so the number is that of its process group as well. First TERM, after 2 s KILL.
+# Each script of ours leaves a file with its number; adb's daemon starts every script in a session
+# of its own, so the number is that of its process group as well. First TERM; when the script is
+# gone, or after 2 s, KILL to what is left of its group.
 _STOP = """\
 for s in TERM KILL; do
   for f in "$d"/pids/*; do
@@ -40,15 +41,22 @@ for s in TERM KILL; do
   n=0
   while [ $n -lt 20 ]; do
     a=
-    for f in "$d"/pids/*; do [ -e "$f" ] && kill -0 -${f##*/} 2>/dev/null && a=1; done
+    for f in "$d"/pids/*; do [ -e "$f" ] && kill -0 ${f##*/} 2>/dev/null && a=1; done
     [ -z "$a" ] && break
     sleep 0.1
     n=$((n+1))
   done
 done
 """
+# What is being ended may still write.
 _CLEAN = f"""\
-{_STOP}rm -rf "$d"
+{_STOP}n=0
+while [ $n -lt 10 ]; do
+  rm -rf "$d" 2>/dev/null
+  [ -e "$d" ] || break
+  sleep 0.1
+  n=$((n+1))
+done
 [ -e "$d" ] || echo {_GONE}
 """
 

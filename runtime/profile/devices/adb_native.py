@@ -116,7 +116,8 @@ class NativeRun:
         self._tell_state(self._checked(self._adb.run(STATE)))
         done = 0
         while configurations and done < 3 * rounds:
-            if not any(c.lacks(effort.queries, effort.seconds) for c in configurations):
+            enough = not any(c.lacks(effort.queries, effort.seconds) for c in configurations)
+            if enough and done >= rounds:
                 break
             for configuration in list(configurations):
                 work = Work(configuration.runs, effort.seconds / rounds, configuration.threads)
