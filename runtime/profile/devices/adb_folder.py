@@ -31,7 +31,7 @@ _WAIT_FOR_PHONE = 5.0
 
 # Each script of ours leaves a file with its number; adb's daemon starts every script in a session
 # of its own, so the number is that of its process group as well. First TERM; when the script is
-# gone, or after 2 s, KILL to what is left of its group.
+# gone, or after 1 s, KILL to what is left of its group.
 _STOP = """\
 for s in TERM KILL; do
   for f in "$d"/pids/*; do
@@ -39,7 +39,7 @@ for s in TERM KILL; do
     [ -e "$f" ] && { kill -$s -$p || kill -$s $p; } 2>/dev/null
   done
   n=0
-  while [ $n -lt 20 ]; do
+  while [ $n -lt 10 ]; do
     a=
     for f in "$d"/pids/*; do [ -e "$f" ] && kill -0 ${f##*/} 2>/dev/null && a=1; done
     [ -z "$a" ] && break

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -14,17 +15,20 @@ import pytest
 from edgedf.errors import ConfigError, DeviceError
 from edgedf.runtime.profile.devices.adb import AdbDevice, Attached, adb_devices
 from edgedf.runtime.profile.devices.base import Job
+from edgedf.runtime.profile.devices.wheels import MODULES
 from edgedf.runtime.profile.events import (
     Block,
     Event,
     Failed,
     Finished,
     Loaded,
+    Machine,
     Operators,
     PipelineTimes,
     Started,
     State,
     Summary,
+    to_line,
 )
 from edgedf.runtime.profile.request import Effort
 from tests.runtime.pictures import photographs, write
@@ -205,16 +209,48 @@ class TestPython:
         assert_clean(phone)
 
     def test_lost_while_it_runs(self, phone: Phone, model: Path, tmp_path: Path) -> None:
-        picture = tmp_path / "one.jpg"
-        write(picture, photographs()[0])
+        picture = write(tmp_path / "one.jpg", photographs()[0])
+        line = to_line(Started(Machine(cpu="", architecture="", system="", python="3.11.0")))
+        python = interpreter(tmp_path, f"echo '{line}'; sleep 300")
         phone.trouble.drop_at = "--until-stdin-closes"
         events: list[Event] = []
         with pytest.raises(DeviceError, match="lost while the worker ran on it"):
-            AdbDevice(python=sys.executable).run(
-                Job((model,), (picture,), (1,), Effort(seconds=60.0)), events.append
-            )
-        assert not of(Finished, events)
+            AdbDevice(python=str(python)).run(Job((model,), (picture,)), events.append)
+        assert of(Started, events)[0].machine.name == "Example Loopback 1"
         assert_clean(phone, patience=10)
+
+    def test_ends_too_early(self, phone: Phone, model: Path, tmp_path: Path) -> None:
+        picture = write(tmp_path / "one.jpg", photographs()[0])
+        python = interpreter(tmp_path, "echo 'no memory' >&2; exit 3")
+        with pytest.raises(DeviceError, match=r"too early \(exit status 3\)") as raised:
+            AdbDevice(python=str(python)).run(Job((model,), (picture,)), lambda event: None)
+        assert "no memory" in raised.value.next_step
+        assert_clean(phone)
+
+
+def interpreter(folder: Path, worker: str) -> Path:
+    """A Python that has all that is needed, but for a real worker."""
+    has = {
+        "implementation": "CPython",
+        "version": [3, 11, 0],
+        "abiflags": "",
+        "architecture": "aarch64",
+        "system": "Android",
+        "modules": dict.fromkeys(MODULES, "99.0"),
+        "libc": "",
+        "libc_version": "",
+        "folder": str(folder),
+        "free": 1 << 40,
+    }
+    path = folder / "python"
+    path.write_text(
+        "#!/bin/sh\ncase $1 in\n"
+        f"probe.py) echo; echo @@answer; echo '{json.dumps(has)}';;\n"
+        """unpack.py) mkdir tmp; echo; echo @@answer; echo '{"kind": "", "problem": ""}';;\n"""
+        f"*) {worker};;\nesac\n"
+    )
+    path.chmod(0o755)
+    return path
 
 
 class TestLostConnection:
