@@ -67,12 +67,16 @@ class PhoneFolder:
     Args:
         adb: The phone.
 
+    Attributes:
+        cut: Whether the connection broke before it was removed; known after :meth:`close`.
+
     Raises:
         DeviceError: It cannot be made.
     """
 
     def __init__(self, adb: Adb) -> None:
         self._adb = adb
+        self.cut = False
         self.path = f"{ROOT}/edgedf-{secrets.token_hex(6)}"
         self._guard: subprocess.Popen[bytes] | None = None
         keep = (
@@ -127,6 +131,7 @@ class PhoneFolder:
             return ""
         if _GONE in finish(guard, _CLEAN_SECONDS):
             return ""
+        self.cut = True
         return "" if self._gone_later() else self.path
 
     def __enter__(self) -> PhoneFolder:

@@ -37,7 +37,7 @@ from edgedf.runtime.profile.events import (
 
 __all__ = ["NativeRun"]
 
-_FEWEST, _MOST = 3, 12  # repetitions of each configuration
+_FEWEST, _MOST = 4, 12  # repetitions of each configuration
 _REPETITION_SECONDS = 5.0
 _CALIBRATION_RUNS = 16
 _LONGEST = 900.0  # seconds that one repetition may take in all

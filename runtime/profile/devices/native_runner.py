@@ -156,7 +156,7 @@ def _of_counts(output: str) -> dict[str, float] | None:
     The first one is the warm-up's. With one inference there is ``count=1 curr=…`` alone.
     Everything is in microseconds.
     """
-    lines = [
+    lines: list[dict[str, str]] = [
         dict(_PAIR.findall(line[line.index("count=") :]))
         for line in output.splitlines()
         if re.search(r"(?:^|[\s:])count=\d+ (?:first|curr)=", line)

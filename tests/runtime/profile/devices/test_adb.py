@@ -94,7 +94,7 @@ class TestNativeBenchmark:
         source = Path(__file__).with_name("benchmark_model.py").read_text()
         runner = tmp_path / "benchmark_model"
         runner.write_text(f"#!{sys.executable}\n{source}")
-        effort = Effort(queries=6, seconds=0.0, pipeline_queries=0, operator_queries=2)
+        effort = Effort(queries=8, seconds=0.0, pipeline_queries=0, operator_queries=2)
         events: list[Event] = []
         AdbDevice(runner=runner).run(job(model, effort=effort, threads=(1, 2)), events.append)
         machine = of(Started, events)[0].machine
@@ -102,19 +102,20 @@ class TestNativeBenchmark:
         assert machine.system.startswith("Android 14 (API 34), kernel ")
         assert machine.governors == ("schedutil",) and machine.maximum_mhz == (1800.0, 2400.0)
         summaries = of(Summary, events)
-        assert [summary.configuration for summary in summaries] == [0, 1, 0, 1, 0, 1]
+        assert [summary.configuration for summary in summaries] == [0, 1] * 4
         for summary in summaries:
             assert summary.queries >= 2 and summary.source == "benchmark_model"
             assert summary.minimum_ms <= summary.p50_ms <= summary.p95_ms <= summary.maximum_ms
             assert summary.load_ms > 0 and summary.first_run_ms > 0 and summary.model_kib == 2304
         assert [event.runtime for event in of(Loaded, events)] == ["benchmark_model"] * 2
         states = of(State, events)
-        assert len(states) == 7 and states[0].temperature_c == {"CPU": 31.5, "battery": 28.5}
+        assert len(states) == 9 and states[0].temperature_c == {"CPU": 31.5, "battery": 28.5}
         assert states[0].frequency_mhz == (1200.0, 1500.0) and states[0].throttled == 0
         assert all(state.other_load is not None for state in states[1:])
         operators = of(Operators, events)
         assert [o.configuration for o in operators] == [0, 1]
-        assert operators[0].operators[0].delegate == "XNNPACK" and operators[0].in_file > 1
+        assert operators[0].operators[0].delegate == "XNNPACK"
+        assert operators[0].delegated == operators[0].in_file > 1 and operators[0].partitions == 1
         assert isinstance(events[-1], Finished) and not of(Failed, events)
         assert_clean(phone)
 
@@ -129,7 +130,7 @@ class TestNativeBenchmark:
         events: list[Event] = []
         AdbDevice(phone.serial, runner=runner).run(job(model, effort=effort), events.append)
         summaries = of(Summary, events)
-        assert len(summaries) == 3 and all(s.source == "litert-benchmark" for s in summaries)
+        assert len(summaries) == 4 and all(s.source == "litert-benchmark" for s in summaries)
         assert all(s.load_ms > 0 and s.p50_ms is not None for s in summaries)
         assert {failed.step for failed in of(Failed, events)} == {"pipeline", "operators"}
         assert_clean(phone)
@@ -155,7 +156,7 @@ class TestNativeBenchmark:
         for phone in phones:
             events = heard[phone.serial]
             assert of(Started, events)[0].machine.name == f"Example {phone.model}"
-            assert len(of(Summary, events)) == 3 and isinstance(events[-1], Finished)
+            assert len(of(Summary, events)) == 4 and isinstance(events[-1], Finished)
             assert_clean(phone)
 
     def test_heat_is_told(self, phone: Phone, model: Path, canned: Path) -> None:
@@ -167,7 +168,7 @@ class TestNativeBenchmark:
         events: list[Event] = []
         AdbDevice(runner=canned).run(job(model), events.append)
         states = of(State, events)
-        assert [state.throttled for state in states] == [0, 1, 2, 3]
+        assert [state.throttled for state in states] == [0, 1, 2, 3, 4]
         assert states[-1].temperature_c["CPU"] == 48.0
 
     def test_other_formats_are_left_out(
@@ -363,7 +364,7 @@ class TestRunnerFails:
         AdbDevice(runner=script(tmp_path / "benchmark_model", body)).run(
             job(model, threads=(1, 2)), events.append
         )
-        assert [summary.configuration for summary in of(Summary, events)] == [0, 0, 0]
+        assert [summary.configuration for summary in of(Summary, events)] == [0, 0, 0, 0]
         assert [failed.configuration for failed in of(Failed, events)] == [1]
         assert isinstance(events[-1], Finished)
 
@@ -445,4 +446,4 @@ class TestCannotBeUsed:
 
     def test_nothing_to_measure_with(self) -> None:
         with pytest.raises(ConfigError, match="needs something to measure with"):
-            AdbDevice().run(job(), lambda event: None)
+            AdbDevice()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgedf.errors import ConfigError, DeviceError
-from edgedf.runtime.profile.devices.elf import check_runner
+from edgedf.runtime.profile.devices.elf import built_for, check_runner
 
 
 def elf(machine: int, *, wide: bool = True, order: str = "little") -> bytes:
@@ -27,7 +27,8 @@ def elf(machine: int, *, wide: bool = True, order: str = "little") -> bytes:
 def test_built_for(tmp_path: Path, content: bytes, abi: str) -> None:
     runner = tmp_path / "runner"
     runner.write_bytes(content)
-    assert check_runner(runner, ["first", abi]) == len(content)
+    assert built_for(runner) == abi
+    check_runner(runner, ["first", abi])
     with pytest.raises(DeviceError, match=f"is built for {abi}; the phone runs mips"):
         check_runner(runner, ["mips"])
 
@@ -42,7 +43,8 @@ def test_unknown_processor(tmp_path: Path) -> None:
 def test_script_passes(tmp_path: Path) -> None:
     runner = tmp_path / "runner"
     runner.write_text("#!/bin/sh\n")
-    assert check_runner(runner, ["arm64-v8a"]) == 10
+    assert built_for(runner) is None
+    check_runner(runner, ["arm64-v8a"])
 
 
 @pytest.mark.parametrize("content", [None, b"", b"MZ not a program", b"\x7fELF", b"\x7fELF" * 9])

@@ -279,6 +279,13 @@ def test_operators_of_a_delegate_in_a_table_of_their_own() -> None:
     assert (found.delegated, found.partitions, found.left_out) == (80, 1, ())
 
 
+def test_delegation_where_the_output_does_not_say_it() -> None:
+    found = operators(INSIDE.replace("VERBOSE", "hidden").replace("Replacing", ""))
+    assert (found.delegated, found.in_file, found.partitions) == (80, 82, None)
+    assert found.left_out == ("CAST", "DEQUANTIZE")
+    assert [o.delegate for o in found.operators] == ["", "XNNPACK", "XNNPACK", ""]
+
+
 def test_no_table_of_operators() -> None:
     for output in (NEWEST, "Operator-wise Profiling Info for Regular Benchmark Runs:\nnothing\n"):
         with pytest.raises(DeviceError, match="gave no table of operators"):
