@@ -104,7 +104,7 @@ def _evaluate(annotation: str, names: dict[str, Any]) -> Any:
 class _AsUnion(ast.NodeTransformer):
     """``X | Y`` becomes ``_Union[X, Y]``."""
 
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:  # noqa: N802 (ast's name)
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         if not isinstance(node.op, ast.BitOr):
             return node
@@ -144,9 +144,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return tuple(_value(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
         if len(value) != len(args):
             raise ValueError(f"{where} has {len(value)} entries, not {len(args)}")
-        return tuple(
-            _value(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value))
-        )
+        return tuple(_value(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value)))
     if origin is dict:
         if not isinstance(value, dict):
             raise ValueError(f"{where} is {_kind(value)}, not an object")
@@ -171,7 +169,7 @@ def _scalar(hint: type, value: Any, where: str) -> Any:
 def _schema(hint: Any) -> dict[str, Any]:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        hints = _hints(hint)
+        hints = _hints(hint)  # type: ignore[arg-type]
         fields = dataclasses.fields(hint)
         return {
             "type": "object",

@@ -54,7 +54,8 @@ def found(
             next_step="install it there (apt install python3, or the like), or name another one: "
             "--python PATH",
         )
-    version = (*map(int, answer["version"]), 0, 0, 0)[:3]
+    major, minor, micro = (*map(int, answer["version"]), 0, 0, 0)[:3]
+    version = (major, minor, micro)
     words = ".".join(map(str, version))
     if version < OLDEST or answer["implementation"] != "CPython":
         raise DeviceError(
@@ -116,8 +117,8 @@ def not_received(
         return DeviceError(
             f"Packages that were sent to {where} cannot be loaded there: {problem}.",
             expected=f"packages that work with {board.interpreter.name}",
-            next_step="install numpy, opencv-python-headless and the model's runtime there by hand; "
-            "what is there and works is used",
+            next_step="install numpy, opencv-python-headless and the model's runtime there by "
+            "hand; what is there and works is used",
         )
     return DeviceError(
         f"The files did not arrive on {where}: {problem or 'it said nothing'}.",
@@ -152,8 +153,8 @@ def _full(
     where: str, folder: str, needed: int, free: int, problem: str = "No space left"
 ) -> DeviceError:
     return DeviceError(
-        f"{where} is full: {_megabytes(needed)} are needed in {folder}, {_megabytes(free)} are free "
-        f"({problem}).",
+        f"{where} is full: {_megabytes(needed)} are needed in {folder}, {_megabytes(free)} are "
+        f"free ({problem}).",
         expected=f"{_megabytes(needed)} for the models, the images and the packages it lacks",
         next_step="make room there, or install the packages there so that they need not travel",
     )

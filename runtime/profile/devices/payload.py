@@ -1,7 +1,7 @@
 """What travels to a machine that lacks edgedf: the worker's modules, models, images, wheels.
 
-Of the package only what the worker imports travels, found by following the import statements from
-:data:`WORKERS`; all of it runs on Python 3.9.
+Of the package only what the worker imports travels, found by following its import statements; all
+of it runs on Python 3.9.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from edgedf import typed_json
 from edgedf.errors import DataError
 from edgedf.runtime.profile.devices import board
 from edgedf.runtime.profile.devices.base import Job
+from edgedf.runtime.profile.devices.host import WORKER
 
-__all__ = ["REQUEST", "WORKERS", "Payload", "make_payload", "worker_modules"]
-
-WORKERS = ("edgedf.runtime.profile.worker",)
-"""Modules that are started by name on the measured machine."""
+__all__ = ["REQUEST", "Payload", "make_payload", "worker_modules"]
 
 REQUEST = "request.json"
 """Name of the request in the folder."""
@@ -42,7 +40,7 @@ def worker_modules() -> dict[str, Path]:
         DataError: The installed package has lost one.
     """
     found: dict[str, Path] = {}
-    waiting = list(WORKERS)
+    waiting = [WORKER]
     while waiting:
         name = waiting.pop()
         parent = name.rpartition(".")[0]
@@ -54,10 +52,9 @@ def worker_modules() -> dict[str, Path]:
             continue
         found[name] = path
         waiting += [imported for imported in _imports(path) if imported not in found]
-    missing = [name for name in WORKERS if name not in found]
-    if missing:
+    if WORKER not in found:
         raise DataError(
-            f"The installed edgedf lacks {', '.join(missing)}.",
+            f"The installed edgedf lacks {WORKER}.",
             expected="the whole package",
             next_step="install it again (pip install --force-reinstall --no-deps edgedf)",
         )
@@ -149,9 +146,9 @@ def make_payload(job: Job, wheels: Sequence[Path] = ()) -> Payload:
     files: list[tuple[str, Path | bytes]] = [(REQUEST, request.encode())]
     files += [(f"board/{name}", board.text(name).encode()) for name in _SCRIPTS]
     for name, path in worker_modules().items():
-        place = name.replace(".", "/")
+        place = "package/" + name.replace(".", "/")
         is_package = path.name == "__init__.py"
-        files.append((f"package/{place}/__init__.py" if is_package else f"package/{place}.py", path))
+        files.append((f"{place}/__init__.py" if is_package else f"{place}.py", path))
     files += zip(models, job.models, strict=True)
     files += zip(images, job.images, strict=True)
     taken = sum(_size(content) for _, content in files)

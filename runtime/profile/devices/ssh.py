@@ -27,12 +27,13 @@ from edgedf.runtime.profile.devices.board_answers import (
     found,
     not_received,
 )
-from edgedf.runtime.profile.devices.payload import WORKERS, Payload, make_payload
+from edgedf.runtime.profile.devices.host import WORKER
+from edgedf.runtime.profile.devices.payload import Payload, make_payload
 from edgedf.runtime.profile.devices.ssh_connection import FAILED, SshConnection, end, quoted
 from edgedf.runtime.profile.devices.ssh_errors import lost
 from edgedf.runtime.profile.devices.ssh_target import SshTarget
 from edgedf.runtime.profile.devices.stream import follow
-from edgedf.runtime.profile.devices.wheels import MODULES, fetch, wanted
+from edgedf.runtime.profile.devices.wheels import MODULES, PACKAGES, fetch, wanted
 from edgedf.runtime.profile.events import Emit, Progressed
 
 __all__ = ["SshDevice"]
@@ -85,7 +86,7 @@ class SshDevice:
         """See :meth:`edgedf.runtime.profile.devices.base.Device.run`."""
         formats = {read_model(path)[0] for path in job.models}
         with self._connect() as connection, tempfile.TemporaryDirectory() as wheels:
-            machine = self._look(connection)
+            machine = self._look(connection, formats)
             payload, imports = self._gather(job, formats, machine, Path(wheels), emit)
             check_room(self._where, machine, payload.taken)
             folder = self._send(connection, machine, payload, imports, emit)
@@ -114,8 +115,9 @@ class SshDevice:
             **changes,
         )
 
-    def _look(self, connection: SshConnection) -> Board:
-        asked = {"folders": _PLACES, "modules": MODULES}
+    def _look(self, connection: SshConnection, formats: set[ModelFormat]) -> Board:
+        needed = {name: MODULES[name] for name in PACKAGES if PACKAGES[name] in (None, *formats)}
+        asked = {"folders": _PLACES, "modules": needed}
         answer = connection.python(self._python, board.text("probe.py"), asked)
         first = answer.answers[0] if answer.answers else None
         return found(self._where, self._python, answer.status, first, answer.said)
@@ -160,7 +162,7 @@ class SshDevice:
         word = secrets.token_hex(16)
         script, place = shlex.quote(f"{folder}/board/run.sh"), shlex.quote(folder)
         process = connection.start(
-            f"exec sh {script} {place} {quoted(self._python)} {_SILENCE_SECONDS} {word} {WORKERS[0]}"
+            f"exec sh {script} {place} {quoted(self._python)} {_SILENCE_SECONDS} {word} {WORKER}"
         )
         try:
             with _heartbeat(process):
@@ -179,10 +181,11 @@ class SshDevice:
         with contextlib.suppress(DeviceError):
             if connection.is_open and self._clean_through(connection, folder):
                 return True
-        with contextlib.suppress(DeviceError):
+        try:
             with self._connect(connect_seconds=_RECONNECT_SECONDS) as anew:
                 return self._clean_through(anew, folder)
-        return False
+        except DeviceError:
+            return False
 
     def _clean_through(self, connection: SshConnection, folder: str) -> bool:
         answer = connection.python(

@@ -203,7 +203,7 @@ class SshConnection:
             complaints.seek(0)
             said = complaints.read().decode("utf-8", "replace")
         lines = collected.result().decode("utf-8", "replace").splitlines()
-        answers = [json.loads(after) for before, after in zip(lines, lines[1:], strict=False) if before == word]
+        answers = [json.loads(lines[at + 1]) for at, line in enumerate(lines[:-1]) if line == word]
         return Answer(status, tuple(answers), said)
 
     @property
@@ -230,9 +230,7 @@ class SshConnection:
     ) -> None:
         self.close()
 
-    def _start(
-        self, command: str, master: str, *, stderr: Any
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, command: str, master: str, *, stderr: Any) -> subprocess.Popen[bytes]:
         control = ["-o", master, "-o", "ControlPersist=no"]
         return subprocess.Popen(
             [self._command[0], *control, *self._command[1:], *self.target.arguments, command],

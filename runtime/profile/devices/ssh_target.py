@@ -49,7 +49,7 @@ class SshTarget:
         if not host or hyphen or (port is not None and not 1 <= port <= 65535):
             raise ConfigError(
                 f"{text!r} is no machine to log in to.",
-                expected="USER@HOST:PORT, an IPv6 address in brackets; USER and PORT may be left out",
+                expected="USER@HOST:PORT; IPv6 in brackets, USER and PORT may be left out",
                 next_step="write it as in pi@raspberrypi, pi@192.168.1.7:2222 or pi@[fe80::1%eth0]",
             )
         return cls(host, user, port)

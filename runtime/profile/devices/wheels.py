@@ -28,6 +28,7 @@ from edgedf.errors import DeviceError
 __all__ = [
     "MODULES",
     "OLDEST",
+    "PACKAGES",
     "Interpreter",
     "cache_folder",
     "fetch",
@@ -46,6 +47,15 @@ MODULES: Mapping[str, str] = {
     "onnxruntime": "onnxruntime",
 }
 """Packages that a worker may need, and what it imports of each."""
+
+PACKAGES: Mapping[str, ModelFormat | None] = {
+    "numpy": None,
+    "opencv-python-headless": None,
+    "ai-edge-litert": "tflite",
+    "tflite-runtime": "tflite",
+    "onnxruntime": "onnx",
+}
+"""For which format each of them is; None for any."""
 
 _OLDEST_GLIBC = 17  # older ones have names of their own, which pip adds to manylinux2014
 
@@ -196,7 +206,7 @@ def fetch(
         )
     cache = cache_folder()
     said = ""
-    for sources in ([[folder]] if folder is not None else [[cache], None]):
+    for sources in [[folder]] if folder is not None else [[cache], None]:
         for alternative in alternatives:
             found, told = _download(interpreter, alternative, into, sources)
             if found:
@@ -278,8 +288,8 @@ def _absent(
     return DeviceError(
         f"There is no wheel of {package} for {interpreter.name} {where}{reason}.",
         expected="wheels of all that the board lacks: " + " ".join(alternatives[0]),
-        next_step=f"on a machine with internet run: {command}; then add --wheels wheels. Or install "
-        "it on the board",
+        next_step=f"on a machine with internet run: {command}; then add --wheels wheels. "
+        "Or install it on the board",
     )
 
 

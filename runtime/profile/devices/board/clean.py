@@ -1,8 +1,8 @@
 """Ends everything that was started in our folder on a board, and removes the folder.
 
 Called with the folder as argument; or with a line of JSON on standard input, ``folder`` and
-``word``, after which it says whether the folder is gone. What we started has the folder's name in its
-environment, as have its children; the name is random, so nothing else has.
+``word``, after which it says whether the folder is gone. What we started has the folder's name in
+its environment, as have its children; the name is random, so nothing else has.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ def of_folder(folder: str) -> list[int]:
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
-        with contextlib.suppress(OSError):
-            with open("/proc/%s/environ" % name, "rb") as stream:
-                if mark in stream.read().split(b"\0"):
-                    found.append(int(name))
+        with contextlib.suppress(OSError), open("/proc/%s/environ" % name, "rb") as stream:
+            if mark in stream.read().split(b"\0"):
+                found.append(int(name))
     return found
 
 

@@ -1,5 +1,6 @@
-"""Runs the worker on a board for as long as somebody listens: FOLDER SILENCE COMMAND…
+"""Runs the worker on a board for as long as somebody listens.
 
+Arguments: the folder, SILENCE, the command.
 The one who asked sends a byte now and then. When its end closes, or nothing comes for SILENCE
 seconds since the network is gone for good, the worker ends. ``run.sh`` then removes the folder.
 """

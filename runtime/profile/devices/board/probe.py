@@ -66,18 +66,22 @@ def folder(candidates):
     return "", 0
 
 
-def version_of(module, distribution, home):
-    """Version of a package that can really be imported; None for none."""
+def start_import(module, distribution, home):
+    """A process that imports a package and says which version it is."""
     # ONNX Runtime writes there, unless it is told not to.
     own = {"HOME": home, "XDG_CACHE_HOME": home, "TMPDIR": home, "ORT_DISABLE_TELEMETRY": "1"}
     own["PYTHONUSERBASE"] = os.environ.get("PYTHONUSERBASE") or os.path.expanduser("~/.local")
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", IMPORT, module, distribution],
         env=dict(os.environ, **own),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def version_of(process):
+    """What such a process says; None where the package cannot be imported."""
     said = process.communicate()[0].decode("utf-8", "replace")
     for line in said.splitlines():
         if process.returncode == 0 and line.startswith("edgedf:"):
@@ -89,7 +93,8 @@ def importable(modules, parent):
     """Versions of the packages that can be imported; what that writes is removed."""
     home = tempfile.mkdtemp(prefix=".edgedf-", dir=parent)
     try:
-        versions = {name: version_of(modules[name], name, home) for name in modules}
+        started = {name: start_import(modules[name], name, home) for name in modules}
+        versions = {name: version_of(started[name]) for name in started}
     finally:
         shutil.rmtree(home, ignore_errors=True)
     return {name: version for name, version in versions.items() if version is not None}

@@ -1,9 +1,9 @@
 """Makes the private folder on a board and fills it from a tar archive on standard input.
 
-Reads a line of JSON: ``parent`` of the folder, ``word`` that announces an answer, ``imports`` to try
-in the end, ``silence`` in seconds after which nothing more is expected to come. Writes the folder's
-path at once, then how it went; each is a line of JSON after a line with the word. Wheels are
-unpacked with ``zipfile`` into ``site``. Whatever goes wrong, the folder is removed again.
+Reads a line of JSON: ``parent`` of the folder, ``word`` that announces an answer, ``imports`` to
+try in the end, ``silence`` in seconds after which nothing more is expected to come. Writes the
+folder's path at once, then how it went; each is a line of JSON after a line with the word. Wheels
+are unpacked with ``zipfile`` into ``site``. Whatever goes wrong, the folder is removed again.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,36 +41,43 @@ class Board:
     port: int
     server: subprocess.Popen[bytes]
     home: Path
-    options: tuple[str, ...] = field(default=())
 
     @property
     def target(self) -> str:
         return f"{USER}@127.0.0.1:{self.port}"
 
-    def device(self, *more: str, **changes: Any) -> SshDevice:
+    def device(self, *more: str, target: str = "", **changes: Any) -> SshDevice:
         """A device that knows the board's host key and has its user's key."""
         known = (f"UserKnownHostsFile={self.folder / 'known_hosts'}", *_OPTIONS)
         settings = {"identity": self.folder / "id", "config": Path("/dev/null"), **changes}
-        return SshDevice(self.target, options=(*more, *known), **settings)
+        return SshDevice(target or self.target, options=(*more, *known), **settings)
 
     def sessions(self) -> list[int]:
         """Processes of the server that serve a login."""
         return [pid for pid in _descendants(self.server.pid) if b"sshd" in _name(pid)]
 
+    def workers(self) -> list[int]:
+        """Processes that measure, without what watches over them."""
+        return [
+            pid
+            for pid in _of_board(self.home)
+            if b"keep.py" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
     def left(self) -> list[str]:
         """What is on the board that was not there before: files, and processes of ours."""
-        files = [str(path) for path in self.home.iterdir()]
+        files = [str(path) for path in self.home.iterdir() if path.name != ".bashrc"]
         return files + [f"process {pid}" for pid in _of_board(self.home)]
 
     def stop(self) -> None:
-        """End the server and every session."""
-        for pid in [*_descendants(self.server.pid), self.server.pid]:
+        """End the server and every session, not what runs in them."""
+        for pid in [*self.sessions(), self.server.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.server.wait()
 
 
-_OPTIONS = ("GlobalKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "StrictHostKeyChecking=yes")
+_OPTIONS = ("GlobalKnownHostsFile=/dev/null", "IdentitiesOnly=yes")
 
 
 def sshd() -> str:
@@ -138,6 +145,9 @@ def running_board(folder: Path, **settings: Any) -> Iterator[Board]:
         yield board
     finally:
         board.stop()
+        for pid in _of_board(board.home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _stat(pid: int) -> list[str]:
