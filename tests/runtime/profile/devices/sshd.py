@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ class Board:
     def device(self, *more: str, target: str = "", **changes: Any) -> SshDevice:
         """A device that knows the board's host key and has its user's key."""
         known = (f"UserKnownHostsFile={self.folder / 'known_hosts'}", *_OPTIONS)
-        settings = {"identity": self.folder / "id", "config": Path("/dev/null"), **changes}
+        own = {"identity": self.folder / "id", "config": Path("/dev/null")}
+        settings = {**own, "python": sys.executable, **changes}
         return SshDevice(target or self.target, options=(*more, *known), **settings)
 
     def sessions(self) -> list[int]:
