@@ -26,16 +26,25 @@ from edgedf.runtime.profile.document import DeviceRun, Latency, Validity
 from edgedf.runtime.profile.events import Block, State, Summary
 from edgedf.runtime.profile.request import FULL, Effort
 
-__all__ = ["Evidence", "Shift", "is_publishable", "judge", "level_shift"]
+__all__ = [
+    "FREQUENCY_FALL",
+    "STOLEN",
+    "Evidence",
+    "Shift",
+    "is_publishable",
+    "judge",
+    "level_shift",
+    "load_limit",
+]
 
 # A twentieth of the processors is what an idle phone or desktop does in the background. One busy
 # process must always be seen, however many processors there are.
 _LOAD_SHARE, _LOAD_LEAST, _LOAD_MOST = 0.05, 0.25, 0.75
 # Processors; a virtual machine that has its own shows hundredths of one.
-_STOLEN = 0.1
+STOLEN = 0.1
 # Long enough that a daemon's blink does not count, short enough that nothing hides in it.
 _WINDOW_S = 3.0
-_FREQUENCY_FALL = 0.05
+FREQUENCY_FALL = 0.05
 _FREQUENCY_WINDOW = 3  # states
 # Blocks of an undisturbed run stay within a few per cent of each other.
 _SHIFT = 0.07
@@ -124,6 +133,17 @@ def is_publishable(devices: Sequence[DeviceRun], effort: Effort) -> bool:
         and all(device.status == "complete" for device in devices)
         and all(result.validity.status == "valid" for result in results)
     )
+
+
+def load_limit(cores: int | None) -> float:
+    """How many processors other processes may keep busy.
+
+    Args:
+        cores: Processors of the machine; None where unknown.
+    """
+    if cores is None:
+        return _LOAD_LEAST
+    return min(max(_LOAD_LEAST, _LOAD_SHARE * cores), _LOAD_MOST)
 
 
 def level_shift(medians: NDArray[np.float64]) -> Shift | None:
@@ -269,9 +289,7 @@ def _worst(
 
 
 def _loaded(spans: Sequence[_Span], cores: int | None) -> Iterator[str]:
-    limit = _LOAD_LEAST
-    if cores is not None:
-        limit = min(max(limit, _LOAD_SHARE * cores), _LOAD_MOST)
+    limit = load_limit(cores)
     worst = _worst(spans, lambda state: state.other_load)
     if worst is not None and worst[0] > limit:
         load, begin, end = worst
@@ -284,10 +302,10 @@ def _loaded(spans: Sequence[_Span], cores: int | None) -> Iterator[str]:
 
 def _stolen(spans: Sequence[_Span]) -> Iterator[str]:
     worst = _worst(spans, lambda state: state.stolen)
-    if worst is not None and worst[0] > _STOLEN:
+    if worst is not None and worst[0] > STOLEN:
         yield (
             f"the hypervisor gave {worst[0]:.2f} processors to other machines from "
-            f"{max(0.0, worst[1]):.0f} s to {worst[2]:.0f} s of the run (more than {_STOLEN:g})"
+            f"{max(0.0, worst[1]):.0f} s to {worst[2]:.0f} s of the run (more than {STOLEN:g})"
         )
 
 
@@ -305,10 +323,10 @@ def _slowed(spans: Sequence[_Span]) -> Iterator[str]:
     windows = np.lib.stride_tricks.sliding_window_view(np.array(fastest), _FREQUENCY_WINDOW)
     levels = np.median(windows, axis=1)
     lowest = float(levels.min())
-    if lowest < (1 - _FREQUENCY_FALL) * levels[0]:
+    if lowest < (1 - FREQUENCY_FALL) * levels[0]:
         yield (
             f"the processor's frequency fell from {levels[0]:,.0f} to {lowest:,.0f} MHz "
-            f"(by more than {_FREQUENCY_FALL:.0%})"
+            f"(by more than {FREQUENCY_FALL:.0%})"
         )
 
 
