@@ -140,7 +140,7 @@ class _Judge:
         old, new = pair.before.latency, pair.now.latency
         if old is not None and new is not None:
             for what in ("p50", "p90"):
-                change = self._latency(pair, what, _figure(old, what), _figure(new, what))  # type: ignore[arg-type]
+                change = self._latency(pair, what, _figure(old, what), _figure(new, what))
                 if change is not None:
                     yield _undecided(change, why) if why else change
         if pair.before.memory is not None and pair.now.memory is not None:
@@ -205,6 +205,20 @@ class _Judge:
                 reason = "no interval" if missing else "the interval includes the limit: run longer"
         return Change(
             self.sides.now.device, name, what, before, now, ratio, low, high, verdict, reason
+        )
+
+    def _exact(self, pair: Pair, what: What, old: int, new: int, slack: int = 0) -> Change:
+        worse = new > (1 + self.limit) * old and new - old > slack
+        return Change(
+            device=self.sides.now.device,
+            name=pair.name,
+            what=what,
+            before=float(old),
+            now=float(new),
+            ratio=new / old,
+            low=None,
+            high=None,
+            verdict="fail" if worse else "pass",
         )
 
 
