@@ -12,7 +12,7 @@ from edgedf.cores import available_cores
 from edgedf.runtime.host import this_host
 from edgedf.runtime.profile.events import Machine
 
-__all__ = ["number_in", "text_in", "this_machine"]
+__all__ = ["arm_processors", "number_in", "text_in", "this_machine"]
 
 # Arm's own processors by the part number that /proc/cpuinfo gives, which has no names there
 # (Arm, Technical Reference Manuals: MIDR_EL1). Of another implementer numbers mean others.
@@ -56,7 +56,7 @@ def this_machine(root: Path = Path("/")) -> Machine:
     governors = [text_in(folder / "scaling_governor") for folder in folders]
     memory = re.search(r"MemTotal:\s*(\d+) kB", text_in(root / "proc/meminfo"))
     return Machine(
-        cpu=_arm_processors(text_in(root / "proc/cpuinfo")) or host.cpu,
+        cpu=arm_processors(text_in(root / "proc/cpuinfo")) or host.cpu,
         architecture=platform.machine(),
         system=host.system,
         name=text_in(root / "proc/device-tree/model")
@@ -93,8 +93,15 @@ def _soc(compatible: str) -> str:
     return compatible.split("\0")[-1].partition(",")[2]
 
 
-def _arm_processors(info: str) -> str:
-    """``4 × Cortex-A55, 2 × Cortex-A78``; empty for other processors than Arm."""
+def arm_processors(info: str) -> str:
+    """Processors by name, such as ``4 × Cortex-A55, 2 × Cortex-A78``.
+
+    Args:
+        info: Content of ``/proc/cpuinfo``.
+
+    Returns:
+        The names; empty for other processors than Arm.
+    """
     names = list(_arm_parts(info))
     counts = {name: names.count(name) for name in dict.fromkeys(names)}
     return ", ".join(f"{count} × {name}" for name, count in counts.items())

@@ -10,9 +10,10 @@ from edgedf.runtime.profile.devices.adb_client import USABLE, Adb, Attached, adb
 from edgedf.runtime.profile.devices.adb_errors import Cut, lost
 from edgedf.runtime.profile.devices.adb_folder import PhoneFolder
 from edgedf.runtime.profile.devices.adb_native import NativeRun
+from edgedf.runtime.profile.devices.adb_worker import WorkerRun
 from edgedf.runtime.profile.devices.android import FACTS, abis, machine, sections
 from edgedf.runtime.profile.devices.base import Job
-from edgedf.runtime.profile.devices.elf import check_runner
+from edgedf.runtime.profile.devices.elf import built_for, check_runner
 from edgedf.runtime.profile.events import Emit
 
 __all__ = ["AdbDevice", "Attached", "adb_devices"]
@@ -25,7 +26,11 @@ class AdbDevice:
         serial: As ``adb devices`` lists it; None for the one that is attached.
         runner: A native benchmark built for the phone: TFLite's ``benchmark_model`` or LiteRT's.
         python: A Python on the phone that adb's shell may run; used where ``runner`` is None.
-        wheels: Folder with wheels for that Python; None for what is installed there.
+        wheels: Folder of this machine with wheels for that Python; None for pip's index, which is
+            asked for what is not installed there.
+
+    Raises:
+        ConfigError: There is neither a runner nor a Python, or the runner is no program.
     """
 
     def __init__(
@@ -38,6 +43,14 @@ class AdbDevice:
     ) -> None:
         self._serial, self._runner, self._python, self._wheels = serial, runner, python, wheels
         self.name = f"adb:{serial}" if serial else "adb"
+        if runner is not None:
+            built_for(runner)  # raises where it is no program: before anything is contacted
+        elif python is None:
+            raise ConfigError(
+                f"{self.name} needs something to measure with on the phone.",
+                expected="a native benchmark built for it, or a Python on it",
+                next_step="--runner benchmark_model, or --python PATH",
+            )
 
     def run(self, job: Job, emit: Emit) -> None:
         """Measure, and hand on every event as it comes.
@@ -50,16 +63,10 @@ class AdbDevice:
             emit: Takes the events, in this thread.
 
         Raises:
-            ConfigError: There is neither a runner nor a Python, or the runner is no program.
+            ConfigError: The runner is no program any more.
             DeviceError: No adb, no phone, the wrong one; it was lost, is full, refuses us, …
             KeyboardInterrupt: The user stopped it; the phone has been cleaned up all the same.
         """
-        if self._runner is None and self._python is None:
-            raise ConfigError(
-                f"{self.name} needs something to measure with on the phone.",
-                expected="a native benchmark built for it, or a Python on it",
-                next_step="--runner benchmark_model, or --python PATH",
-            )
         begun = time.monotonic()
         adb = Adb(choose(self._serial).serial)
         printed = adb.run(FACTS)
@@ -71,14 +78,14 @@ class AdbDevice:
         folder = PhoneFolder(adb)
         try:
             if self._runner is not None:
-                run = NativeRun(adb, folder, self._runner, job, emit, begun)
+                NativeRun(adb, folder, self._runner, job, emit, begun).go(machine(facts))
+            elif self._python is not None:
+                run = WorkerRun(adb, folder, self._python, self._wheels, job, emit)
                 run.go(machine(facts))
-            else:
-                raise NotImplementedError
         except (Cut, DeviceError) as error:
             left = folder.close()
             state = adb.state()
-            if isinstance(error, Cut) or left or state != USABLE:
+            if isinstance(error, Cut) or folder.cut or state != USABLE:
                 doing = error.doing if isinstance(error, Cut) else "it was measured"
                 raise lost(adb.serial, state, doing, left) from error
             raise

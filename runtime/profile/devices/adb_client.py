@@ -134,7 +134,7 @@ class Adb:
         Raises:
             DeviceError: Time is up, or it writes without end.
         """
-        whole = f"({script}\n)\necho\necho {_END} $?"
+        whole = f"({script}\n)\nstatus=$?\necho\necho {_END} $status"
         status, output, complaints = _call([*self._command, "shell", whole], seconds)
         body, mark, code = output.rpartition(f"{_END} ")
         if not mark or not code.strip().isdigit():

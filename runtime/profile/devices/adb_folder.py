@@ -13,10 +13,12 @@ import secrets
 import shlex
 import subprocess
 import threading
+from pathlib import Path
 from types import TracebackType
 
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices.adb_client import USABLE, Adb, finish
+from edgedf.runtime.profile.devices.adb_errors import not_pushed
 
 __all__ = ["ROOT", "PhoneFolder"]
 
@@ -27,8 +29,9 @@ _READY, _GONE = "@@ready", "@@gone"
 _START_SECONDS, _CLEAN_SECONDS = 15.0, 10.0
 _WAIT_FOR_PHONE = 5.0
 
-# Each process of ours leaves a file with its number; adb's daemon starts every script in a session
-# of its own, so the number is that of its process group as well. First TERM, after 2 s KILL.
+# Each script of ours leaves a file with its number; adb's daemon starts every script in a session
+# of its own, so the number is that of its process group as well. First TERM; when the script is
+# gone, or after 1 s, KILL to what is left of its group.
 _STOP = """\
 for s in TERM KILL; do
   for f in "$d"/pids/*; do
@@ -36,17 +39,24 @@ for s in TERM KILL; do
     [ -e "$f" ] && { kill -$s -$p || kill -$s $p; } 2>/dev/null
   done
   n=0
-  while [ $n -lt 20 ]; do
+  while [ $n -lt 10 ]; do
     a=
-    for f in "$d"/pids/*; do [ -e "$f" ] && kill -0 -${f##*/} 2>/dev/null && a=1; done
+    for f in "$d"/pids/*; do [ -e "$f" ] && kill -0 ${f##*/} 2>/dev/null && a=1; done
     [ -z "$a" ] && break
     sleep 0.1
     n=$((n+1))
   done
 done
 """
+# What is being ended may still write.
 _CLEAN = f"""\
-{_STOP}rm -rf "$d"
+{_STOP}n=0
+while [ $n -lt 10 ]; do
+  rm -rf "$d" 2>/dev/null
+  [ -e "$d" ] || break
+  sleep 0.1
+  n=$((n+1))
+done
 [ -e "$d" ] || echo {_GONE}
 """
 
@@ -57,12 +67,16 @@ class PhoneFolder:
     Args:
         adb: The phone.
 
+    Attributes:
+        cut: Whether the connection broke before it was removed; known after :meth:`close`.
+
     Raises:
         DeviceError: It cannot be made.
     """
 
     def __init__(self, adb: Adb) -> None:
         self._adb = adb
+        self.cut = False
         self.path = f"{ROOT}/edgedf-{secrets.token_hex(6)}"
         self._guard: subprocess.Popen[bytes] | None = None
         keep = (
@@ -84,6 +98,23 @@ class PhoneFolder:
             f"{commands}\ncode=$?\nrm -f {shlex.quote(self.path)}/pids/$$\nexit $code"
         )
 
+    def put(self, file: Path, name: str, needed: int) -> None:
+        """Copy a file into the folder.
+
+        Args:
+            file: Of this machine.
+            name: Its name there.
+            needed: Bytes that all files together take, for the message where there is no space.
+
+        Raises:
+            Cut: The connection broke.
+            DeviceError: The phone is full, or does not take it.
+        """
+        said = self._adb.push(file, f"{self.path}/{name}")
+        if said is not None:
+            size = max(needed, file.stat().st_size)
+            raise not_pushed(self._adb.serial, said, size, self._free())
+
     def stop(self) -> None:
         """End what runs there, as far as the phone can be reached."""
         with contextlib.suppress(DeviceError):
@@ -100,6 +131,7 @@ class PhoneFolder:
             return ""
         if _GONE in finish(guard, _CLEAN_SECONDS):
             return ""
+        self.cut = True
         return "" if self._gone_later() else self.path
 
     def __enter__(self) -> PhoneFolder:
@@ -112,6 +144,14 @@ class PhoneFolder:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _free(self) -> int | None:
+        """Bytes that are free on the phone."""
+        try:
+            words = self._adb.run(f"df -k {ROOT} | tail -n 1").output.split()
+        except DeviceError:
+            return None
+        return int(words[3]) * 1024 if len(words) > 3 and words[3].isdigit() else None
 
     def _gone_later(self) -> bool:
         """The guard was cut off: look again when the phone is back, and clean up there."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices.adb_client import Adb, Printed
-from edgedf.runtime.profile.devices.adb_errors import Cut, not_pushed
-from edgedf.runtime.profile.devices.adb_folder import ROOT, PhoneFolder
+from edgedf.runtime.profile.devices.adb_errors import Cut
+from edgedf.runtime.profile.devices.adb_folder import PhoneFolder
 from edgedf.runtime.profile.devices.android import STATE, other_load, sections, state
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.native_operators import operators_in, parse_operators
@@ -37,7 +37,7 @@ from edgedf.runtime.profile.events import (
 
 __all__ = ["NativeRun"]
 
-_FEWEST, _MOST = 3, 12  # repetitions of each configuration
+_FEWEST, _MOST = 4, 12  # repetitions of each configuration
 _REPETITION_SECONDS = 5.0
 _CALIBRATION_RUNS = 16
 _LONGEST = 900.0  # seconds that one repetition may take in all
@@ -116,7 +116,8 @@ class NativeRun:
         self._tell_state(self._checked(self._adb.run(STATE)))
         done = 0
         while configurations and done < 3 * rounds:
-            if not any(c.lacks(effort.queries, effort.seconds) for c in configurations):
+            enough = not any(c.lacks(effort.queries, effort.seconds) for c in configurations)
+            if enough and done >= rounds:
                 break
             for configuration in list(configurations):
                 work = Work(configuration.runs, effort.seconds / rounds, configuration.threads)
@@ -156,16 +157,9 @@ class NativeRun:
         needed = sum(path.stat().st_size for path, _ in files)
         for place, (path, name) in enumerate(files):
             self._emit(Progressed("copying to the phone", place, len(files)))
-            said = self._adb.push(path, f"{self._folder.path}/{name}")
-            if said is not None:
-                raise not_pushed(self._adb.serial, said, needed, self._free())
+            self._folder.put(path, name, needed)
         self._checked(self._adb.run(self._folder.script(f"chmod 700 {_RUNNER}")))
         self._emit(Progressed("copying to the phone", len(files), len(files)))
-
-    def _free(self) -> int | None:
-        """Bytes that are free on the phone."""
-        words = self._adb.run(f"df -k {ROOT} | tail -n 1").output.split()
-        return int(words[3]) * 1024 if len(words) > 3 and words[3].isdigit() else None
 
     def _kind(self) -> RunnerKind:
         printed = self._adb.run(self._folder.script(f"./{_RUNNER} --help 2>&1 </dev/null"))

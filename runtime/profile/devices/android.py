@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 
 from edgedf.runtime.profile.events import Machine, State
+from edgedf.runtime.profile.machine import arm_processors
 
 __all__ = ["FACTS", "STATE", "abis", "machine", "other_load", "sections", "state"]
 
@@ -37,38 +37,6 @@ echo {_MARK}battery; dumpsys battery
 """
 """Prints what :func:`state` reads."""
 
-# Main ID Register: implementer and part, from Arm's and the vendors' reference manuals.
-_ARM, _QUALCOMM = 0x41, 0x51
-_PARTS = {
-    (_ARM, 0xD03): "Cortex-A53",
-    (_ARM, 0xD04): "Cortex-A35",
-    (_ARM, 0xD05): "Cortex-A55",
-    (_ARM, 0xD07): "Cortex-A57",
-    (_ARM, 0xD08): "Cortex-A72",
-    (_ARM, 0xD09): "Cortex-A73",
-    (_ARM, 0xD0A): "Cortex-A75",
-    (_ARM, 0xD0B): "Cortex-A76",
-    (_ARM, 0xD0D): "Cortex-A77",
-    (_ARM, 0xD41): "Cortex-A78",
-    (_ARM, 0xD44): "Cortex-X1",
-    (_ARM, 0xD46): "Cortex-A510",
-    (_ARM, 0xD47): "Cortex-A710",
-    (_ARM, 0xD48): "Cortex-X2",
-    (_ARM, 0xD4D): "Cortex-A715",
-    (_ARM, 0xD4E): "Cortex-X3",
-    (_ARM, 0xD80): "Cortex-A520",
-    (_ARM, 0xD81): "Cortex-A720",
-    (_ARM, 0xD82): "Cortex-X4",
-    (_ARM, 0xD85): "Cortex-X925",
-    (_ARM, 0xD87): "Cortex-A725",
-    (_QUALCOMM, 0x001): "Oryon",
-    (_QUALCOMM, 0x800): "Kryo 2xx Gold",
-    (_QUALCOMM, 0x801): "Kryo 2xx Silver",
-    (_QUALCOMM, 0x802): "Kryo 3xx Gold",
-    (_QUALCOMM, 0x803): "Kryo 3xx Silver",
-    (_QUALCOMM, 0x804): "Kryo 4xx Gold",
-    (_QUALCOMM, 0x805): "Kryo 4xx Silver",
-}
 _SENSORS = re.compile(r"cpu|soc|skin|batt|tsens|^ap|big|mid|lit", re.IGNORECASE)
 _MOST_SENSORS = 16  # a Snapdragon has a hundred zones
 
@@ -197,17 +165,9 @@ def _rows(text: str) -> list[list[str]]:
 
 
 def _processor(cpuinfo: str) -> str:
-    """``4× Cortex-A55 + 4× Cortex-A76``, or what the kernel calls it."""
-    implementers = re.findall(r"CPU implementer\s*: (0x\w+)", cpuinfo)
-    parts = re.findall(r"CPU part\s*: (0x\w+)", cpuinfo)
-    if parts and len(parts) == len(implementers):
-        names = Counter(
-            _PARTS.get((int(maker, 16), int(part, 16)), f"{maker}:{part}")
-            for maker, part in zip(implementers, parts)
-        )
-        return " + ".join(f"{count}× {name}" for name, count in names.items())
+    """By name where it is an Arm, else what the kernel calls it."""
     named = re.search(r"(?:model name|Hardware|Processor)\s*: (.+)", cpuinfo)
-    return named[1].strip() if named else ""
+    return arm_processors(cpuinfo) or (named[1].strip() if named else "")
 
 
 def _temperatures(printed: Mapping[str, str]) -> dict[str, float]:

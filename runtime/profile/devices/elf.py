@@ -7,28 +7,25 @@ from pathlib import Path
 
 from edgedf.errors import ConfigError, DeviceError
 
-__all__ = ["check_runner"]
+__all__ = ["built_for", "check_runner"]
 
 _MAX_BYTES = 512 << 20
 _MACHINES = {3: "x86", 40: "armeabi-v7a", 62: "x86_64", 183: "arm64-v8a"}  # e_machine, elf.h
 _RISCV = 243
 
 
-def check_runner(path: Path, abis: Sequence[str]) -> int:
-    """See that a file is a program that the phone can run.
-
-    A script (``#!``) passes: what it needs is seen when it runs.
+def built_for(path: Path) -> str | None:
+    """Binary interface that a program is built for, such as ``arm64-v8a``.
 
     Args:
         path: The program.
-        abis: Binary interfaces of the phone.
 
     Returns:
-        Its size in bytes.
+        Its name as Android has it; None for a script (``#!``): what that needs is seen when it
+        runs.
 
     Raises:
         ConfigError: It is not there, empty, far too large, or no program.
-        DeviceError: It is built for another processor.
     """
     try:
         size = path.stat().st_size if path.is_file() else -1
@@ -39,25 +36,38 @@ def check_runner(path: Path, abis: Sequence[str]) -> int:
     if not 0 < size <= _MAX_BYTES:
         raise _no_program(path, f"it has {size} bytes" if size >= 0 else "it is no file")
     if head[:2] == b"#!":
-        return size
+        return None
     abi = _abi(head)
     if abi is None:
         raise _no_program(path, "it is neither an ELF file nor a script")
-    if abi not in abis:
+    return abi
+
+
+def check_runner(path: Path, abis: Sequence[str]) -> None:
+    """See that a phone can run a program.
+
+    Args:
+        path: The program.
+        abis: Binary interfaces of the phone.
+
+    Raises:
+        ConfigError: It is no program; see :func:`built_for`.
+        DeviceError: It is built for another processor.
+    """
+    abi = built_for(path)
+    if abi is not None and abi not in abis:
         raise DeviceError(
             f"The runner {path} is built for {abi}; the phone runs {', '.join(abis) or 'unknown'}.",
             expected=f"a program for {abis[0] if abis else 'the phone'}",
             next_step="take the build of benchmark_model for that processor, android_aarch64 for "
             "arm64-v8a",
         )
-    return size
 
 
 def _abi(head: bytes) -> str | None:
     if len(head) < 20 or head[:4] != b"\x7fELF":
         return None
-    order = "little" if head[5] == 1 else "big"
-    machine = int.from_bytes(head[18:20], "little" if order == "little" else "big")
+    machine = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
     if machine == _RISCV:
         return "riscv64"
     return _MACHINES.get(machine, f"ELF machine {machine}")

@@ -81,8 +81,12 @@ def parse_operators(
     if replacing:
         delegated = sum(int(number) for number, *_ in replacing)
         in_file = int(replacing[0][1])
-        if len(replacing) == 1:
+        if len(replacing) == 1:  # TFLite counts the pieces in between as well
             partitions = _pieces(int(replacing[0][3]), bool(operators[0].delegate), delegated)
+    left_out = tuple(operator.kind for operator in operators if not operator.delegate)
+    if delegated is None and name and len(left_out) < len(operators) and in_file:
+        delegated = max(0, in_file - len(left_out))  # the interpreter's rows are the file's
+        partitions = sum(kind in _NAMES or kind.endswith("Delegate") for kind, *_ in tables[0])
     return Operators(
         configuration=configuration,
         source=source,
@@ -91,8 +95,8 @@ def parse_operators(
         inference_ms=inference_ms,
         plain_ms=plain_ms,
         delegated=delegated,
-        partitions=partitions,
-        left_out=tuple(o.kind for o in operators if not o.delegate) if replacing else (),
+        partitions=partitions or None,
+        left_out=() if delegated is None else left_out,
     )
 
 

@@ -156,7 +156,7 @@ def _of_counts(output: str) -> dict[str, float] | None:
     The first one is the warm-up's. With one inference there is ``count=1 curr=…`` alone.
     Everything is in microseconds.
     """
-    lines = [
+    lines: list[dict[str, str]] = [
         dict(_PAIR.findall(line[line.index("count=") :]))
         for line in output.splitlines()
         if re.search(r"(?:^|[\s:])count=\d+ (?:first|curr)=", line)
@@ -179,8 +179,8 @@ def _of_counts(output: str) -> dict[str, float] | None:
     figures["first_run_ms"] = float(warm_up.get("first", warm_up["curr"])) / 1000
     timings = re.search(rf"Init: {_NUMBER}, First inference: {_NUMBER}", output)
     if timings:
-        figures["load_ms"] = float(timings[1].rstrip(".")) / 1000
-        figures["first_run_ms"] = float(timings[2].rstrip(".")) / 1000
+        figures["load_ms"] = float(timings.group(1)) / 1000
+        figures["first_run_ms"] = float(timings.group(2)) / 1000
     else:
         _add_load(figures, output)
     _add_memory(figures, output)

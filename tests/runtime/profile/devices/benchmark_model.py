@@ -78,7 +78,8 @@ def _statistics(taken: object) -> str:
     low, middle, high = np.percentile(us, [5, 50, 95])
     return (
         f"count={len(us)} first={us[0]:.0f} curr={us[-1]:.0f} "
-        f"min={us.min():.0f} max={us.max():.0f} avg={us.mean():g} std={us.std():.0f} p5={low:.0f} median={middle:.0f} p95={high:.0f}"
+        f"min={us.min():.0f} max={us.max():.0f} avg={us.mean():g} std={us.std():.0f} "
+        f"p5={low:.0f} median={middle:.0f} p95={high:.0f}"
     )
 
 

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 _CNXN, _AUTH, _OPEN, _OKAY, _CLSE, _WRTE = (
     int.from_bytes(name, "little")
@@ -84,6 +85,8 @@ class Phone:
     def drop(self) -> None:
         """Cut all connections, as if the cable were pulled."""
         if self.trouble.stay_away:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # ends the waiting accept as well
             self._listener.close()
         for connection in self._connections:
             connection.cut()
@@ -98,6 +101,7 @@ class Phone:
         with contextlib.suppress(OSError):
             while True:
                 link, _ = self._listener.accept()
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection = _Connection(self, link)
                 self._connections.append(connection)
                 threading.Thread(target=connection.serve, daemon=True).start()
@@ -282,9 +286,9 @@ def _shell(stream: _Stream, command: str) -> None:
     )
     assert process.stdin is not None
 
-    def forward(source: int, kind: int) -> None:
-        with contextlib.suppress(EOFError, OSError):
-            while part := os.read(source, 16384):
+    def forward(source: IO[bytes], kind: int) -> None:
+        with source, contextlib.suppress(EOFError, OSError):
+            while part := os.read(source.fileno(), 16384):
                 stream.write(struct.pack("<BI", kind, len(part)) + part)
                 if phone.trouble.drop_at and phone.trouble.drop_at in command:
                     phone.trouble.drop_at = None
@@ -292,7 +296,7 @@ def _shell(stream: _Stream, command: str) -> None:
 
     assert process.stdout is not None and process.stderr is not None
     pumps = [
-        threading.Thread(target=forward, args=(source.fileno(), kind), daemon=True)
+        threading.Thread(target=forward, args=(source, kind), daemon=True)
         for source, kind in ((process.stdout, _STDOUT), (process.stderr, _STDERR))
     ]
     for pump in pumps:
@@ -315,8 +319,6 @@ def _shell(stream: _Stream, command: str) -> None:
     threading.Thread(target=feed, daemon=True).start()
     for pump in pumps:
         pump.join()
-    process.stdout.close()
-    process.stderr.close()
     stream.write(struct.pack("<BIB", _EXIT, 1, process.wait() & 0xFF))
 
 
