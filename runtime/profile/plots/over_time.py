@@ -112,12 +112,12 @@ def _mean_frequency(state: State) -> float | None:
     return sum(known) / len(known) if known else None
 
 
+_STOLEN = "processors taken by the hypervisor"
 _FREQUENCY, _TEMPERATURE = "frequency, MHz (mean)", "temperature, °C (highest)"
 
 _STRIPS: tuple[tuple[str, Callable[[State], float | None]], ...] = (
     ("processors busy with other work", lambda state: state.other_load),
-    # A machine that shares nothing says zero all the time.
-    ("processors taken by the hypervisor", lambda state: state.stolen or None),
+    (_STOLEN, lambda state: state.stolen),
     (_FREQUENCY, _mean_frequency),
     (_TEMPERATURE, lambda state: max(state.temperature_c.values(), default=None)),
 )
@@ -131,7 +131,12 @@ def _known(
         (title, [(at, value) for at, value in points if value is not None])
         for title, points in strips
     ]
-    return [(title, points) for title, points in found if points]
+    # A machine that shares nothing says zero all the time: not worth a strip.
+    return [
+        (title, points)
+        for title, points in found
+        if points and (title != _STOLEN or any(value for _, value in points))
+    ]
 
 
 def _time(until: tuple[float, float]) -> Scale:

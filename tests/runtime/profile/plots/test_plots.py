@@ -137,6 +137,10 @@ def test_the_machine_shows_only_what_it_says() -> None:
     said = texts(seen(only))
     assert "temperature, °C (highest)" in said
     assert "processors busy with other work" not in said
+    shared = [State(0, stolen=0.0), State(1, stolen=0.5), State(2, stolen=0.0)]
+    (line,) = seen(machine_plot(shared, (), until_s=(0, 2))).iter("polyline")
+    assert len((line.get("points") or "").split()) == 3
+    assert machine_plot(shared[::2], (), until_s=(0, 2)) is None
     assert machine_plot([State(0.5), State(2, other_load=1)], (), until_s=(0, 1)) is None
 
 
