@@ -27,6 +27,7 @@ __all__ = [
     "SPEC_KEY",
     "Artifact",
     "ModelFormat",
+    "count_onnx_nodes",
     "embed_onnx",
     "embed_tflite",
     "read_artifact",
@@ -200,6 +201,20 @@ def embed_onnx(model: bytes, spec: ModelSpec) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
+def count_onnx_nodes(model: bytes) -> int:
+    """How many nodes the graph of an ``.onnx`` model has; nothing needs to be installed for it.
+
+    Args:
+        model: A serialized ``ModelProto`` that :func:`read_model` or :func:`read_artifact` read.
+    """
+    return sum(
+        number == _NODE
+        for field, graph in _protobuf_fields(model)
+        if field == _GRAPH and graph is not None
+        for number, _ in _protobuf_fields(graph)
+    )
+
+
 def _read(path: Path) -> bytes:
     try:
         if path.is_dir():
@@ -262,6 +277,7 @@ def _tflite_spec(data: bytes, path: Path) -> bytes:
 # ONNX is one protobuf message (onnx.proto, ModelProto). Only its top level is walked here, with
 # every length checked, so that a file cut anywhere is noticed without parsing the graph.
 _METADATA_PROPS, _GRAPH = 14, 7
+_NODE = 1  # of a GraphProto
 _INITIALIZER, _EXTERNAL_DATA = 5, 13  # of a GraphProto, of a TensorProto
 
 

@@ -1,8 +1,8 @@
 """The ``edgedf`` command: finds the verb, imports that verb's module alone, and runs it.
 
 Exit codes: 0 done; 1 done, but with a bad outcome (a proof that failed, images that could not be
-read); 2 a mistake in what was asked or given; 70 a bug in edgedf; 130 interrupted. Two verbs,
-``edgedf verify`` and ``edgedf diff``, need 2 for something else and have 64 for mistakes.
+read); 2 a mistake in what was asked or given; 70 a bug in edgedf; 130 interrupted. Three verbs,
+``edgedf verify``, ``diff`` and ``profile``, need 2 for something else and have 64 for mistakes.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ VERBS = {
     ),
     "diff": Verb(
         "edgedf.cli.diff", "Compare two model files: what they are, answer and take.", mistake=64
+    ),
+    "profile": Verb(
+        "edgedf.cli.profile",
+        "Measure latency and memory: here, over SSH, on a phone over adb.",
+        mistake=64,
     ),
     "info": Verb("edgedf.cli.info", "Show what a model file says about itself."),
     "doctor": Verb("edgedf.cli.doctor", "Say what is installed, what is missing, what that costs."),

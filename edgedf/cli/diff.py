@@ -24,6 +24,7 @@ from edgedf.cli._gate import (
     TprDropBound,
     limit_option,
 )
+from edgedf.cli._options import refuse_together
 from edgedf.cli._pictures import ComparedData, ComparedLayout, SetNames, SplitName
 
 if TYPE_CHECKING:
@@ -127,10 +128,10 @@ def diff(
         "map_correlation": map_correlation,
     }
     allowed = read_limits(DiffLimits, limits, given)
-    _refuse_together("--json", as_json, "--markdown", as_markdown)
-    _refuse_together("--no-pictures", no_pictures, "--data", data is not None)
+    refuse_together("--json", as_json, "--markdown", as_markdown)
+    refuse_together("--no-pictures", no_pictures, "--data", data is not None)
     limited = allowed.max_latency_ratio is not None
-    _refuse_together("--no-latency", no_latency, "a limit for the latency", limited)
+    refuse_together("--no-latency", no_latency, "a limit for the latency", limited)
     with contextlib.ExitStack() as stack:
         with quiet_natives():  # what runtimes say when they load a model
             opened = stack.enter_context(
@@ -162,14 +163,3 @@ def diff(
         skipped = skipped_text(found.verification.skipped)
         new_console(stderr=True).print(skipped, soft_wrap=True)
     raise typer.Exit(CODES[found.verdict])
-
-
-def _refuse_together(one: str, one_is_given: bool, other: str, other_is_given: bool) -> None:
-    if one_is_given and other_is_given:
-        from edgedf.errors import ConfigError
-
-        raise ConfigError(
-            f"{one} and {other} exclude each other.",
-            expected="one of them",
-            next_step=f"leave {one} out",
-        )

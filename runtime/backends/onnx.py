@@ -40,6 +40,8 @@ class OnnxBackend:
     Args:
         model: The serialized ``ModelProto``, weights included.
         threads: At least 1.
+        profile_prefix: Where the runtime shall write its profile of every node; what it appends is
+            told by :meth:`end_profile`. None for no profile.
 
     Raises:
         ArtifactUnreadable: ONNX Runtime refuses the model.
@@ -48,7 +50,9 @@ class OnnxBackend:
 
     name = "onnxruntime"
 
-    def __init__(self, model: bytes, *, threads: int = 1) -> None:
+    def __init__(
+        self, model: bytes, *, threads: int = 1, profile_prefix: str | None = None
+    ) -> None:
         if not is_installed():
             raise MissingExtra("onnx", "Running an .onnx model")
         onnxruntime = import_runtime("onnxruntime")
@@ -57,6 +61,9 @@ class OnnxBackend:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _FATAL  # errors are raised; no need to print them as well
+        if profile_prefix is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = profile_prefix
         try:
             session = onnxruntime.InferenceSession(model, options, providers=_PROVIDERS)
         except Exception as error:  # its exception types share no base but Exception
@@ -74,6 +81,10 @@ class OnnxBackend:
         except Exception as error:
             raise failed_to_run(self.name, error) from error
         return unpack(logit, dense, self.name)
+
+    def end_profile(self) -> str:
+        """Finish the profile that was asked for and return its path."""
+        return str(self._session.end_profiling())
 
     def close(self) -> None:
         """Free the session."""

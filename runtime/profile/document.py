@@ -107,6 +107,8 @@ class Latency:
         p99_ms: 99th percentile.
         maximum_ms: The slowest.
         std_ms: Standard deviation.
+        p90_low_ms: Lower end of the 95 % interval of the 90th percentile.
+        p90_high_ms: Upper end.
     """
 
     queries: int
@@ -121,6 +123,8 @@ class Latency:
     p99_ms: float | None = None
     maximum_ms: float | None = None
     std_ms: float | None = None
+    p90_low_ms: float | None = None
+    p90_high_ms: float | None = None
 
 
 @dataclass(frozen=True)

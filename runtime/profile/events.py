@@ -247,6 +247,9 @@ class Operators:
         left_out: Kinds of the operators that no delegate took, each as often as it occurs.
         inference_ms: Mean of whole inferences while the operators were timed.
         plain_ms: Mean of inferences without it, taken in the same minute: what timing costs.
+        in_float: Kinds of the operators that compute in floating point, each as often as it
+            occurs, but for those that only change the type between the model's ends and its
+            inside; None where that is not known.
     """
 
     configuration: int
@@ -258,6 +261,7 @@ class Operators:
     delegated: int | None = None
     partitions: int | None = None
     left_out: tuple[str, ...] = ()
+    in_float: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -323,7 +327,7 @@ class Finished:
     """The last event; without it a run was cut off."""
 
 
-Event = Union[  # noqa: UP007 (evaluated at run time, on Python 3.9 as well)
+Event = Union[
     Started,
     Progressed,
     Loaded,

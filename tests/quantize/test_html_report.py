@@ -1,6 +1,5 @@
 import base64
 import dataclasses
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -11,38 +10,12 @@ from edgedf.quantize.html_report import render
 from edgedf.quantize.pair import open_pair
 from edgedf.quantize.verify import Example, Verification, examples, verify_pair
 from edgedf.result import Threshold
+from tests.contract.pages import Page
 from tests.quantize.test_layers_wording import error, ranking
 from tests.runtime.pictures import noise, write
 from tests.runtime.tiny import write_tiny
 
 NASTY = "a<img src=x onerror=alert(1)>\"'&\x1b[31m\udce9.png"
-VOID = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """What a browser would see; stops at a tag that does not close."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def found(folder: Path) -> tuple[Verification, list[Example]]:

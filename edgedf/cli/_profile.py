@@ -1,0 +1,174 @@
+"""What ``edgedf profile`` is given, and what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgedf.cli._sections import Section
+from edgedf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from edgedf.runtime.profile.against import Comparison
+    from edgedf.runtime.profile.devices.base import Job
+    from edgedf.runtime.profile.document import Profile
+    from edgedf.runtime.profile.request import Effort
+
+__all__ = ["Wanted", "chosen_images", "chosen_models", "show"]
+
+_MOST_IMAGES = 64  # all are decoded before the work and stay in memory
+_MOST_THREADS = 256
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_LONGEST_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options that say what is measured, as they were typed."""
+
+    threads: str
+    quick: bool
+    queries: int | None
+    seconds: float | None
+    sustained: str | None
+    pipeline: bool
+    operators: bool
+
+    def job(self, models: Sequence[Path], images: Sequence[Path]) -> Job:
+        """What to measure.
+
+        Raises:
+            ConfigError: A number makes no sense.
+        """
+        from edgedf.runtime.profile.devices.base import Job
+
+        return Job(tuple(models), tuple(images), _thread_counts(self.threads), self._effort())
+
+    def _effort(self) -> Effort:
+        from dataclasses import replace
+
+        from edgedf.runtime.profile.request import FULL, QUICK
+
+        effort = QUICK if self.quick else FULL
+        return replace(
+            effort,
+            queries=self.queries or effort.queries,
+            seconds=self.seconds or effort.seconds,
+            pipeline_queries=effort.pipeline_queries if self.pipeline else 0,
+            operator_queries=effort.operator_queries if self.operators else 0,
+            sustained_seconds=0.0 if self.sustained is None else _duration(self.sustained),
+        )
+
+
+def chosen_models(models: Sequence[Path]) -> list[Path]:
+    """The models that were named; else what ``edgedf convert`` left here, else the shipped one.
+
+    Raises:
+        ArtifactUnreadable: The installed package has lost its student.
+        MissingExtra: Nothing was named and no runtime is installed.
+    """
+    if models:
+        return list(models)
+    from edgedf.runtime.models import CONVERTED, default_model, runnable_formats
+
+    converted = [Path(f"{CONVERTED}.{name}") for name in runnable_formats()]
+    return [path for path in converted if path.is_file()] or [default_model()]
+
+
+def chosen_images(place: str | None, of_sample: int) -> tuple[list[Path], str]:
+    """Photographs to show, and where they come from.
+
+    Raises:
+        DataError: The shipped sample is damaged.
+        ImageError: There is no image at ``place``.
+    """
+    if place is None:
+        import edgedf.sample
+
+        photos = [image.path for image in edgedf.sample.images() if image.label == "real"]
+        return photos[:of_sample], "photographs of the shipped sample"
+    from itertools import islice
+
+    from edgedf.runtime.folder import Failure, find_images
+
+    found = []
+    for image in islice(find_images(place), _MOST_IMAGES):
+        if isinstance(image, Failure):
+            raise image.error
+        found.append(Path(image))
+    return found, place
+
+
+def _thread_counts(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    counts = [int(part) for part in parts if re.fullmatch(r"\d{1,4}", part)]
+    good = len(counts) == len(parts) and all(1 <= n <= _MOST_THREADS for n in counts)
+    if not good or len(set(counts)) < len(counts):
+        raise ConfigError(
+            f"--threads {text} cannot be used.",
+            expected=f"different numbers from 1 to {_MOST_THREADS} with commas between",
+            next_step="for one, two and four threads: --threads 1,2,4",
+        )
+    return tuple(counts)
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h)?", text.strip())
+    seconds = float(found[1]) * _UNITS[found[2] or ""] if found else 0.0
+    if not 0 < seconds <= _LONGEST_S:
+        raise ConfigError(
+            f"--sustained {text} is no time that can be used.",
+            expected="a number with s, m or h, at most 24h",
+            next_step="for half an hour: --sustained 30m",
+        )
+    return seconds
+
+
+def show(found: Profile, comparison: Comparison | None) -> None:
+    """Print a profile, and what has changed, on standard output."""
+    from edgedf.cli._console import new_console
+
+    console = new_console()
+    for part in _parts(found, comparison):
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def _parts(found: Profile, comparison: Comparison | None) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from edgedf.cli._console import printable
+    from edgedf.cli._verification import STYLES
+    from edgedf.quantize.wording import MARKS
+    from edgedf.runtime.profile import wording
+
+    for run in found.devices:
+        yield Text(printable(wording.device_line(run)), style="bold")
+        if run.problem is not None:
+            yield Text(printable(wording.problem_line(run.problem)), style="bold red")
+        yield from _tables(wording.sections(found, run))
+    if comparison is not None:
+        yield from _tables(wording.compared(comparison))
+        text = Text(f"{MARKS[comparison.verdict]} ", style=STYLES[comparison.verdict])
+        yield text.append(printable(wording.verdict_line(comparison)), style="default")
+    yield Text(printable(wording.standing(found)))
+
+
+def _tables(sections: Sequence[Section]) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from edgedf.cli._console import printable
+    from edgedf.cli._sections import section_table
+
+    for section in sections:
+        if section.title:
+            yield Text(section.title, style="bold")
+        if section.rows:
+            yield section_table(section)
+        for remark in section.remarks:
+            yield Text(printable(remark))
+        yield Text()

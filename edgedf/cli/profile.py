@@ -1,0 +1,258 @@
+"""``edgedf profile``: how fast a model is, here, on a board over SSH, on a phone over adb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgedf.cli._gate import CODES, GateCommand
+from edgedf.cli._options import refuse_alone, refuse_together
+
+if TYPE_CHECKING:
+    from edgedf.runtime.profile.against import Comparison
+    from edgedf.runtime.profile.document import Profile
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False)
+
+_IMAGES = 16  # of the shipped sample, shown in turn
+NOT_VALID, INTERRUPTED = 1, 130
+
+_EPILOG = """Examples:
+
+[bold]edgedf profile --quick[/]
+
+[bold]edgedf profile build/student_int8.tflite --threads 1,2 --out profiles[/]
+
+[bold]edgedf profile --against profiles/profile.json --limit 0.1[/]
+
+[bold]edgedf profile --device ssh:pi@raspberrypi.local --sustained 30m[/]
+
+[bold]edgedf profile --device adb --runner benchmark_model[/]
+
+Exit code: 0 every figure can be believed (with --quick: as a first look) and is
+within --limit, 1 one is invalid, a device was lost or --limit is broken, 2
+--against cannot tell, 64 something that was asked or given is wrong."""
+
+
+@app.command(cls=GateCommand, epilog=_EPILOG)
+def profile(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Files from edgedf convert. Default: those in build/, else the student that "
+            "edgedf carries.",
+            show_default=False,
+        ),
+    ] = None,
+    threads: Annotated[
+        str, typer.Option(metavar="N,N,…", help="Numbers of threads, each of them timed.")
+    ] = "1",
+    devices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            metavar="DEVICE",
+            help="host, ssh:[USER@]HOST[:PORT] or adb[:SERIAL]; may be repeated. Default: host.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Photographs to show: a folder, a file or a pattern; the first 64 are used. "
+            "Default: 16 of the sample that edgedf carries.",
+            show_default=False,
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="128 inferences and 5 s: for a look, not to be published."),
+    ] = False,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=8, max=10_000_000, metavar="N", help="At least so many inferences. Default: 1024."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=86_400, metavar="S", help="And for at least so long. Default: 60."
+        ),
+    ] = None,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Then the first model without a pause for so long: 90s, 30m, 1h.",
+            show_default=False,
+        ),
+    ] = None,
+    no_pipeline: Annotated[
+        bool, typer.Option("--no-pipeline", help="Leave out decoding, resizing and the rest.")
+    ] = False,
+    no_operators: Annotated[
+        bool, typer.Option("--no-operators", help="Do not time single operators.")
+    ] = False,
+    runner: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="adb: a native benchmark built for the phone: TFLite's benchmark_model or "
+            "LiteRT's.",
+            rich_help_panel="Devices",
+        ),
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="ssh, adb: the Python to use there. Default over SSH: python3.",
+            rich_help_panel="Devices",
+        ),
+    ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="ssh, adb: folder with the device's wheels; nothing is downloaded then.",
+            rich_help_panel="Devices",
+        ),
+    ] = None,
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="ssh: the private key to use.", rich_help_panel="Devices"
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A profile.json of before: what has become slower, larger or hungrier since?",
+            rich_help_panel="Comparing",
+        ),
+    ] = None,
+    limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=100.0,
+            metavar="X",
+            help="With --against: share that a figure may grow by. Default: 0.1.",
+            rich_help_panel="Comparing",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write profile.json, report.html and report.md there, and keep what devices say "
+            "while they say it.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="With --out: do not measure again what is complete in DIR."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Tables to paste into a pull request.")
+    ] = False,
+) -> None:
+    """Measure latency, memory and where the time goes, and say whether the figures are valid.
+
+    Models and numbers of threads take turns on real photographs, each for at least 1024 inferences
+    and 60 seconds; then come whole pictures from file to verdict, single operators and, if asked
+    for, a long run. A figure from a machine that was throttled or busy is called invalid.
+    """
+    from edgedf.cli._console import StepProgress, print_json, printable
+    from edgedf.cli._profile import Wanted, chosen_images, chosen_models, show
+    from edgedf.runtime.profile.devices import Tools, open_device
+
+    refuse_together("--json", as_json, "--markdown", as_markdown)
+    wanted = Wanted(
+        threads=threads,
+        quick=quick,
+        queries=queries,
+        seconds=seconds,
+        sustained=sustained,
+        pipeline=not no_pipeline,
+        operators=not no_operators,
+    )
+    refuse_alone("--limit", limit is not None, "--against", against is not None)
+    previous = _previous(against)
+    shown, images_from = chosen_images(images, _IMAGES)
+    job = wanted.job(chosen_models(models or []), shown)
+    tools = Tools(runner=runner, python=python, wheels=wheels, identity=identity)
+    machines = [open_device(name, tools) for name in devices or ["host"]]
+    from edgedf.runtime.profile.session import profile as measure
+
+    with StepProgress() as progress:
+        found, interrupted = measure(
+            job,
+            machines,
+            images_from=images_from,
+            folder=out,
+            resume=resume,
+            progress=progress,
+        )
+    comparison = None
+    if previous is not None:
+        from edgedf.runtime.profile.against import LIMIT, compare
+
+        comparison = compare(found, previous, limit=LIMIT if limit is None else limit)
+    if out is not None:
+        _write(out, found, comparison)
+    if as_json:
+        from edgedf import typed_json
+
+        document = typed_json.encode(found)
+        if comparison is not None:
+            document["against"] = typed_json.encode(comparison)
+        print_json(document)
+    elif as_markdown:
+        from edgedf.runtime.profile.markdown import markdown
+
+        print("\n".join(map(printable, markdown(found, comparison).splitlines())))
+    else:
+        show(found, comparison)
+    raise typer.Exit(_code(found, comparison, interrupted))
+
+
+def _previous(path: Path | None) -> Profile | None:
+    """Read before the work, so that a wrong file costs none."""
+    if path is None:
+        return None
+    from edgedf.runtime.profile.document import from_json
+
+    return from_json(path)
+
+
+def _write(folder: Path, found: Profile, comparison: Comparison | None) -> None:
+    from edgedf.files import write_text
+    from edgedf.runtime.profile.document import to_json
+    from edgedf.runtime.profile.html_report import render
+    from edgedf.runtime.profile.markdown import markdown
+
+    write_text(folder / "profile.json", to_json(found))
+    write_text(folder / "report.html", render(found, comparison))
+    write_text(folder / "report.md", markdown(found, comparison))
+
+
+def _code(found: Profile, comparison: Comparison | None, interrupted: bool) -> int:
+    if interrupted:
+        return INTERRUPTED
+    bad = any(
+        run.status != "complete" or any(r.validity.status == "invalid" for r in run.results)
+        for run in found.devices
+    )
+    if bad:
+        return NOT_VALID
+    return 0 if comparison is None else CODES[comparison.verdict]

@@ -1,0 +1,89 @@
+"""The events of a worker that runs in a child process, wherever that leads."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import IO
+
+from edgedf.errors import DeviceError
+from edgedf.runtime.profile.events import Emit, Failed, Finished, from_line
+
+__all__ = ["follow"]
+
+_MOST_BYTES = 8 << 20  # of a line; a block of thousands of inferences has some 100 KB
+_TAIL = 20  # lines of standard error
+_PATIENCE_S = 5.0
+
+
+def follow(process: subprocess.Popen[bytes], emit: Emit) -> None:
+    """Hand on every event that a worker writes, until the last one.
+
+    Standard error is read all the while, so that the worker never waits for us, and its end is
+    kept: it is the reason where the events just stop.
+
+    Args:
+        process: Whose standard output and standard error are pipes.
+        emit: Takes the events, in this thread.
+
+    Raises:
+        DeviceError: The events end before the last one, or what is written is no event.
+    """
+    if process.stdout is None or process.stderr is None:
+        raise ValueError("standard output and standard error have to be pipes")
+    said: deque[str] = deque(maxlen=_TAIL)
+    reader = threading.Thread(
+        target=_read, args=(process.stderr, said), name="edgedf-stderr", daemon=True
+    )
+    reader.start()
+    failed: Failed | None = None
+    for line in _lines(process.stdout):
+        event = from_line(line)
+        emit(event)
+        if isinstance(event, Finished):
+            return
+        if isinstance(event, Failed) and event.configuration is None:
+            failed = event
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_PATIENCE_S)
+    reader.join(_PATIENCE_S)
+    if failed is not None:
+        raise DeviceError(failed.message, expected=failed.expected, next_step=failed.next_step)
+    raise DeviceError(
+        f"The worker ended too early ({_how(process.returncode)}).",
+        expected="a worker that runs to its end",
+        next_step="the last that it said: " + " / ".join(said) if said else "run it again",
+    )
+
+
+def _lines(stream: IO[bytes]) -> Iterator[str]:
+    while True:
+        line = stream.readline(_MOST_BYTES)
+        if not line:
+            return
+        if not line.endswith(b"\n"):  # cut off in the middle, or endless
+            if len(line) == _MOST_BYTES:
+                raise DeviceError(
+                    f"The worker wrote a line of more than {_MOST_BYTES} bytes.",
+                    expected="events",
+                    next_step="see what else writes to standard output there",
+                )
+            return
+        yield line.decode("utf-8", "replace")
+
+
+def _read(stream: IO[bytes], said: deque[str]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        for line in stream:
+            text = line.decode("utf-8", "replace").strip()
+            if text:
+                said.append(text[:500])
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "its output ended"
+    return f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -1,0 +1,101 @@
+"""How configurations that took turns compare, with what the machine did to both left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedf.runtime.interleaved import LEAST_ROUNDS, ratio_of
+from edgedf.runtime.profile.document import Model, Ratio
+from edgedf.runtime.profile.events import Block, Summary
+from edgedf.runtime.profile.request import Configuration
+from edgedf.runtime.profile.statistics import draws, interval, resampled, run_length
+
+__all__ = ["Rounds", "pairs", "ratio_between", "rounds_of", "rounds_of_summaries"]
+
+Rounds = Mapping[int, NDArray[np.float64]]
+"""Times of one configuration by round, in milliseconds."""
+
+_FLOAT = "fp32"
+_MOST_ROUNDS = 1000
+
+
+def rounds_of(blocks: Sequence[Block]) -> Rounds:
+    """Times by round of the blocks of one configuration."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for block in blocks:
+        found[block.round].extend(block.times_ms)
+    return {number: np.asarray(times, np.float64) for number, times in found.items() if times}
+
+
+def rounds_of_summaries(summaries: Sequence[Summary]) -> Rounds:
+    """Repetitions of a native benchmark as rounds of one time each: median, else mean."""
+    medians = all(summary.p50_ms is not None for summary in summaries)
+    times = [summary.p50_ms if medians else summary.mean_ms for summary in summaries]
+    return {number: np.array([time], np.float64) for number, time in enumerate(times)}
+
+
+def pairs(
+    configurations: Sequence[Configuration], models: Sequence[Model], measured: Sequence[int]
+) -> Iterator[tuple[int, int]]:
+    """Which configurations are compared: all with the first, and int8 with float.
+
+    Args:
+        configurations: In the order of the request.
+        models: That they name by index.
+        measured: Indices of those that have times, ascending.
+
+    Yields:
+        First and second, no pair twice.
+    """
+    seen = set()
+    for second in measured[1:]:
+        seen.add((measured[0], second))
+        yield measured[0], second
+    for first in measured:
+        for second in measured:
+            one, other = configurations[first], configurations[second]
+            float_model, quantized = models[one.model], models[other.model]
+            alike = (float_model.format, one.threads) == (quantized.format, other.threads)
+            both = float_model.precision == _FLOAT and quantized.precision.startswith("int8")
+            if alike and both and not seen & {(first, second), (second, first)}:
+                seen.add((first, second))
+                yield first, second
+
+
+def ratio_between(first: int, second: int, times: Mapping[int, Rounds]) -> Ratio | None:
+    """The ratio of two medians over the rounds that both have, with its 95 % interval.
+
+    Whole rounds are drawn, the blocks of both together. None where there are fewer than two.
+
+    Args:
+        first: Configuration that is divided by.
+        second: The other.
+        times: Of each configuration by round.
+    """
+    common = sorted(times[first].keys() & times[second].keys())
+    if len(common) < LEAST_ROUNDS:
+        return None
+    sides = [[times[side][number] for number in common] for side in (first, second)]
+    if min(float(part.min()) for side in sides for part in side) <= 0:  # a clock too coarse
+        return None
+    if all(len(part) == 1 for side in sides for part in side):
+        found = ratio_of(np.column_stack([np.concatenate(side) for side in sides]))
+        return Ratio(first, second, found.ratio, found.low, found.high, found.rounds)
+    middles = [float(np.median(np.concatenate(side))) for side in sides]
+    ratio = middles[1] / middles[0]
+    joined = [_joined(side) for side in sides]
+    by_round = [np.array([np.median(part) for part in side]) for side in joined]
+    drawn = draws(len(joined[0]), run_length(np.log(by_round[1] / by_round[0])))
+    below, above = (resampled(side, 0.5, drawn) for side in joined)
+    low, high = interval(ratio, above / below)
+    return Ratio(first, second, ratio, low, high, len(common))
+
+
+def _joined(side: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Neighbouring rounds together, so that there are not more than the bootstrap needs."""
+    step = -(-len(side) // _MOST_ROUNDS)
+    return [np.concatenate(side[start : start + step]) for start in range(0, len(side), step)]
