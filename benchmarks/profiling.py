@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--effort", choices=list(_EFFORTS), default="full")
     parser.add_argument("--seconds", type=float, help="of measuring, instead of the effort's")
     parser.add_argument("--times", type=int, default=5, help="profiles that repeat (default: 5)")
+    parser.add_argument("--formats", nargs="+", default=FORMATS, choices=FORMATS)
     parser.add_argument("--model-dir", type=Path, help="folder with student_int8.tflite and .onnx")
     parser.add_argument(
         "--keep", type=Path, metavar="FILE", help="parts are kept there and not measured again"
@@ -70,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.times < 2:
         parser.error("--times must be at least 2")
+    if "repeatability" in options.only and len(set(options.formats)) < 2:
+        parser.error("repeatability is about two formats that take turns")
     effort = _EFFORTS[options.effort]
     if options.seconds is not None:
         effort = replace(effort, queries=8, seconds=options.seconds)
@@ -78,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = json.loads(options.keep.read_text("utf-8"))
     try:
         with tempfile.TemporaryDirectory(prefix="edgedf-benchmark-") as made:
-            models = _models(options.model_dir, Path(made))
+            models = _models(options.model_dir, Path(made), options.formats)
             for name in options.only:
                 if name not in found:
                     part = _PARTS[name](models, effort, options.times)
@@ -143,21 +146,21 @@ def throttled(models: Sequence[Path], effort: Effort, times: int) -> dict[str, A
     """What becomes of a profile that others disturb from its middle on."""
     plain = replace(effort, cold_starts=0, pipeline_queries=0, operator_queries=0)
     cores = this_host().cores or 1
+    begun: list[float] = []
+    started: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as busy:
-        begun: list[float] = []
 
         def watch(event: Event) -> None:
             if not isinstance(event, Block) or event.phase != "measured":
                 return
             begun.append(event.at_s)
-            if len(started) == 0 and event.at_s - begun[0] >= plain.seconds / 2:
+            if not started and event.at_s - begun[0] >= plain.seconds / 2:
                 for _ in range(2 * cores):
                     process = subprocess.Popen([sys.executable, "-c", _BUSY])
                     started.append(process)
                     busy.callback(process.wait)
                     busy.callback(process.kill)
 
-        started: list[subprocess.Popen[bytes]] = []
         result = _profiled(models[:1], plain, watch).results[0]
     return {
         "model": models[0].name,
@@ -204,12 +207,12 @@ def show(found: dict[str, Any]) -> None:
             print(f"  {data['seconds']} s, exit code {data['exit_code']}")
 
 
-def _models(folder: Path | None, made: Path) -> list[Path]:
+def _models(folder: Path | None, made: Path, formats: Sequence[str]) -> list[Path]:
     if folder is None:
         folder = made
         with quiet_natives():
-            edgedf.convert(out=folder, keep_failing=True)
-    return [folder / f"student_int8.{name}" for name in FORMATS]
+            edgedf.convert(out=folder, formats=formats, keep_failing=True)
+    return [folder / f"student_int8.{name}" for name in formats]
 
 
 def _pictures() -> list[Path]:
@@ -261,7 +264,8 @@ def _bare(model: Path, seconds: float) -> dict[str, float]:
         def run(image: Any) -> object:
             return session.run(None, {name: image})
 
-    for length, times in ((_BARE_WARM_UP_S, []), (seconds, taken_ms := [])):
+    taken_ms: list[float] = []
+    for length, times in ((_BARE_WARM_UP_S, []), (seconds, taken_ms)):
         until, turn = time.perf_counter() + length, 0
         while time.perf_counter() < until:
             image = images[turn % len(images)]
