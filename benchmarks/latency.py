@@ -37,8 +37,9 @@ from edgedf.runtime.profile.ratios import ratio_between, rounds_of
 from edgedf.runtime.profile.sampling import Timed, block_length, rounds, warm_up
 from edgedf.runtime.profile.statistics import latency
 
-_WARM_UP_S = 1.5
-_LEAST_BLOCKS = 8
+_WARM_UP_S = 0.5
+_LEAST_BLOCKS = 2
+_QUERIES_PER_ROUND = 4
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _formats(folder: Path, precision: str, threads: int, queries: int) -> Format
             images = [preprocess(image.path, side) for image in edgedf.sample.images()[:16]]
             subjects.append(Timed(index, backend.run, images))
             lengths.append(block_length(warm_up(subjects[-1], _WARM_UP_S)[1]))
-        least = max(queries, _LEAST_BLOCKS * max(lengths))
+        least = max(_QUERIES_PER_ROUND * queries, _LEAST_BLOCKS * max(lengths))
         blocks = list(
             rounds(subjects, lengths, queries=least, seconds=0.0, started=time.monotonic())
         )
@@ -211,11 +212,12 @@ def _print(document: dict[str, Any]) -> None:
         print(f"\nONNX against TFLite, {document['results'][0]['precision']}")
         print("threads    tflite p50  p90            onnx p50  p90     onnx / tflite, 95 %")
     for found in document["formats"]:
-        print(
-            f"{found['threads']:>7}  {found['tflite_p50_ms']:8.2f} ms  "
-            f"{found['tflite_p90_ms']:6.2f}    {found['onnx_p50_ms']:8.2f} ms  {found['onnx_p90_ms']:6.2f}  {found['ratio']:.3f}  "
-            f"{found['ratio_low']:.3f} to {found['ratio_high']:.3f}"
+        tflite, onnx = (
+            f"{found[f'{name}_p50_ms']:8.2f} ms  {found[f'{name}_p90_ms']:6.2f}"
+            for name in ("tflite", "onnx")
         )
+        interval = f"{found['ratio_low']:.3f} to {found['ratio_high']:.3f}"
+        print(f"{found['threads']:>7}  {tflite}    {onnx}  {found['ratio']:.3f}  {interval}")
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ def _bare(model: Path, seconds: float) -> dict[str, float]:
             return session.run(None, {name: image})
 
     taken_ms: list[float] = []
-    for length, times in ((_BARE_WARM_UP_S, []), (seconds, taken_ms)):
+    for length, times in ((min(_BARE_WARM_UP_S, seconds), []), (seconds, taken_ms)):
         until, turn = time.perf_counter() + length, 0
         while time.perf_counter() < until:
             image = images[turn % len(images)]

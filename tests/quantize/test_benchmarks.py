@@ -98,7 +98,7 @@ def test_recipes_cost_what_they_look_at() -> None:
 
 
 def test_profiling_compares_with_a_bare_loop_and_keeps_what_it_has(tmp_path: Path) -> None:
-    convert(out=tmp_path, formats=["onnx"], calibration=photograph_folder(), samples=4)
+    convert(out=tmp_path, formats=["onnx"], calibration=photograph_folder(), samples=8)
     kept = tmp_path / "kept.json"
     given = ("--model-dir", str(tmp_path), "--effort", "quick", "--times", "2", "--seconds", "0.4")
     wanted = ("--json", "--formats", "onnx", "--only", "overhead", "--keep", str(kept))
@@ -114,7 +114,7 @@ def test_profiling_compares_with_a_bare_loop_and_keeps_what_it_has(tmp_path: Pat
 
 def test_scaling_has_a_row_for_each_batch(tmp_path: Path) -> None:
     # An export of the shipped student as the script keeps it: no torch is needed then.
-    made = convert(out=tmp_path, formats=["onnx"], calibration=photograph_folder(), samples=4)
+    made = convert(out=tmp_path, formats=["onnx"], calibration=photograph_folder(), samples=8)
     made.models[0].path.rename(tmp_path / "student_int8_256.onnx")
     given = ("--work", str(tmp_path), "--sides", "256", "--formats", "onnx", "--rounds", "2")
     document = json.loads(output_of("scaling.py", "--json", "--batches", "1", "2", *given))
