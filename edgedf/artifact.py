@@ -27,12 +27,13 @@ __all__ = [
     "SPEC_KEY",
     "Artifact",
     "ModelFormat",
-    "count_onnx_nodes",
+    "OnnxNode",
     "embed_onnx",
     "embed_tflite",
     "read_artifact",
     "read_bare_onnx",
     "read_model",
+    "read_onnx_nodes",
     "strip_tflite",
 ]
 
@@ -201,17 +202,61 @@ def embed_onnx(model: bytes, spec: ModelSpec) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def count_onnx_nodes(model: bytes) -> int:
-    """How many nodes the graph of an ``.onnx`` model has; nothing needs to be installed for it.
+@dataclass(frozen=True)
+class OnnxNode:
+    """One node of an ONNX graph.
+
+    Args:
+        name: Its own; may be empty.
+        kind: Its operator, such as ``Conv``.
+        inputs: Names of the tensors that it takes, weights included; empty ones for none.
+        outputs: Names of those that it makes.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def read_onnx_nodes(model: bytes) -> tuple[OnnxNode, ...]:
+    """The nodes of an ``.onnx`` model's graph in order; nothing needs to be installed for it.
 
     Args:
         model: A serialized ``ModelProto`` that :func:`read_model` or :func:`read_artifact` read.
+
+    Raises:
+        ArtifactUnreadable: It is cut off.
     """
-    return sum(
-        number == _NODE
-        for field, graph in _protobuf_fields(model)
-        if field == _GRAPH and graph is not None
-        for number, _ in _protobuf_fields(graph)
+    try:
+        return tuple(
+            _onnx_node(node)
+            for field, graph in _protobuf_fields(model)
+            if field == _GRAPH and graph is not None
+            for number, node in _protobuf_fields(graph)
+            if number == _NODE and node is not None
+        )
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise ArtifactUnreadable(
+            "The graph of the .onnx model is damaged.", expected=_OURS, next_step=_CUT_OFF
+        ) from error
+
+
+def _onnx_node(data: memoryview) -> OnnxNode:
+    texts: dict[int, list[str]] = {
+        _NODE_INPUT: [],
+        _NODE_OUTPUT: [],
+        _NODE_NAME: [],
+        _NODE_TYPE: [],
+    }
+    for number, value in _protobuf_fields(data):
+        if number in texts and value is not None:
+            texts[number].append(bytes(value).decode())
+    return OnnxNode(
+        "".join(texts[_NODE_NAME]),
+        "".join(texts[_NODE_TYPE]),
+        tuple(texts[_NODE_INPUT]),
+        tuple(texts[_NODE_OUTPUT]),
     )
 
 
@@ -278,6 +323,7 @@ def _tflite_spec(data: bytes, path: Path) -> bytes:
 # every length checked, so that a file cut anywhere is noticed without parsing the graph.
 _METADATA_PROPS, _GRAPH = 14, 7
 _NODE = 1  # of a GraphProto
+_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_TYPE = 1, 2, 3, 4  # of a NodeProto
 _INITIALIZER, _EXTERNAL_DATA = 5, 13  # of a GraphProto, of a TensorProto
 
 

@@ -7,8 +7,10 @@ Supported field types: str, int, float, bool, ``X | None``, ``tuple[X, ...]``, `
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import math
+import sys
 import types
 import typing
 from typing import Any, Literal, TypeVar, Union
@@ -19,6 +21,8 @@ T = TypeVar("T")
 
 _PLAIN: dict[type, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _NULL = {"type": "null"}
+# Python 3.9, which a measured board may have, knows ``Union[X, None]`` alone.
+_UNIONS = (Union,) if sys.version_info < (3, 10) else (Union, types.UnionType)
 
 
 def encode(value: Any) -> Any:
@@ -49,7 +53,7 @@ def decode(cls: type[T], data: Any, where: str = "") -> T:
     """
     if not isinstance(data, dict):
         raise ValueError(f"{where or 'the document'} is {_kind(data)}, not an object")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields))
     if unknown:
@@ -79,6 +83,35 @@ def json_schema(cls: type, *, title: str, identifier: str) -> dict[str, Any]:
     }
 
 
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of a dataclass's fields."""
+    if sys.version_info >= (3, 10):
+        return typing.get_type_hints(cls)
+    names = vars(sys.modules[cls.__module__])
+    return {f.name: _evaluate(f.type, names) for f in dataclasses.fields(cls)}
+
+
+def _evaluate(annotation: str, names: dict[str, Any]) -> Any:
+    """The type that an annotation means, with ``X | Y`` read as ``Union[X, Y]``.
+
+    Python 3.9 cannot evaluate the former. Annotations are text of our own modules.
+    """
+    tree = _AsUnion().visit(ast.parse(annotation, mode="eval"))
+    code = compile(ast.fix_missing_locations(tree), "<annotation>", "eval")
+    return eval(code, {**names, "_Union": Union})
+
+
+class _AsUnion(ast.NodeTransformer):
+    """``X | Y`` becomes ``_Union[X, Y]``."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        if not isinstance(node.op, ast.BitOr):
+            return node
+        both = ast.Tuple([node.left, node.right], ast.Load())
+        return ast.Subscript(ast.Name("_Union", ast.Load()), both, ast.Load())
+
+
 def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
@@ -99,7 +132,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, str) or value not in args:
             raise ValueError(f"{where} is {value!r}, not one of {', '.join(args)}")
         return value
-    if origin in (Union, types.UnionType):
+    if origin in _UNIONS:
         if value is None and type(None) in args:
             return None
         (inner,) = [arg for arg in args if arg is not type(None)]
@@ -111,9 +144,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return tuple(_value(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
         if len(value) != len(args):
             raise ValueError(f"{where} has {len(value)} entries, not {len(args)}")
-        return tuple(
-            _value(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True))
-        )
+        return tuple(_value(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value)))
     if origin is dict:
         if not isinstance(value, dict):
             raise ValueError(f"{where} is {_kind(value)}, not an object")
@@ -138,7 +169,7 @@ def _scalar(hint: type, value: Any, where: str) -> Any:
 def _schema(hint: Any) -> dict[str, Any]:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
+        hints = _hints(hint)  # type: ignore[arg-type]
         fields = dataclasses.fields(hint)
         return {
             "type": "object",
@@ -148,7 +179,7 @@ def _schema(hint: Any) -> dict[str, Any]:
         }
     if origin is Literal:
         return {"type": "string", "enum": list(args)}
-    if origin in (Union, types.UnionType):
+    if origin in _UNIONS:
         return {"anyOf": [_schema(arg) for arg in args if arg is not type(None)] + [_NULL]}
     if origin is tuple:
         if args[-1] is Ellipsis:

@@ -10,7 +10,7 @@ import numpy as np
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.activations import Activations, Range
-from edgedf.quantize.layers_tflite import short_name
+from edgedf.runtime.layer_names import short_name
 
 __all__ = ["TensorCoverage", "coverage"]
 

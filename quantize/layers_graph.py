@@ -6,8 +6,7 @@ A *layer* is an operator of the artifact together with its weights and the tenso
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from edgedf.imaging import RGBImage
 from edgedf.quantize.noise import Steps
 
-__all__ = ["Answer", "Graphs", "Layer", "NamedLayer", "Seen", "Weight", "numbered"]
+__all__ = ["Answer", "Graphs", "Layer", "NamedLayer", "Seen", "Weight"]
 
 Answer = Callable[[RGBImage], tuple[float, NDArray[np.float32]]]
 
@@ -37,27 +36,6 @@ class NamedLayer:
     operators: tuple[str, ...]
     tensors: tuple[str, ...]
     inputs: tuple[str, ...]
-
-
-def numbered(names: Sequence[str]) -> tuple[str, ...]:
-    """Names made unique.
-
-    Args:
-        names: Of layers, in the float model's order of execution.
-
-    Returns:
-        Those that occur once as they are, the others with their place among the same.
-
-    Example:
-        >>> numbered(["expand", "project", "expand"])
-        ('expand@1', 'project', 'expand@2')
-    """
-    counts, met = Counter(names), Counter[str]()
-    found = []
-    for name in names:
-        met[name] += 1
-        found.append(f"{name}@{met[name]}" if counts[name] > 1 else name)
-    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)

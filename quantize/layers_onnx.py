@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from edgedf.errors import MissingExtra
 from edgedf.imaging import RGBImage
-from edgedf.quantize.layers_graph import Answer, Layer, NamedLayer, Seen, Weight, numbered
+from edgedf.quantize.layers_graph import Answer, Layer, NamedLayer, Seen, Weight
 from edgedf.quantize.noise import Steps
 from edgedf.quantize.onnx_shield import SHIELD_SUFFIX
 from edgedf.runtime.backends.base import as_input, unpack
 from edgedf.runtime.backends.onnx import NUMPY_NAMES, OnnxBackend
+from edgedf.runtime.layer_names import WEIGHTS, names_of_layers, numbered
 
-__all__ = ["Graph", "OnnxGraphs", "named_layers", "names_of_layers"]
+__all__ = ["Graph", "OnnxGraphs", "named_layers"]
 
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 # What onnxruntime appends to names: to that of a model output which it quantizes, and to weights.
@@ -30,7 +31,6 @@ _WEIGHT_SUFFIX = "_quantized"
 _CHANNEL_AXES = {"Conv": 0, "ConvTranspose": 1}
 # The quantizer takes these into the layer in front of them: its range says it all.
 _ACTIVATIONS = ("Clip", "Relu")
-_WEIGHTS = ".weight"
 
 
 def named_layers(model: bytes) -> tuple[NamedLayer, ...]:
@@ -336,7 +336,7 @@ def _named(proto: Any) -> tuple[NamedLayer, ...]:
     for node in graph.node:
         if node.output[0] in behind:
             continue
-        weights = (n for n in node.input if n in constants and n.endswith(_WEIGHTS))
+        weights = (n for n in node.input if n in constants and n.endswith(WEIGHTS))
         module = next(weights, None)
         operators, tensors = [node.op_type], list(filter(None, node.output))
         following = takers.get(tensors[-1], [])
@@ -352,19 +352,3 @@ def _named(proto: Any) -> tuple[NamedLayer, ...]:
         NamedLayer(name, tuple(operators), tuple(tensors), tuple(inputs))
         for name, (operators, tensors, inputs) in zip(names, found, strict=True)
     )
-
-
-def names_of_layers(tensors: Sequence[str], weights: Sequence[str | None]) -> list[str]:
-    """What to call layers: after their weights, which have a module's name; tensors have a number.
-
-    Args:
-        tensors: What each layer makes.
-        weights: Name of its weights; None where it has none.
-    """
-    outer = {name.partition(".")[0] for name in weights if name and "." in name}
-    # What every student is wrapped into for export.
-    shared = f"{outer.pop()}." if len(outer) == 1 else ""
-    return [
-        tensor if name is None else name.removesuffix(_WEIGHTS).removeprefix(shared)
-        for tensor, name in zip(tensors, weights, strict=True)
-    ]

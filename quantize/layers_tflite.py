@@ -17,20 +17,19 @@ from numpy.typing import NDArray
 from edgedf.artifact import strip_tflite
 from edgedf.errors import MissingExtra
 from edgedf.imaging import RGBImage
-from edgedf.quantize.layers_graph import Answer, Layer, NamedLayer, Seen, Weight, numbered
+from edgedf.quantize.layers_graph import Answer, Layer, NamedLayer, Seen, Weight
 from edgedf.quantize.noise import Steps
 from edgedf.runtime.backends import open_backend
 from edgedf.runtime.backends.base import as_input
+from edgedf.runtime.layer_names import numbered, short_name
 
-__all__ = ["Graph", "TFLiteGraphs", "named_layers", "short_name"]
+__all__ = ["Graph", "TFLiteGraphs", "named_layers"]
 
 # What ai-edge-quantizer appends to the name of a tensor beside which it puts another type of it.
 _SUFFIXES = ("_quantized", "_dequant")
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 # Where the output channels of a weight are, if one scale serves them all.
 _CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
-# What every student is wrapped into for export.
-_WRAPPERS = ("ByteInput", "Deployable_network")
 _INTEGERS = {"INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64}
 
 
@@ -383,18 +382,3 @@ def _another(graph: Any, index: int, suffix: str) -> int:
 def _data(model: Any, tensor: Any) -> bytes | None:
     data = model.buffers[tensor.buffer].data
     return None if data is None or len(data) == 0 else bytes(data)
-
-
-def short_name(name: str) -> str:
-    """The innermost modules of a name that litert-torch gave.
-
-    Such names are paths of ``module.Class_attribute``; an operator that was fused from several has
-    several, with semicolons between them.
-
-    Args:
-        name: Of a tensor.
-    """
-    first, _, _ = name.partition(";;")
-    parts = [part.rpartition(".")[2] for part in first.rstrip(";").split("/")]
-    inner = [part for part in parts if part not in _WRAPPERS]
-    return "/".join(inner[-2:] or parts[-1:])

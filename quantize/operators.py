@@ -19,6 +19,7 @@ from typing import Any
 
 from edgedf.artifact import ModelFormat, strip_tflite
 from edgedf.errors import OutputError
+from edgedf.runtime.delegation import Partition, xnnpack_partitions
 
 __all__ = [
     "BOUNDARY_OPERATORS",
@@ -68,17 +69,6 @@ class Operator:
 
     def __str__(self) -> str:
         return f"{self.name} {self.inputs[0]} → {self.outputs[0]}" if self.inputs else self.name
-
-
-@dataclass(frozen=True)
-class Partition:
-    """What one delegate node replaces.
-
-    Args:
-        operators: Indices into :func:`list_operators`, in order of execution.
-    """
-
-    operators: tuple[int, ...]
 
 
 def list_operators(model: bytes, model_format: ModelFormat) -> tuple[Operator, ...]:
@@ -162,43 +152,6 @@ def float_operators(operators: Sequence[Operator]) -> tuple[Operator, ...]:
 def boundary_operators(operators: Sequence[Operator]) -> tuple[Operator, ...]:
     """Operators that change the type at the input and the outputs."""
     return tuple(operator for operator in operators if operator.boundary)
-
-
-def xnnpack_partitions(model: bytes) -> tuple[Partition, ...]:
-    """The pieces of a ``.tflite`` that the CPU's default delegate takes over.
-
-    After delegation the interpreter has one DELEGATE node per piece. What it replaces is what
-    lies between that node's inputs and its outputs in the original graph.
-
-    Args:
-        model: A ``.tflite`` file.
-
-    Returns:
-        One entry per delegate node.
-    """
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=strip_tflite(model), num_threads=1)
-    interpreter.allocate_tensors()
-    nodes = interpreter._get_ops_details()  # the only place where Python sees delegation
-    original = [node for node in nodes if node["op_name"] != "DELEGATE"]
-    producer = {
-        int(tensor): index for index, node in enumerate(original) for tensor in node["outputs"]
-    }
-    partitions = []
-    for delegate in (node for node in nodes if node["op_name"] == "DELEGATE"):
-        known = {int(tensor) for tensor in delegate["inputs"]}
-        waiting = [int(tensor) for tensor in delegate["outputs"]]
-        found: set[int] = set()
-        while waiting:
-            tensor = waiting.pop()
-            index = producer.get(tensor)
-            if tensor in known or index is None or index in found:
-                continue
-            found.add(index)
-            waiting.extend(int(t) for t in original[index]["inputs"] if t >= 0)
-        partitions.append(Partition(tuple(sorted(found))))
-    return tuple(partitions)
 
 
 def _of_tflite(model: bytes) -> tuple[Operator, ...]:

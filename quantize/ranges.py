@@ -18,7 +18,7 @@ from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.activations import Activations, Range, merged_ranges
 from edgedf.quantize.histogram import Histogram, by_entropy, by_error, by_percentile
-from edgedf.quantize.layers_tflite import short_name
+from edgedf.runtime.layer_names import short_name
 
 __all__ = ["METHODS", "Method", "method_named", "recorded_ranges", "search_ranges"]
 

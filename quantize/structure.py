@@ -16,8 +16,6 @@ from typing import Any
 
 from edgedf.artifact import Artifact, ModelFormat, strip_tflite
 from edgedf.errors import MissingExtra
-from edgedf.quantize.layers_onnx import names_of_layers
-from edgedf.quantize.layers_tflite import short_name
 from edgedf.quantize.onnx_shield import SHIELD_SUFFIX
 from edgedf.quantize.operators import (
     BOUNDARY_OPERATORS,
@@ -26,6 +24,7 @@ from edgedf.quantize.operators import (
     list_operators,
     xnnpack_partitions,
 )
+from edgedf.runtime.layer_names import names_of_layers, short_name
 
 __all__ = ["LayerPrecision", "Structure", "structure_of"]
 

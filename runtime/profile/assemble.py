@@ -129,7 +129,7 @@ def thinned(states: Sequence[State]) -> tuple[State, ...]:
 
 def _merged(states: Sequence[State], seconds: np.ndarray) -> State:
     def mean(values: Sequence[float | None]) -> float | None:
-        said = [(value, s) for value, s in zip(values, seconds) if value is not None]
+        said = [(value, s) for value, s in zip(values, seconds, strict=True) if value is not None]
         if not said:
             return None
         return float(sum(value * s for value, s in said) / sum(s for _, s in said))

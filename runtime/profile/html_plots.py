@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgedf.html_page import text
 from edgedf.runtime.profile.document import DeviceRun, Profile, Result
+from edgedf.runtime.profile.html_tables import key
 from edgedf.runtime.profile.plots.distribution import distribution_plot
 from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit
 from edgedf.runtime.profile.plots.operators import operators_plot
@@ -23,7 +23,7 @@ from edgedf.runtime.profile.plots.ratios import Interval, ratios_plot
 from edgedf.runtime.profile.plots.spans import Span, disturbed
 from edgedf.runtime.profile.wording import name_of, sustained_line
 
-__all__ = ["device_plots", "key"]
+__all__ = ["glance", "plots"]
 
 _CAPTION = 1.6 * WIDTH  # two lines of a caption; tables have the whole names
 
@@ -37,25 +37,36 @@ class _Figure:
     remarks: tuple[str, ...] = ()
 
 
-def device_plots(profile: Profile, run: DeviceRun, identifier: str) -> str:
-    """Draw what a device gave.
+def glance(profile: Profile, run: DeviceRun, identifier: str) -> str:
+    """Draw what compares a device's results.
 
     Args:
         profile: The document.
         run: One of its devices.
-        identifier: Of the device, unlike those of others on the page.
+        identifier: Unlike any other on the page.
+
+    Returns:
+        HTML: a heading and figures; empty where there is nothing to compare.
+    """
+    figures = list(_overview(profile, run, _names(profile, run)))
+    return _parts([("At a glance", "", figures)], identifier)
+
+
+def plots(profile: Profile, run: DeviceRun, identifier: str) -> str:
+    """Draw what each of a device's results gave.
+
+    Args:
+        profile: The document.
+        run: One of its devices.
+        identifier: Unlike any other on the page.
 
     Returns:
         HTML: headings and figures; empty where nothing was measured.
     """
-    names = [
-        fit(f"{key(index)} · {name_of(profile, each)}", _CAPTION)
-        for index, each in enumerate(run.results)
-    ]
+    names = _names(profile, run)
     until = _until(run)
     spans = disturbed(run, until)
-    parts = (
-        ("At a glance", "", list(_overview(profile, run, names))),
+    parts: list[_Part] = [
         (
             "Distribution of latency",
             "Each on its own scale.",
@@ -82,7 +93,11 @@ def device_plots(profile: Profile, run: DeviceRun, identifier: str) -> str:
             "Operators",
             "",
             [
-                _Figure(operators_plot(each.operators, name), name, (each.operators.verdict,))
+                _Figure(
+                    operators_plot(each.operators, name),
+                    name,
+                    (f"{each.operators.verdict}. Source: {each.operators.source}.",),
+                )
                 for name, each in zip(names, run.results, strict=True)
                 if each.operators is not None and each.operators.operators
             ],
@@ -98,7 +113,21 @@ def device_plots(profile: Profile, run: DeviceRun, identifier: str) -> str:
                 if each.sustained is not None and each.sustained.minutes
             ],
         ),
-    )
+    ]
+    return _parts(parts, identifier)
+
+
+_Part = tuple[str, str, list[_Figure]]  # heading, note, figures
+
+
+def _names(profile: Profile, run: DeviceRun) -> list[str]:
+    return [
+        fit(f"{key(index)} · {name_of(profile, each)}", _CAPTION)
+        for index, each in enumerate(run.results)
+    ]
+
+
+def _parts(parts: list[_Part], identifier: str) -> str:
     numbers = itertools.count()
     return "".join(
         f"<h3>{title}</h3>\n"
@@ -109,12 +138,6 @@ def device_plots(profile: Profile, run: DeviceRun, identifier: str) -> str:
         for title, note, figures in parts
         if figures
     )
-
-
-def key(index: int) -> str:
-    """A letter for a result: A to Z, then A2 and so on."""
-    turn, letter = divmod(index, 26)
-    return string.ascii_uppercase[letter] + (str(turn + 1) if turn else "")
 
 
 def _html(figure: _Figure, identifier: str) -> str:

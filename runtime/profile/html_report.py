@@ -6,27 +6,20 @@ from the document; nothing is computed anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from edgedf.html_page import definitions, page, text
 from edgedf.runtime.profile.against import Comparison
-from edgedf.runtime.profile.document import DeviceRun, Model, Profile
-from edgedf.runtime.profile.html_plots import device_plots, key
+from edgedf.runtime.profile.against_wording import compared, verdict_line
+from edgedf.runtime.profile.document import DeviceRun, Model, Profile, Result
+from edgedf.runtime.profile.figures import NONE, Section, megabytes, ms, number
+from edgedf.runtime.profile.html_plots import glance, plots
+from edgedf.runtime.profile.html_tables import CARDS_BELOW, TABLE_STYLE, Keys, table
 from edgedf.runtime.profile.plots.drawing import STYLE as PLOT_STYLE
-from edgedf.runtime.profile.wording import (
-    Section,
-    compared,
-    megabytes,
-    name_of,
-    problem_line,
-    sections,
-    standing,
-)
+from edgedf.runtime.profile.wording import problem_line, sections, standing
 
 __all__ = ["render"]
 
 _STYLE = f"""
-{PLOT_STYLE}
+{PLOT_STYLE}{TABLE_STYLE}
 body {{ max-width: 78rem; }}
 h3 {{ font-size: 1.02rem; margin: 1.75rem 0 .5rem; }}
 section.device {{ border-top: 1px solid var(--line); margin-top: 2.5rem; }}
@@ -34,21 +27,11 @@ section.device {{ border-top: 1px solid var(--line); margin-top: 2.5rem; }}
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }}
 .plots figcaption {{ margin-bottom: .4rem; font-weight: 600; }}
 .plots figcaption p {{ margin: .2rem 0 0; font-weight: 400; color: var(--quiet); }}
-.note {{ color: var(--quiet); font-size: .875rem; max-width: 46rem; }}
-th.text {{ text-align: left; }} td.long {{ white-space: normal; }}
-td:has(.badge) {{ grid-column: 1 / -1; }}
-.badge {{ white-space: nowrap; padding: .05rem .45rem; border-radius: .3rem; font-weight: 600; }}
-@media (min-width: 72rem) {{ td.long {{ min-width: 15rem; }} }}
-@media (max-width: 72rem) {{
-  tbody tr {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr));
-    column-gap: 1rem; padding-left: 0; }}
-  tbody th, td.long {{ grid-column: 1 / -1; }}
-}}
+.note {{ color: var(--quiet); font-size: .875rem; max-width: 60rem; }}
+details {{ margin: 1rem 0; }} summary {{ cursor: pointer; font-weight: 600; }}
+details h3 {{ display: none; }}
 @media (max-width: 40rem) {{ dl {{ display: grid; }} dd {{ margin: 0; }} }}
 """
-
-_BADGES = {"✓": "pass", "~": "cannot-tell", "?": "cannot-tell", "✗": "fail"}
-_LONG = 28  # characters of a cell that had better be broken into lines
 
 _DEFINITIONS = (
     "p50, p90 and p99 are percentiles of single inferences, the image as the model takes it given; "
@@ -56,6 +39,7 @@ _DEFINITIONS = (
     "that drift of the machine meets all of them alike. ✓ valid; ~ semi-valid: too few or too "
     "noisy; ✗ invalid: the machine was throttled or did something else.",
 )
+_LONG_TABLES = ("operator", "minute")  # heads of tables that plots show as well: to unfold
 
 
 def render(profile: Profile, comparison: Comparison | None = None) -> str:
@@ -72,12 +56,12 @@ def render(profile: Profile, comparison: Comparison | None = None) -> str:
         "<h1>edgedf profile</h1>\n",
         _banner(profile),
         _about(profile),
-        "" if comparison is None else "".join(map(_section, compared(comparison))),
+        "" if comparison is None else _comparison(comparison),
         _models(profile.models),
         *(_device(profile, index) for index in range(len(profile.devices))),
     ]
     title = "edgedf profile: " + ", ".join(model.file for model in profile.models)
-    return page(title, "".join(body), footer=_DEFINITIONS, style=_STYLE, cards_below="72rem")
+    return page(title, "".join(body), footer=_DEFINITIONS, style=_STYLE, cards_below=CARDS_BELOW)
 
 
 def _banner(profile: Profile) -> str:
@@ -89,9 +73,10 @@ def _banner(profile: Profile) -> str:
 
 def _about(profile: Profile) -> str:
     effort = profile.effort
+    starts = f"{effort.cold_starts} cold start{'' if effort.cold_starts == 1 else 's'}"
     asked = (
         f"at least {effort.queries:,} inferences and {effort.seconds:g} s of each, after a warm-up "
-        f"of at most {effort.warm_up_seconds:g} s; {effort.cold_starts} cold starts, "
+        f"of at most {effort.warm_up_seconds:g} s; {starts}, "
         f"{effort.pipeline_queries} pictures through the pipeline"
     )
     if effort.sustained_seconds:
@@ -103,6 +88,12 @@ def _about(profile: Profile) -> str:
             "pictures": f"{profile.images:,}, {profile.images_from}",
         }
     )
+
+
+def _comparison(comparison: Comparison) -> str:
+    style = comparison.verdict.replace(" ", "-")
+    line = f'<p class="verdict {style}">{text(verdict_line(comparison))}</p>\n'
+    return line + "".join(map(table, compared(comparison)))
 
 
 def _models(models: tuple[Model, ...]) -> str:
@@ -119,7 +110,7 @@ def _models(models: tuple[Model, ...]) -> str:
         for model in models
     )
     headings = ("file", "model", "format", "precision", "size", "AUC", "sha256")
-    return _section(Section("Models", headings, rows))
+    return table(Section("Models", headings, rows))
 
 
 def _auc(model: Model) -> str:
@@ -135,13 +126,60 @@ def _auc(model: Model) -> str:
 
 def _device(profile: Profile, index: int) -> str:
     run = profile.devices[index]
-    names = [name_of(profile, result) for result in run.results]
-    tables = "".join(_section(section, names) for section in sections(profile, run))
-    plots = device_plots(profile, run, f"device-{index}")
-    return (
-        f'<section class="device">\n<h2>{text(run.device)}</h2>\n{_status(run)}{_machine(run)}'
-        f"{tables}{plots}</section>\n"
+    keys = Keys(profile, run)
+    found = sections(profile, run)
+    banner = "" if run.problem is None else problem_line(run.problem)
+    said = [
+        part._replace(remarks=remarks)
+        for part in found
+        if not part.rows and (remarks := tuple(r for r in part.remarks if r != banner))
+    ]
+    tables = [part for part in found if part.rows]
+    unfolded = [part for part in tables if part.headings[0] not in _LONG_TABLES]
+    folded = [part for part in tables if part.headings[0] in _LONG_TABLES]
+    identifier = f"device-{index}"
+    return "".join(
+        (
+            f'<section class="device">\n<h2>{text(run.device)}</h2>\n{_status(run)}',
+            _machine(run),
+            *(table(part, keys) for part in (*unfolded[:1], *said)),
+            glance(profile, run, f"{identifier}-glance"),
+            *(table(part, keys) for part in (*unfolded[1:], _measuring(profile, run))),
+            plots(profile, run, identifier),
+            *(_folded(part, keys) for part in folded),
+            "</section>\n",
+        )
     )
+
+
+def _measuring(profile: Profile, run: DeviceRun) -> Section:
+    """What was run and for how long: what the other tables take for granted."""
+    rows = tuple(
+        (
+            profile.models[result.model].file,
+            str(result.threads),
+            result.runtime or NONE,
+            _warm_up(result),
+            NONE if found is None else f"{found.queries:,}",
+            NONE if found is None else f"{number(found.seconds)} s",
+            NONE if found is None else ms(found.maximum_ms),
+        )
+        for result in run.results
+        for found in (result.latency,)
+    )
+    headings = ("model", "threads", "runtime", "warm-up", "inferences", "in", "slowest")
+    return Section("How it was measured" if rows else "", headings, rows)
+
+
+def _warm_up(result: Result) -> str:
+    if result.warm_up_queries is None:
+        return NONE
+    steady = {None: "", True: ", steady", False: ", not steady"}[result.steady]
+    return f"{result.warm_up_queries:,}{steady}"
+
+
+def _folded(section: Section, keys: Keys) -> str:
+    return f"<details><summary>{text(section.title)}</summary>\n{table(section, keys)}</details>\n"
 
 
 def _status(run: DeviceRun) -> str:
@@ -183,45 +221,3 @@ def _machine(run: DeviceRun) -> str:
             "edgedf there": machine.edgedf,
         }
     )
-
-
-def _section(section: Section, names: Iterable[str] = ()) -> str:
-    """A table; results get the letters that they have in the plots."""
-    title = f"<h3>{text(section.title)}</h3>\n" if section.title else ""
-    remarks = "".join(f"<p>{text(remark)}</p>\n" for remark in section.remarks)
-    if not section.rows:
-        return title + remarks
-    styles = [_style(column) for column in zip(*section.rows, strict=True)]
-    headings = "".join(
-        f'<th scope="col"{style}>{text(name)}</th>'
-        for name, style in zip(section.headings, styles, strict=True)
-    )
-    keys = {name: f"{key(index)} · {name}" for index, name in enumerate(names)}
-    body = "".join(
-        f'<tr><th scope="row">{text(keys.get(row[0], row[0]))}</th>'
-        + "".join(
-            f'<td{style} data-label="{text(name)}">{_cell(value)}</td>' if value else "<td></td>"
-            for name, value, style in zip(section.headings[1:], row[1:], styles[1:], strict=True)
-        )
-        + "</tr>\n"
-        for row in section.rows
-    )
-    return (
-        f"{title}<table>\n<thead><tr>{headings}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
-        f"{remarks}"
-    )
-
-
-def _cell(value: str) -> str:
-    """The text of a cell; verdicts in color as well."""
-    style = _BADGES.get(value[0])
-    return text(value) if style is None else f'<span class="badge {style}">{text(value)}</span>'
-
-
-def _style(column: tuple[str, ...]) -> str:
-    """Words go to the left and are broken into lines, numbers to the right."""
-    words = sum(bool(value) and not (value[0].isdigit() or value[0] in "-–<") for value in column)
-    long = max(map(len, column)) > _LONG
-    if long:
-        return ' class="text long"'
-    return ' class="text"' if words * 2 > len(column) else ""

@@ -55,7 +55,7 @@ def _end(block: Block) -> float:
 def _medians(blocks: Sequence[Block], seed: int) -> np.ndarray:
     groups = [np.asarray(block.times_ms, np.float64) for block in blocks]
     length = run_length(np.array([np.median(group) for group in groups]))
-    return resampled(groups, 0.5, draws(len(groups), length, seed=seed))
+    return resampled(groups, (0.5,), draws(len(groups), length, seed=seed))[0]
 
 
 def _minute(

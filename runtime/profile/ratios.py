@@ -90,7 +90,7 @@ def ratio_between(first: int, second: int, times: Mapping[int, Rounds]) -> Ratio
     joined = [_joined(side) for side in sides]
     by_round = [np.array([np.median(part) for part in side]) for side in joined]
     drawn = draws(len(joined[0]), run_length(np.log(by_round[1] / by_round[0])))
-    below, above = (resampled(side, 0.5, drawn) for side in joined)
+    below, above = (resampled(side, (0.5,), drawn)[0] for side in joined)
     low, high = interval(ratio, above / below)
     return Ratio(first, second, ratio, low, high, len(common))
 

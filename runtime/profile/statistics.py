@@ -96,21 +96,22 @@ def draws(groups: int, length: int = 1, *, seed: int = 0) -> Floats:
     return (around[:, length:] - around[:, :groups]).astype(np.float64)
 
 
-def resampled(groups: Sequence[Floats], q: float, drawn: Floats) -> Floats:
-    """A quantile of each resample of groups.
+def resampled(groups: Sequence[Floats], quantiles: Sequence[float], drawn: Floats) -> list[Floats]:
+    """Quantiles of each resample of groups.
 
     Args:
         groups: Times of each group, at least one time in all.
-        q: 0 to 1.
+        quantiles: 0 to 1.
         drawn: How often each group is in each resample, (resamples, groups).
 
     Returns:
-        (resamples,): what ``np.quantile`` gives of each resample's times.
+        For each quantile (resamples,): what ``np.quantile`` gives of each resample's times.
     """
     values = np.concatenate(groups)
     owners = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     order = np.argsort(values, kind="stable")
-    return _Sorted(values[order], owners[order], drawn).quantile(q)
+    found = _Sorted(values[order], owners[order], drawn)
+    return [found.quantile(q) for q in quantiles]
 
 
 class _Sorted:
@@ -124,9 +125,10 @@ class _Sorted:
         self.values, self.owners, self.drawn = values, owners, drawn
         self.piece = math.isqrt(len(values) - 1) + 1
         pieces = np.arange(len(values)) // self.piece
-        counts = np.zeros((pieces[-1] + 1, drawn.shape[1]))
-        np.add.at(counts, (pieces, owners), 1)
-        self.until = drawn @ np.cumsum(counts, axis=0).T  # (resamples, pieces)
+        size = (int(pieces[-1]) + 1, drawn.shape[1])
+        counts = np.bincount(pieces * size[1] + owners, minlength=size[0] * size[1]).reshape(size)
+        until = np.cumsum(counts, axis=0, dtype=np.float64)
+        self.until = drawn @ until.T  # (resamples, pieces)
 
     def quantile(self, q: float) -> Floats:
         total = self.until[:, -1]
@@ -172,8 +174,9 @@ def latency(blocks: Sequence[Block]) -> Latency | None:
     p50, p90, p99 = (float(value) for value in np.percentile(times, [50, 90, 99]))
     groups = _groups(blocks)
     drawn = draws(len(groups), run_length(np.array([np.median(group) for group in groups])))
-    p50_low, p50_high = interval(p50, resampled(groups, 0.5, drawn))
-    p90_low, p90_high = interval(p90, resampled(groups, 0.9, drawn))
+    found = resampled(groups, (0.5, 0.9), drawn)
+    p50_low, p50_high = interval(p50, found[0])
+    p90_low, p90_high = interval(p90, found[1])
     seconds = float(times.sum()) / 1e3
     return Latency(
         queries=len(times),
@@ -211,7 +214,8 @@ def latency_of_summaries(summaries: Sequence[Summary]) -> Latency | None:
     p50_low = p50_high = None
     if p50 is not None and len(said) >= _LEAST_REPETITIONS:
         medians = [np.array([summary.p50_ms], np.float64) for summary in said]
-        p50_low, p50_high = interval(p50, resampled(medians, 0.5, draws(len(medians))))
+        (found,) = resampled(medians, (0.5,), draws(len(medians)))
+        p50_low, p50_high = interval(p50, found)
     minima = [summary.minimum_ms for summary in said if summary.minimum_ms is not None]
     maxima = [summary.maximum_ms for summary in said if summary.maximum_ms is not None]
     squares = [

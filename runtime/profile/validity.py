@@ -15,6 +15,7 @@ a stretch of the run in which nearly all blocks are slower than nearly all other
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -161,7 +162,7 @@ def level_shift(medians: NDArray[np.float64]) -> Shift | None:
     if count < _LEAST_GROUPS or not np.all(medians > 0):
         return None
     edges = np.linspace(0, count, min(count, _MOST_GROUPS) + 1).round().astype(int)
-    levels = np.array([np.median(medians[a:b]) for a, b in zip(edges, edges[1:])])
+    levels = np.array([np.median(medians[a:b]) for a, b in itertools.pairwise(edges)])
     groups = len(levels)
     least = max(_LEAST_STRETCH, groups // 8)
     starts, stops = np.triu_indices(groups + 1, least)
@@ -218,7 +219,7 @@ def _disturbed(seen: Evidence) -> Iterator[str]:
     spans = list(_spans(seen))
     yield from _loaded(spans, seen.cores)
     yield from _stolen(spans)
-    yield from _throttled(seen, spans)
+    yield from _throttled(spans)
     yield from _slowed(spans)
     medians = np.array([np.median(block.times_ms) for block in seen.blocks])
     shift = level_shift(medians)
@@ -308,7 +309,7 @@ def _stolen(spans: Sequence[_Span]) -> Iterator[str]:
         )
 
 
-def _throttled(seen: Evidence, spans: Sequence[_Span]) -> Iterator[str]:
+def _throttled(spans: Sequence[_Span]) -> Iterator[str]:
     times = sum(span.rise for span in spans)
     if times:
         yield f"the machine slowed itself down for heat, power or a quota {times:,} times"
@@ -360,9 +361,7 @@ def _native(summaries: Sequence[Summary], latency: Latency) -> Iterator[str]:
             "times: whether the machine stayed as it was cannot be seen"
         )
         return
-    levels = [
-        summary.mean_ms if summary.p50_ms is None else summary.p50_ms for summary in summaries
-    ]
+    levels = [said.mean_ms if said.p50_ms is None else said.p50_ms for said in summaries]
     if min(levels) > 0 and max(levels) / min(levels) > 1 + _SHIFT:
         yield (
             f"its {len(summaries)} repetitions differ by {max(levels) / min(levels) - 1:.0%}, more "

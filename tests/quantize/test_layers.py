@@ -27,7 +27,7 @@ from edgedf.quantize.layers import (
 )
 from edgedf.quantize.layers_graph import Answer, Layer, Seen
 from edgedf.quantize.layers_onnx import OnnxGraphs
-from edgedf.quantize.layers_tflite import TFLiteGraphs, short_name
+from edgedf.quantize.layers_tflite import TFLiteGraphs
 from edgedf.runtime.backends import open_backend
 from edgedf.runtime.models import shipped_model
 from tests.quantize.students import (
@@ -259,18 +259,6 @@ def test_tensors_without_a_counterpart_are_counted_and_the_rest_is_compared(
     found = rank(open_layers(small, path, threads=1), small_images()[:2], candidates=1)
     assert tensor in found.unmatched
     assert HOSTILE["tflite"] in found.layers[0].name
-
-
-def test_names_are_those_of_the_innermost_modules() -> None:
-    wrapped = "export.<locals>.ByteInput/a.b.Deployable_network"
-    assert (
-        short_name(f"{wrapped}/a.Decoder_decoder/b.Conv_reduce16;")
-        == "Decoder_decoder/Conv_reduce16"
-    )
-    assert short_name(f"{wrapped}/b.Conv_stem;;{wrapped}/b.Conv_stem;") == "Conv_stem"
-    assert short_name(f"{wrapped}/b.Conv_project;22") == "Conv_project;22"
-    assert short_name("export.<locals>.ByteInput;") == "ByteInput"
-    assert short_name("plain") == "plain"
 
 
 # Noise on its way

@@ -230,7 +230,7 @@ def _call(command: Sequence[str], seconds: float) -> tuple[int, str, str]:
         if process.poll() is None:
             process.kill()
             process.wait()
-        for reader, stream in zip(readers, streams):  # noqa: B905 (both have two)
+        for reader, stream in zip(readers, streams):
             # A server that the first call started may hold the pipes: what there is will do.
             reader.join(2)
             if stream is not None and not reader.is_alive():

@@ -76,7 +76,7 @@ _MOST_SENSORS = 16  # a Snapdragon has a hundred zones
 def sections(output: str) -> dict[str, str]:
     """What a script printed below each of its ``@@name`` lines."""
     parts = re.split(rf"^{_MARK}(\w+)[ \t]*\r?\n?", output, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2]))  # noqa: B905 (re.split gives pairs)
+    return dict(zip(parts[1::2], parts[2::2]))
 
 
 def abis(facts: Mapping[str, str]) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def _processor(cpuinfo: str) -> str:
     if parts and len(parts) == len(implementers):
         names = Counter(
             _PARTS.get((int(maker, 16), int(part, 16)), f"{maker}:{part}")
-            for maker, part in zip(implementers, parts)  # noqa: B905 (same length)
+            for maker, part in zip(implementers, parts)
         )
         return " + ".join(f"{count}× {name}" for name, count in names.items())
     named = re.search(r"(?:model name|Hardware|Processor)\s*: (.+)", cpuinfo)

@@ -3,7 +3,7 @@
 ``onnx``
     ONNX Runtime's own profile.
 ``tflite``
-    See there.
+    The profiler in LiteRT's C library, which has the times of XNNPACK's own operators.
 
 ``verdict`` says in one line what is not executed where it should be.
 """
@@ -37,12 +37,11 @@ def time_operators(
         queries: Inferences whose operators are timed, at least 1, and as many without.
 
     Returns:
-        The operators in order of execution, each with its mean time.
+        The operators in order of execution, each with its mean time. Of a TFLite runtime that
+        cannot time them there are none, and the source says why.
 
     Raises:
         ArtifactError: The model cannot be read or run.
-        EdgedfError: The runtime that is installed does not tell operators apart; the message says
-            which one does.
         MissingExtra: No runtime for the format is installed.
         OutputError: The folder for temporary files is full.
     """

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from edgedf.artifact import count_onnx_nodes
+from edgedf.artifact import read_onnx_nodes
 from edgedf.errors import OutputError
 from edgedf.imaging import RGBImage
 from edgedf.runtime.backends.onnx import OnnxBackend
 from edgedf.runtime.profile.events import Operators, OperatorTime
+from edgedf.runtime.profile.operators.onnx_names import name_executed
 from edgedf.runtime.profile.operators.turns import take_turns
 
 __all__ = ["time_onnx_operators"]
@@ -51,24 +52,26 @@ def time_onnx_operators(
     with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
         profiled = OnnxBackend(model, threads=threads, profile_prefix=str(Path(folder) / "profile"))
         plain = OnnxBackend(model, threads=threads)
-        turns = take_turns(profiled, plain, images, queries)
+        turns = take_turns(profiled.run, plain.run, images, queries)
         entries = _read(Path(profiled.end_profile()))
         profiled.close()
         plain.close()
     nodes = _nodes(entries, turns.counted)
+    in_file = read_onnx_nodes(model)
+    names = name_executed(((node.name, node.kind) for node in nodes), in_file)
     return Operators(
         configuration,
         f"ONNX Runtime {plain.version}'s profile",
         tuple(
             OperatorTime(
-                node.name,
+                name,
                 node.kind,
                 sum(node.microseconds) / 1e3 / len(turns.counted),
                 "" if node.provider == _OWN_PROVIDER else node.provider,
             )
-            for node in nodes
+            for name, node in zip(names, nodes)
         ),
-        count_onnx_nodes(model),
+        len(in_file),
         turns.inference_ms,
         turns.plain_ms,
         in_float=tuple(node.kind for node in nodes if node.in_float),
@@ -123,4 +126,4 @@ def _node(name: str, about: dict[str, Any]) -> _Node:
     # Scales are float in every integer operator; the data come first.
     data = (*about["input_type_shape"][:1], *about["output_type_shape"])
     in_float = kind not in TYPE_CHANGES and any(_FLOATS & set(value) for value in data)
-    return _Node(name or kind, kind, str(about["provider"]), in_float)
+    return _Node(name, kind, str(about["provider"]), in_float)

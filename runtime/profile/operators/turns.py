@@ -1,4 +1,4 @@
-"""A model with and without a clock at its operators, by turns: so that neither has the better hour.
+"""A model with and without a clock at its operators, by turns, so that neither has the better hour.
 
 They change places every few inferences, not every one: two copies of a model's weights push each
 other out of the caches, which no inference in a row of its like ever sees.
@@ -7,19 +7,21 @@ other out of the caches, which no inference in a row of its like ever sees.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.imaging import RGBImage
-from edgedf.runtime.backends import Backend
 
-__all__ = ["Turns", "take_turns"]
+__all__ = ["Run", "Turns", "take_turns", "time_alone"]
+
+Run = Callable[[RGBImage], object]
+"""Runs a model on a prepared picture."""
 
 _LEAD_IN = 2
-_BLOCK = 6
+_BLOCK = 8
 _WARM_UP = 3
 _KEPT_SHARE = 0.75
 
@@ -34,7 +36,7 @@ class Turns:
 
     Args:
         counted: Numbers of the profiled model's inferences that count, from 0 for the very first
-            one after loading; ascending.
+            one; ascending.
         inference_ms: Their mean.
         plain_ms: Mean of the other model's inferences.
     """
@@ -45,46 +47,73 @@ class Turns:
 
 
 def take_turns(
-    profiled: Backend, plain: Backend, images: Sequence[RGBImage], queries: int
+    profiled: Run,
+    plain: Run,
+    images: Sequence[RGBImage],
+    queries: int,
+    *,
+    after: Callable[[], object] = lambda: None,
 ) -> Turns:
     """Run both over the same pictures.
 
     Args:
-        profiled: The model whose operators are timed, just loaded.
+        profiled: The model whose operators are timed; not run before.
         plain: The same model without that.
-        images: Prepared pictures, at least one.
+        images: At least one.
         queries: Inferences of each, at least 1; the first ones of a block come on top.
+        after: Called after every inference of the first, outside of its time.
 
     Returns:
         Which inferences count, and both means.
     """
-    for turn in range(_WARM_UP):
-        profiled.run(images[turn % len(images)])
-        plain.run(images[turn % len(images)])
+
+    def nothing() -> None:
+        return None
+
     numbers: list[int] = []
     times: tuple[list[float], list[float]] = ([], [])
-    number = _WARM_UP
+    done = 0
     for first in range(0, queries, _BLOCK):
-        block = range(first - _LEAD_IN, min(first + _BLOCK, queries))
-        for backend, taken in zip((profiled, plain), times):
+        begin = first - (_LEAD_IN if first else _WARM_UP)
+        block = range(begin, min(first + _BLOCK, queries))
+        numbers.extend(range(done + first - begin, done + len(block)))
+        done += len(block)
+        for run, taken, then in ((profiled, times[0], after), (plain, times[1], nothing)):
             for query in block:
-                image = images[query % len(images)]
-                start = time.perf_counter_ns()
-                backend.run(image)
-                elapsed = (time.perf_counter_ns() - start) / 1e6
+                elapsed = _milliseconds(run, images[query % len(images)])
+                then()
                 if query >= first:
                     taken.append(elapsed)
-        numbers.extend(number + query - block[0] for query in block if query >= first)
-        number += len(block)
-    fast = _fastest(times[0])
-    return Turns(
-        tuple(numbers[at] for at in fast),
-        float(np.mean([times[0][at] for at in fast])),
-        float(np.mean([times[1][at] for at in _fastest(times[1])])),
-    )
+    fast, fast_plain = _fastest(times[0]), _fastest(times[1])
+    counted = tuple(numbers[at] for at in fast)
+    return Turns(counted, _mean(times[0], fast), _mean(times[1], fast_plain))
+
+
+def time_alone(run: Run, images: Sequence[RGBImage], queries: int) -> float:
+    """Mean of a model's inferences in milliseconds, the slowest quarter left out.
+
+    Args:
+        run: The model.
+        images: At least one.
+        queries: Inferences, at least 1.
+    """
+    for turn in range(_WARM_UP):
+        run(images[turn % len(images)])
+    times = [_milliseconds(run, images[turn % len(images)]) for turn in range(queries)]
+    return _mean(times, _fastest(times))
+
+
+def _milliseconds(run: Run, image: RGBImage) -> float:
+    start = time.perf_counter_ns()
+    run(image)
+    return (time.perf_counter_ns() - start) / 1e6
 
 
 def _fastest(times: Sequence[float]) -> NDArray[np.int64]:
     """Places of the fastest three quarters, in order."""
     order = np.argsort(times, kind="stable")
     return np.sort(order[: max(1, round(_KEPT_SHARE * len(order)))])
+
+
+def _mean(times: Sequence[float], places: NDArray[np.int64]) -> float:
+    return float(np.mean(np.asarray(times)[places]))

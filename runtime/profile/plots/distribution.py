@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from edgedf.runtime.profile.document import Distribution, Latency
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, short, text_width
+from edgedf.runtime.profile.figures import number
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, text_width
+from edgedf.runtime.profile.plots.scale import Scale
 
 __all__ = ["distribution_plot"]
 
@@ -28,11 +30,11 @@ def distribution_plot(distribution: Distribution, latency: Latency, name: str) -
         )
         if value is not None
     ]
-    said = ", ".join(f"{label} {short(value)} ms" for label, value in marks)
+    said = ", ".join(f"{label} {number(value)} ms" for label, value in marks)
     drawing = Drawing(
         f"Distribution of latency: {name}",
-        f"Histogram of {sum(counts):,} inferences from {short(min(edges, default=0))} to "
-        f"{short(max(edges, default=0))} ms. {said}.",
+        f"Histogram of {sum(counts):,} inferences from {number(min(edges, default=0))} to "
+        f"{number(max(edges, default=0))} ms. {said}.",
         _HEIGHT,
     )
     across = Scale.over(edges, _LEFT, WIDTH - 6)
@@ -42,12 +44,12 @@ def distribution_plot(distribution: Distribution, latency: Latency, name: str) -
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
         left, right, top = across(low), across(high), up(count)
         if count:
-            tip = f"{short(low)} to {short(high)} ms: {count:,}"
+            tip = f"{number(low)} to {number(high)} ms: {count:,}"
             # A pixel at least, however few: single slow inferences are what one looks for.
             top = min(top, _BOTTOM - 1)
             drawing.rectangle(left, top, max(right - left - 0.5, 1), _BOTTOM - top, "pale", tip=tip)
     for row, (label, value) in enumerate(marks):
-        _mark(drawing, across, row, f"{label} {short(value)}", value)
+        _mark(drawing, across, row, f"{label} {number(value)}", value)
     return drawing
 
 

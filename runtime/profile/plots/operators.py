@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from edgedf.runtime.profile.document import OperatorShares
 from edgedf.runtime.profile.events import OperatorTime
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit, short, text_width
+from edgedf.runtime.profile.figures import number
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit, text_width
 
 __all__ = ["TOP", "operators_plot"]
 
@@ -34,7 +35,7 @@ def operators_plot(shares: OperatorShares, name: str) -> Drawing:
     drawing = Drawing(
         f"Operators: {name}",
         f"{shares.verdict} "
-        + "; ".join(f"{bar.kind} {bar.name} {short(bar.milliseconds)} ms" for bar in bars)
+        + "; ".join(f"{bar.kind} {bar.name} {number(bar.milliseconds)} ms" for bar in bars)
         + ".",
         _LEGEND + _ROW * len(bars) + 2,
     )
@@ -43,7 +44,7 @@ def operators_plot(shares: OperatorShares, name: str) -> Drawing:
     for row, bar in enumerate(bars):
         y = _LEGEND + row * _ROW + 13.0
         share = bar.milliseconds / whole if whole > 0 else 0.0
-        said = f"{short(bar.milliseconds)} ms · {share:.1%}"
+        said = f"{number(bar.milliseconds)} ms · {share:.1%}"
         drawing.text(WIDTH, y, said, anchor="end", style="strong")
         room = WIDTH - text_width(said) - 10
         kind = fit(bar.kind, room)

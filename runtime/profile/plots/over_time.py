@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from edgedf.runtime.profile.document import Moment, Sustained
 from edgedf.runtime.profile.events import State
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, middle, short
+from edgedf.runtime.profile.figures import number
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing
+from edgedf.runtime.profile.plots.scale import Scale
 from edgedf.runtime.profile.plots.spans import Span
 
 __all__ = ["machine_plot", "over_time_plot", "sustained_plot"]
@@ -58,7 +60,7 @@ def machine_plot(
     if not strips:
         return None
     said = "; ".join(
-        f"{title}: {short(min(v for _, v in known))} to {short(max(v for _, v in known))}"
+        f"{title}: {number(min(v for _, v in known))} to {number(max(v for _, v in known))}"
         for title, known in strips
     )
     drawing = Drawing(
@@ -90,8 +92,8 @@ def sustained_plot(sustained: Sustained, name: str) -> Drawing:
     )
     drawing = Drawing(
         f"Sustained: {name}",
-        f"{_range(minutes, 'minutes')} The last minute takes {short(sustained.ratio)} times as "
-        f"long as the first ({short(sustained.ratio_low)} to {short(sustained.ratio_high)}).",
+        f"{_range(minutes, 'minutes')} The last minute takes {number(sustained.ratio)} times as "
+        f"long as the first ({number(sustained.ratio_low)} to {number(sustained.ratio_high)}).",
         12 + 14 + _PANEL + len(strips) * (_STRIP + 28) + 22,
     )
     across = _time((min(m.at_s for m in minutes) / 60, max(m.at_s for m in minutes) / 60))
@@ -144,7 +146,7 @@ def _latency(
     bottom: float,
 ) -> None:
     """Both lines. Blocks of more than thrice the usual are cut off, and marked at the edge."""
-    usual = middle([p50 for _, p50, _ in points])
+    usual = sorted(p50 for _, p50, _ in points)[len(points) // 2]
     ceiling = usual * 3
     kept = [value for _, p50, p90 in points for value in (p50, p90) if value <= ceiling]
     # A steady line shall look steady: a tenth of the usual always fits.
@@ -205,8 +207,8 @@ def _shade(
 def _range(points: Sequence[object], what: str) -> str:
     medians = [p.p50_ms for p in points]  # type: ignore[attr-defined]
     return (
-        f"Medians of {len(medians):,} {what}, from {short(min(medians))} to "
-        f"{short(max(medians))} ms."
+        f"Medians of {len(medians):,} {what}, from {number(min(medians))} to "
+        f"{number(max(medians))} ms."
     )
 
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgedf.runtime.profile.figures import number
 from edgedf.runtime.profile.plots.drawing import (
     FONT,
     WIDTH,
     Drawing,
-    Scale,
-    short,
     text_width,
 )
+from edgedf.runtime.profile.plots.scale import Scale
 
 __all__ = ["Candidate", "efficient", "pareto_plot"]
 
@@ -110,7 +110,7 @@ def pareto_plot(candidates: Sequence[Candidate]) -> Drawing:
     for c, (x, y), radius in zip(shown, places, radii, strict=True):
         drawing.circle(x, y, radius, "bubble" if c.valid else "hollow", tip=_in_words(c))
     for c, (x, y), radius in zip(shown, places, radii, strict=True):
-        said = f"{c.key} {short(c.megabytes)} MB" if len(shown) <= _SIZES else c.key
+        said = f"{c.key} {number(c.megabytes)} MB" if len(shown) <= _SIZES else c.key
         _label(drawing, said, x, y, radius, taken)
     return drawing
 
@@ -125,7 +125,7 @@ def _costs(candidate: Candidate) -> tuple[float, float, float]:
 
 
 def _in_words(c: Candidate) -> str:
-    said = f"{short(c.latency_ms)} ms, {short(c.megabytes)} MB"
+    said = f"{number(c.latency_ms)} ms, {number(c.megabytes)} MB"
     return said if c.auc is None else f"{said}, AUC {c.auc:.3f}"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgedf.runtime.profile.document import Pipeline
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit, short, text_width
+from edgedf.runtime.profile.figures import number
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit, text_width
 
 __all__ = ["pipeline_plot"]
 
@@ -23,7 +24,7 @@ def pipeline_plot(pipelines: Sequence[tuple[str, Pipeline]]) -> Drawing:
     drawing = Drawing(
         "Shares of the pipeline",
         " ".join(
-            f"{name}: {short(pipe.p50_ms)} ms, "
+            f"{name}: {number(pipe.p50_ms)} ms, "
             + ", ".join(f"{stage.name} {stage.share:.0%}" for stage in pipe.stages)
             + "."
             for name, pipe in pipelines
@@ -33,13 +34,13 @@ def pipeline_plot(pipelines: Sequence[tuple[str, Pipeline]]) -> Drawing:
     _legend(drawing, names)
     for row, (name, pipe) in enumerate(pipelines):
         y = 24.0 + row * _ROW
-        total = f"{short(pipe.p50_ms)} ms"
+        total = f"{number(pipe.p50_ms)} ms"
         drawing.text(0, y + 14, fit(name, WIDTH - text_width(total) - 12))
         drawing.text(WIDTH, y + 14, total, anchor="end", style="strong")
         x = 0.0
         for stage in pipe.stages:
             width = min(max(stage.share, 0.0), 1.0) * WIDTH
-            tip = f"{stage.name}: p50 {short(stage.p50_ms)} ms, {stage.share:.1%}"
+            tip = f"{stage.name}: p50 {number(stage.p50_ms)} ms, {stage.share:.1%}"
             color = _COLORS[names.index(stage.name) % len(_COLORS)]
             drawing.rectangle(x, y + 20, max(width - 1, 0.5), _BAR, color, tip=tip)
             share = f"{stage.share:.0%}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, fit, short, text_width
+from edgedf.runtime.profile.figures import number
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit, text_width
+from edgedf.runtime.profile.plots.scale import Scale
 
 __all__ = ["Interval", "ratios_plot"]
 
@@ -45,13 +47,13 @@ def ratios_plot(intervals: Sequence[Interval]) -> Drawing:
     values = [value for i in intervals for value in (i.low, i.ratio, i.high)]
     across = Scale.over([*values, 1.0], _LEFT, _RIGHT, spread=True, margin=0.06)
     drawing.horizontal_axis(across, bottom, "", top=6)
-    drawing.line(across(1), 6, across(1), bottom, "mark")
     for row, interval in enumerate(intervals):
         y = row * _ROW + 16.0
         said = _in_words(interval)
         drawing.text(WIDTH, y, said, anchor="end", style="strong halo")
         drawing.text(0, y, fit(interval.name, WIDTH - text_width(said) - 12), style="halo")
         middle = y + 14
+        drawing.line(across(1), y + 5, across(1), y + 23, "mark")
         low, high = across(interval.low), across(interval.high)
         drawing.line(low, middle, high, middle, "whisker")
         for end in (low, high):
@@ -61,4 +63,4 @@ def ratios_plot(intervals: Sequence[Interval]) -> Drawing:
 
 
 def _in_words(interval: Interval) -> str:
-    return f"{short(interval.ratio)} ({short(interval.low)} to {short(interval.high)})"
+    return f"{number(interval.ratio)} ({number(interval.low)} to {number(interval.high)})"

@@ -7,15 +7,13 @@ import pytest
 
 from edgedf.runtime.profile import document
 from edgedf.runtime.profile.against import compare
+from edgedf.runtime.profile.against_wording import compared, verdict_line
 from edgedf.runtime.profile.document import Problem, Profile, Validity
-from edgedf.runtime.profile.html_plots import key
+from edgedf.runtime.profile.figures import kib, megabytes, ms, number
 from edgedf.runtime.profile.html_report import render
+from edgedf.runtime.profile.html_tables import key
 from edgedf.runtime.profile.request import QUICK
 from edgedf.runtime.profile.wording import (
-    compared,
-    kib,
-    megabytes,
-    ms,
     name_of,
     ratio_line,
     sections,
@@ -64,12 +62,15 @@ def test_every_figure_of_every_table_is_on_the_page(page: Page) -> None:
             for said in (section.title, *section.headings, *section.remarks):
                 assert said in page.text
             for row in section.rows:
-                assert all(cell in page.text for cell in row)
+                assert all(cell.lstrip("✓~✗ ") in page.text for cell in row)
         for result in run.results:
             found = result.latency
             assert found is not None
             for value in (found.minimum_ms, found.p50_ms, found.p90_ms, found.p99_ms, found.std_ms):
-                assert ms(value) in page.text
+                assert number(value) in page.text
+            for said in (f"{found.queries:,}", ms(found.maximum_ms), result.runtime):
+                assert said in page.text
+            assert f"{result.warm_up_queries}, steady" in page.text
             assert result.memory is not None
             assert kib(result.memory.model_kib) in page.text
     for model in profile.models:
@@ -87,7 +88,7 @@ def test_results_have_the_same_letters_in_tables_and_plots(page: Page) -> None:
 
 def test_what_went_wrong_is_marked_where_it_did(page: Page) -> None:
     for said in (
-        "Cut off: what had been measured by then is below. The phone was lost.",
+        "Cut off: what had been measured by then is below. blocks: The phone was lost.",
         "plug it in again",
         "Nothing was measured. Connection refused.",
         "start sshd",
@@ -222,7 +223,7 @@ def test_a_device_without_machine_or_results_is_told_all_the_same() -> None:
 def test_degenerate_documents_have_finite_coordinates() -> None:
     text = render(documents.degenerate())
     found = drawings(text)
-    assert len(found) == 6
+    assert len(found) == 5
     for svg in found:
         for element in svg.iter():
             for name, value in element.attrib.items():
@@ -256,12 +257,13 @@ def test_changes_against_an_earlier_profile_come_first() -> None:
     before = documents.profile(documents.run(documents.result(0, 1, 2.0)))
     now = documents.profile(documents.run(documents.result(0, 1, 3.0)))
     comparison = compare(now, before)
-    text = Page(render(now, comparison)).text
+    seen = Page(render(now, comparison))
+    text = seen.text
     for section in compared(comparison):
         for row in section.rows:
-            assert all(cell in text for cell in row)
-    first = next(row for section in compared(comparison) for row in section.rows)
-    assert text.index(first[0]) < text.index("Models")
+            assert all(cell.lstrip("✓?✗ ") in text for cell in row)
+    assert text.index(verdict_line(comparison)) < text.index("sha256")
+    assert "badge fail" in [span.get("class") for span in seen.named("span")]
 
 
 def test_letters_go_on_after_the_last() -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, Scale, fit, short, text_width
+from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit, text_width
+from edgedf.runtime.profile.plots.scale import Scale
 from tests.contract.pages import drawings
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -48,25 +49,6 @@ def test_a_scale_goes_either_way_and_grows_by_ratios_where_values_are_far_apart(
 def test_a_scale_from_zero_begins_there() -> None:
     assert Scale.over([5, 7], 0, 1, zero=True).low == 0
     assert Scale.over([0, 0], 0, 1, zero=True).low == 0
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (0, "0"),
-        (0.01234, "0.0123"),
-        (2.8149, "2.81"),
-        (0.3, "0.300"),
-        (12.345, "12.3"),
-        (123.4, "123"),
-        (1234.5, "1,234"),
-        (-2.5, "-2.50"),
-        (3e9, "3e+09"),
-        (1e-7, "1e-07"),
-    ],
-)
-def test_numbers_have_three_digits(value: float, said: str) -> None:
-    assert short(value) == said
 
 
 @given(st.text(max_size=80), st.floats(20, 500))

@@ -211,7 +211,7 @@ def test_any_pipeline_can_be_drawn(times: list[float], share: float) -> None:
 
 def test_ratios_have_a_line_at_one() -> None:
     svg = seen(ratios_plot([Interval("B / A", 1.9, 1.8, 2.0), Interval("C / A", 0.5, 0.4, 0.6)]))
-    (one,) = styled(svg, "line", "mark")
+    one, _ = styled(svg, "line", "mark")
     points = [float(e.get("cx", "nan")) for e in svg.iter("circle")]
     assert points[1] < float(one.get("x1", "nan")) < points[0]
     assert {"B / A", "1.90 (1.80 to 2.00)", "0.500 (0.400 to 0.600)"} <= set(texts(svg))

@@ -1,0 +1,194 @@
+"""What travels to a machine that lacks edgedf: the worker's modules, models, images, wheels.
+
+Of the package only what the worker imports travels, found by following its import statements; all
+of it runs on Python 3.9.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import io
+import json
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from edgedf import typed_json
+from edgedf.errors import DataError
+from edgedf.runtime.profile.devices import board
+from edgedf.runtime.profile.devices.base import Job
+from edgedf.runtime.profile.devices.host import WORKER
+
+__all__ = ["REQUEST", "Payload", "make_payload", "worker_modules"]
+
+REQUEST = "request.json"
+"""Name of the request in the folder."""
+
+_SCRIPTS = ("run.sh", "keep.py", "clean.py")
+_ROOM = 16 << 20  # for temporary files of the worker, such as a profile of every operator
+
+
+def worker_modules() -> dict[str, Path]:
+    """Names and files of the modules that a worker may import, packages that hold them included.
+
+    Raises:
+        DataError: The installed package has lost one.
+    """
+    found: dict[str, Path] = {}
+    waiting = [WORKER]
+    while waiting:
+        name = waiting.pop()
+        parent = name.rpartition(".")[0]
+        waiting += [parent] if parent else []
+        if name in found:
+            continue
+        path = _file_of(name)
+        if path is None:
+            continue
+        found[name] = path
+        waiting += [imported for imported in _imports(path) if imported not in found]
+    if WORKER not in found:
+        raise DataError(
+            f"The installed edgedf lacks {WORKER}.",
+            expected="the whole package",
+            next_step="install it again (pip install --force-reinstall --no-deps edgedf)",
+        )
+    return dict(sorted(found.items()))
+
+
+def _file_of(name: str) -> Path | None:
+    """File of a module of ours; None where there is no such module. Nothing is run."""
+    parent = name.rpartition(".")[0]
+    if parent:
+        package = _file_of(parent)
+        if package is None or package.name != "__init__.py":  # a name inside a module
+            return None
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """What a module of ours imports of ours, in functions as well, but not for a type checker."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            names = []
+            waiting += ast.iter_child_nodes(node)
+        yield from (name for name in names if name.partition(".")[0] == "edgedf")
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Files by their place in the folder on the machine, and how many bytes they are there.
+
+    Args:
+        files: A file of this machine, or content.
+        taken: Bytes that they take there, wheels unpacked, with some room to work.
+    """
+
+    files: tuple[tuple[str, Path | bytes], ...]
+    taken: int
+
+    def write_tar(self, stream: IO[bytes], sent: Callable[[int, int], None]) -> None:
+        """Write all as a tar archive; an empty file ``complete`` comes last.
+
+        Args:
+            stream: Where to; need not be seekable.
+            sent: Told after each file how many bytes of how many have gone.
+
+        Raises:
+            DataError: A file cannot be read any more.
+        """
+        sizes = [_size(content) for _, content in self.files]
+        done = 0
+        with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            for (name, content), size in zip(self.files, sizes, strict=True):
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = size, 0o600
+                if isinstance(content, bytes):
+                    archive.addfile(entry, io.BytesIO(content))
+                else:
+                    with _open(content) as source:
+                        archive.addfile(entry, source)
+                done += size
+                sent(done, sum(sizes))
+            archive.addfile(tarfile.TarInfo("complete"))
+
+
+def make_payload(job: Job, wheels: Sequence[Path] = ()) -> Payload:
+    """Gather what a worker needs.
+
+    The request names files relative to the folder, in which the worker is started.
+
+    Args:
+        job: What to measure.
+        wheels: Packages that the machine lacks.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    models = tuple(f"models/{index}/{_plain(path)}" for index, path in enumerate(job.models))
+    images = tuple(f"images/{index}/{_plain(path)}" for index, path in enumerate(job.images))
+    request = json.dumps(typed_json.encode(job.request(models, images)))
+    files: list[tuple[str, Path | bytes]] = [(REQUEST, request.encode())]
+    files += [(f"board/{name}", board.text(name).encode()) for name in _SCRIPTS]
+    for name, path in worker_modules().items():
+        place = "package/" + name.replace(".", "/")
+        is_package = path.name == "__init__.py"
+        files.append((f"{place}/__init__.py" if is_package else f"{place}.py", path))
+    files += zip(models, job.models, strict=True)
+    files += zip(images, job.images, strict=True)
+    taken = sum(_size(content) for _, content in files)
+    files += [(f"wheels/{wheel.name}", wheel) for wheel in wheels]
+    taken += sum(map(_unpacked, wheels)) + max(map(_size, wheels), default=0)
+    return Payload(tuple(files), taken + _ROOM)
+
+
+def _plain(path: Path) -> str:
+    """A file's name that means the same on every machine."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", path.name)[-80:].lstrip(".") or "file"
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _size(content: Path | bytes) -> int:
+    if isinstance(content, bytes):
+        return len(content)
+    try:
+        return content.stat().st_size
+    except OSError as error:
+        raise _unreadable(content, error) from error
+
+
+def _unpacked(wheel: Path) -> int:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise _unreadable(wheel, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.",
+        expected="a file that can be read",
+        next_step="check it, then run it again",
+    )

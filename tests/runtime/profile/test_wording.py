@@ -1,0 +1,238 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgedf.runtime.profile.against import compare
+from edgedf.runtime.profile.document import (
+    DeviceRun,
+    Minute,
+    OperatorShares,
+    Problem,
+    Profile,
+    Ratio,
+    Sustained,
+    Validity,
+)
+from edgedf.runtime.profile.events import OperatorTime
+from edgedf.runtime.profile.markdown import markdown
+from edgedf.runtime.profile.request import QUICK
+from edgedf.runtime.profile.wording import (
+    compared,
+    device_line,
+    headline,
+    kib,
+    megabytes,
+    ms,
+    number,
+    problem_line,
+    ratio_line,
+    sections,
+    standing,
+    sustained_line,
+    top_operators,
+    verdict_line,
+)
+from tests.runtime.profile.made import FLOAT, ROUNDS, document, model
+
+BASE = document()
+RUN = BASE.devices[0]
+
+
+def changed(**what: object) -> Profile:
+    """With one field of the first result changed."""
+    first = replace(RUN.results[0], **what)  # type: ignore[arg-type]
+    return replace(BASE, devices=(replace(RUN, results=(first, *RUN.results[1:])),))
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        (2.812, "2.81"),
+        (28.14, "28.1"),
+        (281.6, "282"),
+        (9.999, "10.0"),
+        (12345.6, "12,346"),
+        (0.0451, "0.0451"),
+        (0.0, "0"),
+        (None, "-"),
+    ],
+)
+def test_numbers_have_three_digits(value: float | None, said: str) -> None:
+    assert number(value) == said
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(1e-3, 1e6))
+def test_a_number_is_what_it_says(value: float) -> None:
+    assert float(number(value).replace(",", "")) == pytest.approx(value, rel=0.0051)
+
+
+def test_units() -> None:
+    assert (ms(2.8), kib(5427), megabytes(1_142_345)) == ("2.80 ms", "5.3 MiB", "1.142 MB")
+    assert (ms(None), kib(None)) == ("-", "-")
+
+
+def test_a_headline_has_what_one_asks_first() -> None:
+    line = headline(BASE, RUN.results[1])
+    assert line.startswith("int8.tflite, 1 thread: p50 10.2 ms (10.2 to 10.2), p90 10.4 ms, ")
+    assert line.endswith("a second; 1.000 MB, 5.9 MiB of memory; valid")
+    nothing = changed(latency=None, validity=Validity("invalid", ("nothing was measured",)))
+    assert headline(nothing, nothing.devices[0].results[0]) == (
+        "float.tflite, 1 thread: not measured: nothing was measured"
+    )
+    told = changed(latency=None, problems=(Problem("It broke."),))
+    assert headline(told, told.devices[0].results[0]).endswith("not measured: It broke")
+
+
+def test_a_native_benchmark_without_percentiles_has_a_mean() -> None:
+    latency = RUN.results[0].latency
+    assert latency is not None
+    bare = changed(latency=replace(latency, p50_ms=None, p90_ms=None), memory=None)
+    assert "1 thread: mean 20.4 ms, 49.0 a second; 3.000 MB; valid" in headline(
+        bare, bare.devices[0].results[0]
+    )
+
+
+def test_a_ratio_says_which_is_faster() -> None:
+    int8, other = "int8.tflite, 1 thread", "float.tflite, 1 thread"
+    assert ratio_line(BASE, RUN, Ratio(0, 1, 0.5, 0.4, 0.625, 9)) == (
+        f"{int8} is 2.00 times faster than {other} (1.60 to 2.50)"
+    )
+    assert ratio_line(BASE, RUN, Ratio(0, 1, 2.0, 1.5, 2.5, 9)) == (
+        f"{int8} takes 2.00 times as long as {other} (1.50 to 2.50)"
+    )
+    assert "as far as can be told" in ratio_line(BASE, RUN, Ratio(0, 1, 1.1, 0.9, 1.2, 9))
+
+
+def test_whether_figures_may_be_published_is_said_with_reasons() -> None:
+    assert standing(BASE).startswith("Publishable")
+    spoilt = changed(validity=Validity("invalid", ("other load",)))
+    assert standing(replace(spoilt, publishable=False)) == (
+        "Not publishable: 1 of 2 results is invalid."
+    )
+    quick = replace(BASE, publishable=False, effort=QUICK)
+    assert standing(quick).startswith("Not publishable: 128 inferences and 5 s were asked for")
+    cut = replace(BASE, publishable=False, devices=(DeviceRun("ssh:a", "failed"),))
+    assert standing(cut) == "Not publishable: ssh:a gave nothing."
+
+
+def test_sections_have_a_cell_for_each_heading_and_leave_out_what_is_missing() -> None:
+    found = sections(BASE, RUN)
+    assert [section.title for section in found] == [
+        "Latency",
+        "Ratios of medians",
+        "Start and memory",
+        "From a photograph's bytes to a verdict",
+        "Operators of float.tflite, 1 thread",
+        "Operators of int8.tflite, 1 thread",
+    ]
+    for section in found:
+        assert {len(row) for row in section.rows} <= {len(section.headings)}
+    bare = replace(RUN, results=(), ratios=())
+    assert sections(BASE, bare) == ()
+
+
+def test_reasons_and_problems_are_below_the_tables() -> None:
+    spoilt = changed(
+        validity=Validity("semi-valid", ("too few", "too noisy")),
+        problems=(Problem("It broke.", "better", "repair it", "operators"),),
+    )
+    found = {section.title: section for section in sections(spoilt, spoilt.devices[0])}
+    assert found["Latency"].rows[0][0] == "~ float.tflite"
+    assert found["Latency"].remarks == (
+        "~ float.tflite, 1 thread: semi-valid: too few; too noisy.",
+    )
+    assert found["What could not be measured"].remarks == (
+        "float.tflite, 1 thread: operators: It broke. Expected: better. Next step: repair it.",
+    )
+
+
+def test_the_ten_operators_that_take_longest_come_first() -> None:
+    times = [float(at % 7 + 1) for at in range(30)]
+    operators = tuple(OperatorTime(f"op{at}", "K", time) for at, time in enumerate(times))
+    found = OperatorShares("made up", operators, 30, 1.0, 0.8, "a verdict")
+    top = top_operators(found)
+    assert len(top) == 10
+    shares = [share for _, share in top]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(sum(sorted(times)[-10:]) / sum(times))
+    section = next(
+        section
+        for section in sections(changed(operators=found), changed(operators=found).devices[0])
+        if section.title.startswith("Operators")
+    )
+    assert section.remarks[0] == "a verdict."
+    assert section.remarks[1] == "20 more operators take the rest."
+    assert section.remarks[2] == "Source: made up; +25% for timing them."
+    assert top_operators(replace(found, operators=())) == ()
+
+
+def test_a_long_run_is_a_sentence_and_a_dozen_rows() -> None:
+    minutes = tuple(Minute(60.0 * at, 100, 5.0, 6.0, 2000.0, 61.5) for at in range(30))
+    found = Sustained(1800.0, 1.25, 1.2, 1.3, minutes)
+    assert sustained_line(found) == (
+        "30 min without a pause slowed down: the last minute took 1.25 times as long as the first "
+        "minute (1.20 to 1.30)"
+    )
+    assert "held: the second half took" in sustained_line(Sustained(60.0, 1.0, 0.9, 1.1, minutes))
+    profile = changed(sustained=found)
+    section = sections(profile, profile.devices[0])[-1]
+    assert [section.rows[at][0] for at in (0, -1)] == ["0", "29"]
+    assert len(section.rows) == 12
+    assert section.rows[0][3:] == ("2,000 MHz", "61.5 °C")
+
+
+def test_a_device_and_a_problem_in_a_line() -> None:
+    assert device_line(RUN) == (
+        "host: A processor, 4 processors, aarch64, 4.0 GiB, Linux 6, Python 3.11"
+    )
+    assert device_line(DeviceRun("adb", "failed")) == "adb: never reached"
+    assert problem_line(Problem("It broke.")) == "It broke."
+
+
+def test_a_comparison_names_what_got_worse() -> None:
+    slower = document(
+        [[20.0] * ROUNDS, [15.0] * ROUNDS], models=(FLOAT, model("int8.tflite", sha="c"))
+    )
+    worse = compare(slower, BASE)
+    assert verdict_line(worse).startswith(
+        "Worse than before by more than 10%: p50 of int8.tflite, 1 thread (+50%)"
+    )
+    assert verdict_line(compare(BASE, BASE)) == "Nothing got worse by more than 10%."
+    elsewhere = document(machine=replace(RUN.machine, cpu="Another"))  # type: ignore[type-var]
+    unclear = compare(elsewhere, BASE)
+    assert verdict_line(unclear).startswith("Cannot tell whether anything got worse")
+    nothing = compare(replace(BASE, devices=()), BASE)
+    assert verdict_line(nothing) == "Cannot tell: nothing is in both profiles."
+    (section,) = compared(worse)
+    assert {len(row) for row in section.rows} == {len(section.headings)}
+    assert section.rows[0][0] == "✓ p50"
+    assert any("DIFFERENT MACHINES" in remark for remark in compared(unclear)[0].remarks)
+
+
+def test_markdown_shows_the_verdict_first_and_folds_the_rest() -> None:
+    text = markdown(BASE, compare(BASE, BASE))
+    assert text.startswith("**✓ Nothing got worse by more than 10%.**\n")
+    assert "\nPublishable: every figure is valid" in text
+    opened, folded = text.split("<details>")
+    assert "#### Latency" in opened and "#### Ratios of medians" in opened
+    assert "#### Start and memory" in folded and folded.count("</details>") == 1
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in tables)
+
+
+def test_markdown_marks_what_may_not_be_published_and_escapes_what_came_from_outside() -> None:
+    evil = replace(
+        BASE,
+        publishable=False,
+        effort=QUICK,
+        models=(replace(FLOAT, file="a|b<script>.tflite"), BASE.models[1]),
+        devices=(replace(RUN, status="partial", problem=Problem("Lost *it*.", next_step="again")),),
+    )
+    text = markdown(evil)
+    assert "\n**Not publishable: " in f"\n{text}"
+    assert "<script>" not in text
+    assert r"a\|b\<script\>.tflite" in text
+    assert r"**Lost \*it\*. Next step: again.**" in text
