@@ -3,6 +3,10 @@
 Float and the other take turns (A B A B …) on the same real images, so that whatever else the
 machine does slows both down alike (:mod:`edgedf.runtime.interleaved`). Without --model-dir the
 shipped student is converted first.
+
+A second table holds the two formats of the converted student against each other, with the blocks
+and rounds of ``edgedf profile``: ONNX Runtime's threads go on spinning for a moment after a run,
+which would be in the way of a model that comes right after it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import contextlib
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -28,6 +33,13 @@ from edgedf.runtime.backends import open_backend
 from edgedf.runtime.host import this_host
 from edgedf.runtime.interleaved import LEAST_ROUNDS, Speed, over, take_turns
 from edgedf.runtime.models import shipped_model
+from edgedf.runtime.profile.ratios import ratio_between, rounds_of
+from edgedf.runtime.profile.sampling import Timed, block_length, rounds, warm_up
+from edgedf.runtime.profile.statistics import latency
+
+_WARM_UP_S = 0.5
+_LEAST_BLOCKS = 2
+_QUERIES_PER_ROUND = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,24 @@ class Result:
     precision: str
     fp32: Speed
     converted: Speed
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+@dataclass(frozen=True)
+class Formats:
+    """ONNX against TFLite, both in the same precision.
+
+    ``ratio`` is the median of ONNX divided by that of TFLite, with its 95 % interval.
+    """
+
+    threads: int
+    precision: str
+    tflite_p50_ms: float
+    tflite_p90_ms: float
+    onnx_p50_ms: float
+    onnx_p90_ms: float
     ratio: float
     ratio_low: float
     ratio_high: float
@@ -76,10 +106,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for threads in options.threads
                 for model_format in options.formats
             ]
+            against = [
+                _formats(folder, options.precision, threads, options.rounds)
+                for threads in (options.threads if len(set(options.formats)) > 1 else [])
+            ]
     except EdgedfError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    document = {"host": asdict(this_host()), "results": [asdict(result) for result in results]}
+    document = {
+        "host": asdict(this_host()),
+        "results": [asdict(result) for result in results],
+        "formats": [asdict(found) for found in against],
+    }
     if options.json:
         print(json.dumps(document, indent=1))
     else:
@@ -124,6 +162,35 @@ def _measure(folder: Path, precision: str, model_format: Any, threads: int, roun
     )
 
 
+def _formats(folder: Path, precision: str, threads: int, queries: int) -> Formats:
+    subjects, lengths = [], []
+    with contextlib.ExitStack() as opened:
+        for index, model_format in enumerate(("tflite", "onnx")):
+            artifact = read_artifact(folder / f"student_{precision}.{model_format}")
+            backend = open_backend(artifact.model, artifact.format, threads=threads)
+            opened.callback(backend.close)
+            side = artifact.spec.input.height
+            images = [preprocess(image.path, side) for image in edgedf.sample.images()[:16]]
+            subjects.append(Timed(index, backend.run, images))
+            lengths.append(block_length(warm_up(subjects[-1], _WARM_UP_S)[1]))
+        least = max(_QUERIES_PER_ROUND * queries, _LEAST_BLOCKS * max(lengths))
+        blocks = list(
+            rounds(subjects, lengths, queries=least, seconds=0.0, started=time.monotonic())
+        )
+    sides = [[block for block in blocks if block.configuration == index] for index in (0, 1)]
+    tflite, onnx = (latency(side) for side in sides)
+    found = ratio_between(0, 1, {index: rounds_of(side) for index, side in enumerate(sides)})
+    if tflite is None or onnx is None or found is None:
+        raise EdgedfError("Too little was measured to compare the formats.")
+    figures = (tflite.p50_ms, tflite.p90_ms, onnx.p50_ms, onnx.p90_ms)
+    return Formats(
+        threads,
+        precision,
+        *(round(value or 0.0, 3) for value in figures),
+        *(round(value, 4) for value in (found.ratio, found.low, found.high)),
+    )
+
+
 def _rounded(speed: Speed) -> Speed:
     return Speed(*(round(value, 3) for value in astuple(speed)))
 
@@ -141,6 +208,16 @@ def _print(document: dict[str, Any]) -> None:
             f"{other['median_ms']:8.2f} ms  {other['p90_ms']:6.2f}  {result['ratio']:.3f}  "
             f"{result['ratio_low']:.3f} to {result['ratio_high']:.3f}"
         )
+    if document["formats"]:
+        print(f"\nONNX against TFLite, {document['results'][0]['precision']}")
+        print("threads    tflite p50  p90            onnx p50  p90     onnx / tflite, 95 %")
+    for found in document["formats"]:
+        tflite, onnx = (
+            f"{found[f'{name}_p50_ms']:8.2f} ms  {found[f'{name}_p90_ms']:6.2f}"
+            for name in ("tflite", "onnx")
+        )
+        interval = f"{found['ratio_low']:.3f} to {found['ratio_high']:.3f}"
+        print(f"{found['threads']:>7}  {tflite}    {onnx}  {found['ratio']:.3f}  {interval}")
 
 
 if __name__ == "__main__":

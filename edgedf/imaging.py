@@ -276,10 +276,10 @@ def resize_exact(image: RGBImage, size: int) -> RGBImage:
     rows = _weighted(flat, sources, weights, rows_dtype).reshape(size, side, channels)
     columns = cv2.transpose(rows).reshape(side, size * channels)
     sums = _weighted(columns, sources, weights, dtype)
-    sums *= dtype(2)  # type: ignore[call-arg]
-    sums += dtype(area)  # type: ignore[call-arg]
+    sums *= dtype(2)
+    sums += dtype(area)
     divide = np.floor_divide if dtype is np.uint16 else np.divide  # the cast below rounds down
-    divide(sums, dtype(2 * area), out=sums)  # type: ignore[call-arg]
+    divide(sums, dtype(2 * area), out=sums)
     square = sums.astype(np.uint8).reshape(size, size, channels)
     return np.asarray(cv2.transpose(square).reshape(size, size, channels), np.uint8)
 
@@ -329,7 +329,9 @@ def _to_rgb(pixels: NDArray[np.generic]) -> RGBImage:
         pixels = pixels[:, :, np.newaxis]
     channels = pixels.shape[2]
     if channels == 3:
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+        return np.asarray(
+            cv2.cvtColor(pixels.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB), np.uint8
+        )
     color = pixels[:, :, :1] if channels <= 2 else pixels[:, :, 2::-1]
     if channels in (2, 4):
         alpha = pixels[:, :, -1:].astype(np.uint32)

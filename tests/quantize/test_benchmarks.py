@@ -50,8 +50,14 @@ def test_latency_gives_both_runtimes_and_every_number_of_threads(tmp_path: Path)
             speed = result[which]
             assert 0 < speed["minimum_ms"] <= speed["median_ms"] <= speed["p90_ms"]
 
+    assert [found["threads"] for found in document["formats"]] == [1, 2]
+    for found in document["formats"]:
+        assert 0 < found["ratio_low"] <= found["ratio"] <= found["ratio_high"]
+        assert 0 < found["tflite_p50_ms"] <= found["tflite_p90_ms"]
+
     table = output_of("latency.py", "--threads", "1", *given)
     assert "onnxruntime" in table
+    assert "onnx / tflite" in table
     assert "95 %" in table
 
 
@@ -89,3 +95,32 @@ def test_recipes_cost_what_they_look_at() -> None:
     for cost in ("parameters", "multiply_adds"):
         assert costs["teacher"][cost] > sum(costs[name][cost] for name in parts)
     assert all(cost["median_ms"] > 0 for cost in costs.values())
+
+
+def test_profiling_compares_with_a_bare_loop_and_keeps_what_it_has(tmp_path: Path) -> None:
+    convert(out=tmp_path, formats=["onnx"], calibration=photograph_folder(), samples=8)
+    kept = tmp_path / "kept.json"
+    given = ("--model-dir", str(tmp_path), "--effort", "quick", "--times", "2", "--seconds", "0.4")
+    wanted = ("--json", "--formats", "onnx", "--only", "overhead", "--keep", str(kept))
+    document = json.loads(output_of("profiling.py", *wanted, *given))
+    check_host(document["overhead"]["host"])
+    (row,) = document["overhead"]["models"]
+    assert row["model"] == "student_int8.onnx"
+    assert len(row["bare_p50_ms"]) == len(row["profile_p50_ms"]) == 2
+    assert 0 < row["low"] <= row["ratio"] <= row["high"]
+    assert json.loads(kept.read_text()) == document
+    assert "ratio" in output_of("profiling.py", *wanted[1:], *given)  # what is kept is shown
+
+
+def test_scaling_has_a_row_for_each_batch(tmp_path: Path) -> None:
+    # An export of the shipped student as the script keeps it: no torch is needed then.
+    made = convert(out=tmp_path, formats=["onnx"], calibration=photograph_folder(), samples=8)
+    made.models[0].path.rename(tmp_path / "student_int8_256.onnx")
+    given = ("--work", str(tmp_path), "--sides", "256", "--formats", "onnx", "--rounds", "2")
+    document = json.loads(output_of("scaling.py", "--json", "--batches", "1", "2", *given))
+    check_host(document["host"])
+    found = [(row["kind"], row["side"], row["batch"]) for row in document["rows"]]
+    assert found == [("resolution", 256, 1), ("batch", 256, 1), ("batch", 256, 2)]
+    for row in document["rows"]:
+        assert 0 < row["low"] <= row["ratio"] <= row["high"]
+        assert 0 < row["ms_per_picture"] <= row["p90_ms_per_picture"]
