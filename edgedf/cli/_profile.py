@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedf.cli._sections import Section
 from edgedf.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from edgedf.runtime.profile.devices.base import Job
     from edgedf.runtime.profile.document import Profile
     from edgedf.runtime.profile.request import Effort
+    from edgedf.runtime.profile.wording import Section
 
 __all__ = ["Wanted", "chosen_images", "chosen_models", "show"]
 

@@ -16,7 +16,7 @@ from edgedf.runtime.profile.events import PipelineTimes
 
 __all__ = ["time_pipeline"]
 
-_WARM_UP = 3
+_WARM_UP = 16
 
 
 def time_pipeline(
