@@ -9,6 +9,7 @@ The public API is loaded on first use, so ``import edgedf`` costs nothing:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,10 @@ __all__ = [
     "preprocess",
     "read_artifact",
 ]
+
+# ONNX Runtime 1.32 keeps an identifier of the machine in the user's cache folder, and what it would
+# report. A detector that works offline has nothing to report to anybody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "Artifact": "edgedf.artifact",

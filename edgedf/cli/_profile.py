@@ -94,12 +94,14 @@ def chosen_images(place: str | None, of_sample: int) -> tuple[list[Path], str]:
         return photos[:of_sample], "photographs of the shipped sample"
     from itertools import islice
 
+    from edgedf.imaging import read_image_bytes
     from edgedf.runtime.folder import Failure, find_images
 
     found = []
     for image in islice(find_images(place), _MOST_IMAGES):
         if isinstance(image, Failure):
             raise image.error
+        read_image_bytes(image)  # now, so that a mistyped name costs no measurement
         found.append(Path(image))
     return found, place
 

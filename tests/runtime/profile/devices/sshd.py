@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,13 +90,13 @@ def sshd() -> str:
     return found
 
 
-def start_board(folder: Path, home: Path, *, before: Callable[[], None] | None = None) -> Board:
+def start_board(folder: Path, home: Path, *, largest: int | None = None) -> Board:
     """Start a server.
 
     Args:
         folder: For keys and configuration.
         home: Home folder of whoever logs in.
-        before: Run in the server's process before it starts.
+        largest: Bytes of a file that may be written there; None for any number.
     """
     program = sshd()
     if os.getuid() == 0:
@@ -117,12 +117,13 @@ def start_board(folder: Path, home: Path, *, before: Callable[[], None] | None =
         f"PermitRootLogin prohibit-password\nSetEnv HOME={home} TMPDIR={home}\nUseDNS no\n"
     )
     log = (folder / "log").open("wb")
+    # Not by a function in the child: other tests of this process have threads that a fork breaks.
+    limited = [] if largest is None else ["prlimit", f"--fsize={largest}"]
     server = subprocess.Popen(
-        [program, "-D", "-e", "-f", folder / "sshd_config"],
+        [*limited, program, "-D", "-e", "-f", folder / "sshd_config"],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        preexec_fn=before,
     )
     log.close()
     board = Board(folder, port, server, home)

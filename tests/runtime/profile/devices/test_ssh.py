@@ -1,7 +1,6 @@
 """Measuring over SSH, against a real server; and all that can go wrong."""
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -235,10 +234,7 @@ def test_packages_that_are_missing_there_and_here(
 
 
 def test_a_board_that_becomes_full(tmp_path: Path, model: Path) -> None:
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    with running_board(tmp_path, before=small_files) as board:
+    with running_board(tmp_path, largest=100_000) as board:
         big = tmp_path / "big.jpg"
         big.write_bytes(bytes(200_000))
         asked = job(model)
