@@ -21,19 +21,11 @@ def parts(difference: Difference) -> Iterator[RenderableType]:
     """
     from rich.text import Text
 
-    from edgedf.cli._console import printable
-    from edgedf.cli._sections import section_table
+    from edgedf.cli._sections import section_parts
     from edgedf.cli._verification import STYLES
     from edgedf.quantize.diff_wording import headline, sections
     from edgedf.quantize.wording import MARKS
 
-    for section in sections(difference):
-        if section.title:
-            yield Text(section.title, style="bold")
-        if section.rows:
-            yield section_table(section)
-        for remark in section.remarks:
-            yield Text(printable(remark))
-        yield Text()
+    yield from section_parts(sections(difference))
     text = Text(f"{MARKS[difference.verdict]} ", style=STYLES[difference.verdict])
     yield text.append(headline(difference), style="default")

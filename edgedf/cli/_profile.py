@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from edgedf.runtime.profile.devices.base import Job
     from edgedf.runtime.profile.document import Profile
     from edgedf.runtime.profile.request import Effort
-    from edgedf.runtime.profile.wording import Section
 
 __all__ = ["Wanted", "chosen_images", "chosen_models", "show"]
 
@@ -144,6 +143,7 @@ def _parts(found: Profile, comparison: Comparison | None) -> Iterator[Renderable
     from rich.text import Text
 
     from edgedf.cli._console import printable
+    from edgedf.cli._sections import section_parts
     from edgedf.cli._verification import STYLES
     from edgedf.quantize.wording import MARKS
     from edgedf.runtime.profile import wording
@@ -152,25 +152,9 @@ def _parts(found: Profile, comparison: Comparison | None) -> Iterator[Renderable
         yield Text(printable(wording.device_line(run)), style="bold")
         if run.problem is not None:
             yield Text(printable(wording.problem_line(run.problem)), style="bold red")
-        yield from _tables(wording.sections(found, run))
+        yield from section_parts(wording.sections(found, run))
     if comparison is not None:
-        yield from _tables(wording.compared(comparison))
+        yield from section_parts(wording.compared(comparison))
         text = Text(f"{MARKS[comparison.verdict]} ", style=STYLES[comparison.verdict])
         yield text.append(printable(wording.verdict_line(comparison)), style="default")
     yield Text(printable(wording.standing(found)))
-
-
-def _tables(sections: Sequence[Section]) -> Iterator[RenderableType]:
-    from rich.text import Text
-
-    from edgedf.cli._console import printable
-    from edgedf.cli._sections import section_table
-
-    for section in sections:
-        if section.title:
-            yield Text(section.title, style="bold")
-        if section.rows:
-            yield section_table(section)
-        for remark in section.remarks:
-            yield Text(printable(remark))
-        yield Text()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["Section", "section_table"]
+__all__ = ["Section", "section_parts"]
 
 _FEW = 4  # columns that may fold; more are of figures, which must not
 
 
 class Section(Protocol):
-    """What a table is made of."""
+    """A table with what has to be said below it."""
+
+    @property
+    def title(self) -> str:
+        """Empty for none."""
 
     @property
     def headings(self) -> Sequence[str]:
@@ -22,15 +27,30 @@ class Section(Protocol):
 
     @property
     def rows(self) -> Sequence[Sequence[str]]:
-        """Its cells."""
+        """Its cells, in each row as many as there are headings."""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Sentences."""
 
 
-def section_table(section: Section) -> Table:
-    """A table of text.
+def section_parts(sections: Iterable[Section]) -> Iterator[RenderableType]:
+    """What to print of sections, one below the other."""
+    from rich.text import Text
 
-    Args:
-        section: Its headings and rows, all rows as long as the headings.
-    """
+    from edgedf.cli._console import printable
+
+    for section in sections:
+        if section.title:
+            yield Text(section.title, style="bold")
+        if section.rows:
+            yield _table(section)
+        for remark in section.remarks:
+            yield Text(printable(remark))
+        yield Text()
+
+
+def _table(section: Section) -> Table:
     from rich.table import Table
     from rich.text import Text
 
