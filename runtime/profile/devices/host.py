@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 from edgedf import typed_json
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices.base import Job
-from edgedf.runtime.profile.devices.stream import follow
+from edgedf.runtime.profile.devices.stream import end, follow
 from edgedf.runtime.profile.events import Emit
 
 __all__ = ["WORKER", "HostDevice"]
@@ -77,7 +76,10 @@ class HostDevice:
             try:
                 follow(process, emit)
             finally:
-                _end(process)
+                # A worker that waits for a full pipe would not see that its input is closed.
+                if process.stdout is not None:
+                    process.stdout.close()
+                end(process, seconds=_PATIENCE_S)
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:
@@ -87,23 +89,3 @@ def _environment(own: Mapping[str, str]) -> dict[str, str]:
         entries = taken["PYTHONPATH"].split(os.pathsep)
         taken["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in entries)
     return taken
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the worker's end, which closed pipes bring about; then insist.
-
-    Standard output is closed too: a worker that waits for a full pipe would not see the rest.
-    """
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
-    for insist in (process.terminate, process.kill):
-        try:
-            process.wait(_PATIENCE_S)
-            break
-        except subprocess.TimeoutExpired:
-            insist()
-    process.wait()
-    if process.stderr is not None:
-        process.stderr.close()

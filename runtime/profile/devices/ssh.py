@@ -29,10 +29,10 @@ from edgedf.runtime.profile.devices.board_answers import (
 )
 from edgedf.runtime.profile.devices.host import WORKER
 from edgedf.runtime.profile.devices.payload import Payload, make_payload
-from edgedf.runtime.profile.devices.ssh_connection import FAILED, SshConnection, end, quoted
+from edgedf.runtime.profile.devices.ssh_connection import FAILED, SshConnection, quoted
 from edgedf.runtime.profile.devices.ssh_errors import lost
 from edgedf.runtime.profile.devices.ssh_target import SshTarget
-from edgedf.runtime.profile.devices.stream import follow
+from edgedf.runtime.profile.devices.stream import end, follow
 from edgedf.runtime.profile.devices.wheels import MODULES, PACKAGES, fetch, wanted
 from edgedf.runtime.profile.events import Emit, Progressed
 

@@ -27,8 +27,9 @@ from typing import IO, Any
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices.ssh_errors import login_error, lost, no_client
 from edgedf.runtime.profile.devices.ssh_target import SshTarget
+from edgedf.runtime.profile.devices.stream import end
 
-__all__ = ["FAILED", "Answer", "SshConnection", "end", "quoted"]
+__all__ = ["FAILED", "Answer", "SshConnection", "quoted"]
 
 FAILED = 255
 """Exit status of ssh itself, such as for a lost connection; any other one is the command's."""
@@ -279,26 +280,6 @@ class _Collector:
     def result(self) -> bytes:
         self._thread.join(5)
         return self._content
-
-
-def end(process: subprocess.Popen[bytes], *, seconds: float = 3.0) -> None:
-    """Close a process's input, give it a moment, then end it."""
-    if process.stdin is not None:
-        with contextlib.suppress(OSError, ValueError):
-            process.stdin.close()
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            with contextlib.suppress(OSError, ValueError):
-                stream.close()
 
 
 def _short_folder() -> Path:

@@ -12,7 +12,7 @@ from typing import IO
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.events import Emit, Failed, Finished, from_line
 
-__all__ = ["follow"]
+__all__ = ["end", "follow"]
 
 _MOST_BYTES = 8 << 20  # of a line; a block of thousands of inferences has some 100 KB
 _TAIL = 20  # lines of standard error
@@ -57,6 +57,26 @@ def follow(process: subprocess.Popen[bytes], emit: Emit) -> None:
         expected="a worker that runs to its end",
         next_step="the last that it said: " + " / ".join(said) if said else "run it again",
     )
+
+
+def end(process: subprocess.Popen[bytes], *, seconds: float = 3.0) -> None:
+    """Close a process's input, give it a moment, then end it."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError, ValueError):
+            process.stdin.close()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.close()
 
 
 def _lines(stream: IO[bytes]) -> Iterator[str]:
