@@ -22,6 +22,7 @@ from edgedf.distill.optics.maps import PhysicalProfile, defocus_map, min_max_nor
 from edgedf.errors import ConfigError
 from edgedf.files import write_bytes
 from edgedf.imaging import RGBImage, load_image
+from edgedf.runtime.backends.onnx_session import open_session
 
 SIDE = 299
 VARIANTS = ("guided filter", "matting Laplacian")
@@ -153,11 +154,7 @@ def _to_tflite() -> bytes:
 
 
 def _onnx(model: bytes) -> Judge:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_session(model)
     return lambda dense: float(session.run(["score"], {"dense": dense[None, None]})[0][0, 0])
 
 

@@ -35,6 +35,7 @@ from edgedf.errors import EdgedfError
 from edgedf.files import write_text
 from edgedf.imaging import preprocess
 from edgedf.quantize.source import FORMATS
+from edgedf.runtime.backends.onnx_session import open_session
 from edgedf.runtime.host import this_host
 from edgedf.runtime.interleaved import ratio_of
 from edgedf.runtime.profile.assemble import assemble
@@ -252,13 +253,7 @@ def _bare(model: Path, seconds: float) -> dict[str, float]:
             interpreter.invoke()
             return [interpreter.get_tensor(index) for index in given]
     else:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(
-            artifact.model, options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(artifact.model)
         (name,) = (entry.name for entry in session.get_inputs())
 
         def run(image: Any) -> object:

@@ -32,6 +32,7 @@ from edgedf.files import write_bytes
 from edgedf.imaging import RGBImage, preprocess
 from edgedf.quantize.source import FORMATS
 from edgedf.runtime.backends import open_backend
+from edgedf.runtime.backends.onnx_session import open_session
 from edgedf.runtime.host import this_host
 from edgedf.runtime.interleaved import LEAST_ROUNDS, LatencyRatio, Turn, over, take_turns
 from edgedf.runtime.models import shipped_model
@@ -107,12 +108,7 @@ def by_batch(folder: Path, options: argparse.Namespace) -> list[Row]:
     import onnxruntime
 
     side = read_artifact(shipped_model("onnx")).spec.input.height
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-    settings.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        _with_free_batch(_int8(folder, "onnx", side)), settings, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(_with_free_batch(_int8(folder, "onnx", side)))
     (name,) = (entry.name for entry in session.get_inputs())
 
     def turn(batch: int) -> Turn:

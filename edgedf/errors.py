@@ -11,7 +11,8 @@
     │   ├── ArtifactUnreadable   no file there, cut off, or not a model
     │   ├── SpecMissing          a model, but not one of ours
     │   ├── SpecUnsupported      a spec from a newer edgedf, or one that breaks its schema
-    │   └── SpecMismatch         the tensors are not what the spec says
+    │   ├── SpecMismatch         the tensors are not what the spec says
+    │   └── KernelsSaturate      the runtime computes int8 wrongly on this processor
     ├── CheckpointError          weights that cannot be used
     ├── CalibrationError         calibration images that cannot be used
     ├── ParityError              an exported model that does not agree with its parent
@@ -40,6 +41,7 @@ __all__ = [
     "ImageNotFound",
     "ImageTooLarge",
     "ImageUnreadable",
+    "KernelsSaturate",
     "MissingExtra",
     "OutputError",
     "ParityError",
@@ -117,6 +119,10 @@ class SpecUnsupported(ArtifactError):
 
 class SpecMismatch(ArtifactError):
     """The model's tensors are not what its spec says."""
+
+
+class KernelsSaturate(ArtifactError):
+    """The runtime's int8 kernels are wrong on this processor, see :mod:`edgedf.int8_kernels`."""
 
 
 class CheckpointError(EdgedfError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedf.errors import ConfigError
+from edgedf.int8_kernels import Int8Kernels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +79,9 @@ class Detection:
         model: Which model said so, such as ``edgedf-student 0.1.0 int8 tflite``.
         timings: Milliseconds per stage: ``decode``, ``preprocess``, ``inference``.
         source: Path of the image, or an empty string.
+        runtime: Package and version that ran the model, such as ``onnxruntime 1.32.0``.
+        int8_kernels: How that runtime multiplies int8 on this processor; None for a model that
+            computes in float.
     """
 
     score: float
@@ -87,6 +91,8 @@ class Detection:
     model: str
     timings: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
+    runtime: str = ""
+    int8_kernels: Int8Kernels | None = None
 
     @classmethod
     def from_outputs(
@@ -98,6 +104,8 @@ class Detection:
         *,
         timings: Mapping[str, float] | None = None,
         source: str = "",
+        runtime: str = "",
+        int8_kernels: Int8Kernels | None = None,
     ) -> Detection:
         """Build a detection from a model's two outputs.
 
@@ -108,10 +116,20 @@ class Detection:
             model: Which model it was.
             timings: Milliseconds per stage.
             source: Path of the image.
+            runtime: Package and version that ran it.
+            int8_kernels: How that runtime multiplies int8 here.
         """
         score = sigmoid(fake_logit)
         return cls(
-            score, threshold.label(score), threshold, defocus_map, model, timings or {}, source
+            score,
+            threshold.label(score),
+            threshold,
+            defocus_map,
+            model,
+            timings or {},
+            source,
+            runtime,
+            int8_kernels,
         )
 
     def to_dict(self, *, with_map: bool = False) -> dict[str, Any]:
@@ -123,6 +141,8 @@ class Detection:
             "fake_at": self.threshold.fake_at,
             "real_at": self.threshold.real_at,
             "model": self.model,
+            "runtime": self.runtime,
+            "int8_kernels": self.int8_kernels,
             "timings_ms": {name: round(value, 3) for name, value in self.timings.items()},
             "defocus_sigma_px": {
                 "min": round(float(self.defocus_map.min()), 4),

@@ -35,6 +35,7 @@ from edgedf.quantize.adopt_graph import Ends, before_curve, contract_graph
 from edgedf.quantize.describe import describe_adopted
 from edgedf.quantize.run import Outputs, Run, as_outputs, open_model
 from edgedf.runtime.backends.base import failed_to_run, refused
+from edgedf.runtime.backends.onnx_session import open_session
 from edgedf.spec import MAP_MAXIMUM, MAP_STRIDE, ModelSpec
 
 __all__ = ["Adopted", "Description", "adopt"]
@@ -130,15 +131,8 @@ Feeder = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
 
 
 def _session(proto: Any) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        return open_session(proto.SerializeToString())
     except Exception as error:  # its exception types share no base but Exception
         raise refused("onnx", "onnxruntime", error) from error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import edgedf
 from edgedf import typed_json
 from edgedf.errors import CheckpointError, ConfigError, SpecUnsupported
+from edgedf.int8_kernels import EXACT_INT8
 from edgedf.quantize.precision import CALIBRATED
 from edgedf.result import Threshold
 from edgedf.spec import (
@@ -183,6 +184,7 @@ def describe_converted(
         outputs=outputs,
         calibration=calibration,
         tools=dict(sorted(tools.items())),
+        session_options=dict(EXACT_INT8) if model_format == "onnx" and precision == "int8" else {},
     )
 
 

@@ -20,6 +20,7 @@ from edgedf.quantize.noise import Steps
 from edgedf.quantize.onnx_shield import SHIELD_SUFFIX
 from edgedf.runtime.backends.base import as_input, unpack
 from edgedf.runtime.backends.onnx import NUMPY_NAMES, OnnxBackend
+from edgedf.runtime.backends.onnx_session import open_session
 from edgedf.runtime.layer_names import WEIGHTS, names_of_layers, numbered
 
 __all__ = ["Graph", "OnnxGraphs", "named_layers"]
@@ -287,16 +288,8 @@ class Graph:
     def __init__(
         self, model: bytes, threads: int, *, integers: bool = True, optimize: bool = True
     ) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 4  # errors are raised; no need to print them as well
-        options.add_session_config_entry("session.disable_quant_qdq", "0" if integers else "1")
-        if not optimize:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session: Any = onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"]
+        self._session: Any = open_session(
+            model, threads=threads, integers=integers, optimize=optimize
         )
         inputs = self._session.get_inputs()
         self._inputs = {node.name for node in inputs}

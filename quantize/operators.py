@@ -19,6 +19,7 @@ from typing import Any
 
 from edgedf.artifact import ModelFormat, strip_tflite
 from edgedf.errors import OutputError
+from edgedf.runtime.backends.onnx_session import open_session
 from edgedf.runtime.delegation import Partition, xnnpack_partitions
 
 __all__ = [
@@ -112,15 +113,11 @@ def executed_nodes(model: bytes) -> tuple[tuple[str, Operator], ...]:
         OutputError: The folder for temporary files is full.
     """
     import onnx
-    import onnxruntime
 
     with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
         path = Path(folder) / "optimized.onnx"
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(path)
-        options.log_severity_level = 3  # it warns that the file fits this machine only
         try:
-            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            open_session(model, optimized_model=path)
             graph = onnx.load(str(path)).graph
         except Exception as error:  # its exception types share no base but Exception
             raise OutputError(

@@ -21,16 +21,19 @@ from edgedf.errors import (
     ConfigError,
     EdgedfError,
     ImageTooLarge,
+    KernelsSaturate,
     SpecUnsupported,
 )
 from edgedf.imaging import STEPS, ImageSource, RGBImage, load_image, prepare
+from edgedf.int8_kernels import EXACT_INT8
 from edgedf.result import Detection
 from edgedf.runtime.backends import open_backend
 from edgedf.runtime.folder import Failure, Place, find_images
-from edgedf.spec import ModelSpec, check_tensors
+from edgedf.spec import ModelSpec, Precision, check_tensors
 
 __all__ = ["Detector", "naming"]
 
+_INTEGER: frozenset[Precision] = frozenset({"int8", "int8-a16", "int8-dynamic"})
 _MAX_THREADS = 256
 _MAX_DECODERS = 4
 
@@ -49,10 +52,13 @@ class Detector:
         spec: Its spec.
         runtime: Package and version that run it, such as ``ai-edge-litert 2.3.0``.
         threads: Threads given to the runtime.
+        int8_kernels: How the runtime multiplies int8 on this processor; None for a model that
+            computes in float.
 
     Raises:
         ArtifactUnreadable: No such file, damaged, or refused by the runtime.
         ConfigError: ``threads`` is no usable number.
+        KernelsSaturate: The runtime would compute this int8 model wrongly on this processor.
         MissingExtra: The runtime for this format is not installed.
         SpecMismatch: The model's tensors are not those of its spec.
         SpecMissing: The file carries no spec.
@@ -76,10 +82,14 @@ class Detector:
             backend = open_backend(artifact.model, artifact.format, threads=self.threads)
             check_tensors(artifact.spec, backend.inputs, backend.outputs)
             _check_steps(artifact.spec)
+            kernels = backend.int8_kernels if artifact.spec.precision in _INTEGER else None
+            if kernels == "saturating":
+                raise _saturates(f"{backend.name} {backend.version}")
         except ArtifactError as error:
             raise naming(self.path, error) from error
         self.spec: ModelSpec = artifact.spec
         self.runtime = f"{backend.name} {backend.version}"
+        self.int8_kernels = kernels
         self._model_id = f"{artifact.spec.model_id} {artifact.format}"
         self._backend = backend
         self._lock = threading.Lock()
@@ -245,6 +255,8 @@ class Detector:
             self._model_id,
             timings=timings,
             source=prepared.source,
+            runtime=self.runtime,
+            int8_kernels=self.int8_kernels,
         )
 
 
@@ -264,6 +276,16 @@ def _check_threads(threads: int) -> None:
             expected=f"a number from 1 to {_MAX_THREADS}",
             next_step="leave it out for one a core, at most four",
         )
+
+
+def _saturates(runtime: str) -> KernelsSaturate:
+    return KernelsSaturate(
+        f"{runtime} saturates products of int8 on this processor, so this model would answer "
+        "wrongly.",
+        expected="a build of onnxruntime 1.20 or newer that obeys "
+        + ", ".join(f"{name} = {value}" for name, value in EXACT_INT8.items()),
+        next_step="upgrade onnxruntime, or run the .tflite file, which is exact everywhere",
+    )
 
 
 def _check_steps(spec: ModelSpec) -> None:

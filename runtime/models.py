@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable, MissingExtra
-from edgedf.runtime.backends import onnx, tflite
+from edgedf.runtime.backends import onnx_session, tflite
 
 __all__ = ["default_model", "runnable_formats", "shipped_model"]
 
@@ -38,7 +38,7 @@ def runnable_formats() -> tuple[ModelFormat, ...]:
     formats: list[ModelFormat] = []
     if tflite.installed_runtime() is not None:
         formats.append("tflite")
-    if onnx.is_installed():
+    if onnx_session.is_installed():
         formats.append("onnx")
     return tuple(formats)
 

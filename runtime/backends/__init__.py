@@ -11,13 +11,19 @@ from edgedf.runtime.backends.base import Backend
 __all__ = ["Backend", "open_backend"]
 
 
-def open_backend(model: bytes, model_format: ModelFormat, *, threads: int = 1) -> Backend:
+def open_backend(
+    model: bytes, model_format: ModelFormat, *, threads: int = 1, reference: bool = False
+) -> Backend:
     """Load a model into the runtime for its format.
 
     Args:
         model: A ``.tflite`` or ``.onnx`` file.
         model_format: Which of the two.
         threads: For the runtime's operators, at least 1.
+        reference: Whether to compute what the file says instead of what is quick here: TFLite by
+            its portable reference kernels, ONNX in float on the quantized values. Much slower, and
+            the same on every processor up to rounding: it tells a model from the kernels that run
+            it.
 
     Returns:
         The backend, ready to run.
@@ -29,7 +35,7 @@ def open_backend(model: bytes, model_format: ModelFormat, *, threads: int = 1) -
     if model_format == "tflite":
         from edgedf.runtime.backends.tflite import TFLiteBackend
 
-        return TFLiteBackend(model, threads=threads)
+        return TFLiteBackend(model, threads=threads, reference=reference)
     from edgedf.runtime.backends.onnx import OnnxBackend
 
-    return OnnxBackend(model, threads=threads)
+    return OnnxBackend(model, threads=threads, reference=reference)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable, EdgedfError
+from edgedf.int8_kernels import Int8Kernels
 from edgedf.spec import INPUT_ZERO_POINTS, TensorInfo
 
 __all__ = [
@@ -35,12 +36,14 @@ class Backend(Protocol):
         version: Its version.
         inputs: The model's inputs by their signature names.
         outputs: Likewise.
+        int8_kernels: How this runtime multiplies int8 on this processor, whatever the model.
     """
 
     name: str
     version: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    int8_kernels: Int8Kernels
 
     def run(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         """Run the model on one image.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.errors import MissingExtra
+from edgedf.errors import EdgedfError
 from edgedf.runtime.backends.base import (
     as_input,
     failed_to_run,
@@ -17,12 +16,11 @@ from edgedf.runtime.backends.base import (
     refused,
     unpack,
 )
+from edgedf.runtime.backends.onnx_session import int8_kernels, open_session
 from edgedf.spec import TensorInfo
 
-__all__ = ["NUMPY_NAMES", "OPTIMIZED", "OnnxBackend", "is_installed"]
+__all__ = ["NUMPY_NAMES", "OPTIMIZED", "OnnxBackend"]
 
-_PROVIDERS = ["CPUExecutionProvider"]
-_FATAL = 4
 OPTIMIZED = "optimized.onnx"
 """File name of the graph that the runtime executes."""
 
@@ -44,6 +42,8 @@ class OnnxBackend:
     Args:
         model: The serialized ``ModelProto``, weights included.
         threads: At least 1.
+        reference: Whether to compute in float on the quantized values, see
+            :func:`edgedf.runtime.backends.open_backend`.
         profile: A folder where the runtime shall write its profile of every node and, as
             :data:`OPTIMIZED`, the graph that it made of the model; None for neither.
 
@@ -54,23 +54,28 @@ class OnnxBackend:
 
     name = "onnxruntime"
 
-    def __init__(self, model: bytes, *, threads: int = 1, profile: Path | None = None) -> None:
-        if not is_installed():
-            raise MissingExtra("onnx", "Running an .onnx model")
-        onnxruntime = import_runtime("onnxruntime")
-        self.version: str = onnxruntime.__version__
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _FATAL  # errors are raised; no need to print them as well
-        if profile is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(profile / "profile")
-            options.optimized_model_filepath = str(profile / OPTIMIZED)
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        threads: int = 1,
+        reference: bool = False,
+        profile: Path | None = None,
+    ) -> None:
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=_PROVIDERS)
+            session = open_session(
+                model,
+                threads=threads,
+                integers=not reference,
+                profile_prefix=None if profile is None else profile / "profile",
+                optimized_model=None if profile is None else profile / OPTIMIZED,
+            )
+        except EdgedfError:
+            raise
         except Exception as error:  # its exception types share no base but Exception
             raise refused("onnx", self.name, error) from error
+        self.version: str = import_runtime("onnxruntime").__version__
+        self.int8_kernels = int8_kernels()
         self.inputs = tuple(_tensor(node) for node in session.get_inputs())
         self.outputs = tuple(_tensor(node) for node in session.get_outputs())
         self._session: Any = session
@@ -92,11 +97,6 @@ class OnnxBackend:
     def close(self) -> None:
         """Free the session."""
         self._session = None
-
-
-def is_installed() -> bool:
-    """Whether ONNX Runtime is there; nothing is imported."""
-    return find_spec("onnxruntime") is not None
 
 
 def _tensor(node: Any) -> TensorInfo:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.errors import MissingExtra
+from edgedf.int8_kernels import Int8Kernels
 from edgedf.runtime.backends.base import (
     as_input,
     distribution_version,
@@ -37,21 +38,30 @@ class TFLiteBackend:
     Args:
         model: The flatbuffer; an appended zip does no harm.
         threads: At least 1.
+        reference: Whether to use the portable reference kernels, see
+            :func:`edgedf.runtime.backends.open_backend`.
 
     Raises:
         ArtifactUnreadable: The interpreter refuses the model, or it has no signature.
         MissingExtra: Neither runtime is installed.
     """
 
-    def __init__(self, model: bytes, *, threads: int = 1) -> None:
+    int8_kernels: Int8Kernels = "exact"  # XNNPACK and the built-in kernels add in 32 bits
+
+    def __init__(self, model: bytes, *, threads: int = 1, reference: bool = False) -> None:
         found = installed_runtime()
         if found is None:
             raise MissingExtra("tflite", "Running a .tflite model")
         self.name = found
         self.version = distribution_version(found)
         module = import_runtime(RUNTIMES[found])
+        resolver = module.OpResolverType
         try:
-            interpreter = module.Interpreter(model_content=model, num_threads=threads)
+            interpreter = module.Interpreter(
+                model_content=model,
+                num_threads=threads,
+                experimental_op_resolver_type=resolver.BUILTIN_REF if reference else resolver.AUTO,
+            )
             signatures = sorted(interpreter.get_signature_list())
             if not signatures:
                 raise ValueError("it has no signature, so its tensors have no stable names")
