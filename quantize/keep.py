@@ -92,14 +92,18 @@ class KeptLayers:
         overrides: For the spec: one for each that was asked for, in the same order.
         matched: Tensor → precision, of all that matched layers make.
         followed: Likewise of their followers.
-        operators: How many operators of each name compute in each precision.
+        layers: The layers that compute in each precision, in order of execution.
     """
 
     asked: tuple[Keep, ...] = ()
     overrides: tuple[LayerOverride, ...] = ()
     matched: Mapping[str, KeptPrecision] = field(default_factory=dict)
     followed: Mapping[str, KeptPrecision] = field(default_factory=dict)
-    operators: Mapping[KeptPrecision, Counter[str]] = field(default_factory=dict)
+    layers: Mapping[KeptPrecision, tuple[NamedLayer, ...]] = field(default_factory=dict)
+
+    def operators(self, precision: KeptPrecision) -> Counter[str]:
+        """How many operators of each name compute in this precision."""
+        return Counter(name for layer in self.layers.get(precision, ()) for name in layer.operators)
 
     def tensors(self, precision: KeptPrecision) -> frozenset[str]:
         """All that layers of this precision make, followers included."""
@@ -201,10 +205,6 @@ def choose_layers(
             expected="patterns that leave layers over",
             next_step="--precision fp32 keeps everything",
         )
-    operators: dict[KeptPrecision, Counter[str]] = {}
-    for layer in layers:
-        if layer.name in precisions:
-            operators.setdefault(precisions[layer.name], Counter()).update(layer.operators)
     return KeptLayers(
         tuple(keep),
         tuple(
@@ -218,7 +218,10 @@ def choose_layers(
         ),
         {t: precisions[la.name] for la in layers if la.name in chosen for t in la.tensors},
         {t: precisions[la.name] for la in layers if la.name in following for t in la.tensors},
-        operators,
+        {
+            kept: tuple(layer for layer in layers if precisions.get(layer.name) == kept)
+            for kept in dict.fromkeys(precisions.values())
+        },
     )
 
 

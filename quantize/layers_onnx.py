@@ -23,11 +23,12 @@ from edgedf.runtime.backends.onnx import NUMPY_NAMES, OnnxBackend
 from edgedf.runtime.backends.onnx_session import open_session
 from edgedf.runtime.layer_names import WEIGHTS, names_of_layers, numbered
 
-__all__ = ["Graph", "OnnxGraphs", "named_layers"]
+__all__ = ["OUTPUT_SUFFIX", "Graph", "OnnxGraphs", "named_layers"]
 
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
-# What onnxruntime appends to names: to that of a model output which it quantizes, and to weights.
-_OUTPUT_SUFFIX = "_QuantizeLinear_Input"
+OUTPUT_SUFFIX = "_QuantizeLinear_Input"
+"""What onnxruntime appends to the name of a model output which it quantizes."""
+# Likewise to those of weights.
 _WEIGHT_SUFFIX = "_quantized"
 _CHANNEL_AXES = {"Conv": 0, "ConvTranspose": 1}
 # The quantizer takes these into the layer in front of them: its range says it all.
@@ -155,7 +156,7 @@ class OnnxGraphs:
             """The tensor that an operator takes, in front of what changes its type."""
             while name in producers and _is_conversion(producers[name]):
                 name = producers[name].input[0]
-            return name.removesuffix(_OUTPUT_SUFFIX)
+            return name.removesuffix(OUTPUT_SUFFIX)
 
         for node in graph.node:
             if _is_conversion(node):
@@ -164,7 +165,7 @@ class OnnxGraphs:
             found = tuple(weights(node))
             inputs = tuple(name for name in map(source, node.input) if name in self._places)
             for place in filter(None, node.output):
-                name = place.removesuffix(_OUTPUT_SUFFIX)
+                name = place.removesuffix(OUTPUT_SUFFIX)
                 if name not in floats:
                     unmatched.append(name)
                     continue

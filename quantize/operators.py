@@ -19,6 +19,7 @@ from typing import Any
 
 from edgedf.artifact import ModelFormat, strip_tflite
 from edgedf.errors import OutputError
+from edgedf.runtime.backends.onnx import NUMPY_NAMES
 from edgedf.runtime.backends.onnx_session import open_session
 from edgedf.runtime.delegation import Partition, xnnpack_partitions
 
@@ -35,20 +36,12 @@ __all__ = [
     "xnnpack_partitions",
 ]
 
+# What activations are quantized to.
+_QUANTIZED_TYPES = frozenset({"uint8", "int8", "uint16", "int16"})
 # Allowed to touch floats in an int8 model where they change the type at the input or the outputs.
 BOUNDARY_OPERATORS = frozenset(
     {"CAST", "QUANTIZE", "DEQUANTIZE", "Cast", "QuantizeLinear", "DequantizeLinear"}
 )
-_ONNX_TYPE_NAMES = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    10: "float16",
-}
 
 
 @dataclass(frozen=True)
@@ -61,12 +54,15 @@ class Operator:
         outputs: Types of its outputs.
         boundary: Whether it does nothing but change the type between the model's input or outputs
             and what lies behind them.
+        tensor: Of what ONNX Runtime executes: the tensor of the file that it makes, or goes to make
+            where it is a part of that; else empty.
     """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     boundary: bool = False
+    tensor: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} {self.inputs[0]} → {self.outputs[0]}" if self.inputs else self.name
@@ -118,7 +114,7 @@ def executed_nodes(model: bytes) -> tuple[tuple[str, Operator], ...]:
         path = Path(folder) / "optimized.onnx"
         try:
             open_session(model, optimized_model=path)
-            graph = onnx.load(str(path)).graph
+            optimized = onnx.load(str(path))
         except Exception as error:  # its exception types share no base but Exception
             raise OutputError(
                 f"ONNX Runtime cannot write its optimized graph into {folder}: "
@@ -126,8 +122,9 @@ def executed_nodes(model: bytes) -> tuple[tuple[str, Operator], ...]:
                 expected="free space in the folder for temporary files",
                 next_step="free some space, or set TMPDIR to another folder",
             ) from error
-    names = (node.name for node in graph.node)
-    return tuple(zip(names, _typed_onnx(graph), strict=True))
+    names = [node.name for node in optimized.graph.node]
+    written = onnx.load_model_from_string(model).graph.node
+    return tuple(zip(names, _typed_onnx(optimized, written), strict=True))
 
 
 def count_operators(operators: Sequence[Operator]) -> dict[str, int]:
@@ -182,31 +179,63 @@ def _of_onnx(model: bytes) -> tuple[Operator, ...]:
     return tuple(Operator(node.op_type, (), ()) for node in graph.node)
 
 
-def _typed_onnx(graph: Any) -> tuple[Operator, ...]:
-    """Types by what each operator of an optimized graph does; it has no complete type table."""
-    kinds = {t.name: _ONNX_TYPE_NAMES.get(t.data_type, "") for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        kinds[value.name] = _ONNX_TYPE_NAMES.get(value.type.tensor_type.elem_type, "")
-    ends = _Ends((i.name for i in graph.input), (o.name for o in graph.output))
+def _typed_onnx(optimized: Any, written: Iterable[Any]) -> tuple[Operator, ...]:
+    """The operators of an optimized graph, with the types that the runtime gives their tensors.
+
+    Args:
+        optimized: A model as the runtime wrote it; its outputs are replaced.
+        written: The nodes of the file that it was made from.
+    """
+    import onnx
+
+    graph = optimized.graph
+    ends = _Ends([i.name for i in graph.input], [o.name for o in graph.output])
+    constants = {tensor.name for tensor in graph.initializer}
+    takers: dict[str, Any] = {}
+    for node in graph.node:
+        for name in node.input:
+            takers.setdefault(name, node)
+    # All as outputs and without a type: the runtime infers it, also of operators of its own.
+    del graph.output[:]
+    graph.output.extend(
+        onnx.ValueInfoProto(name=name) for node in graph.node for name in node.output if name
+    )
+    kinds = _tensor_types(optimized.SerializeToString())
+    kinds |= {
+        tensor.name: onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name
+        for tensor in graph.initializer
+    }
+
+    made_by = {node.name: node.output[0] for node in written if node.name}
+    known = {name for node in written for name in node.output}
+
+    def goes_to_make(node: Any) -> str:
+        # What changes the layout renames tensors, what fuses renames nodes.
+        while node.name not in made_by and node.output[0] not in known:
+            if node.output[0] not in takers:
+                break
+            node = takers[node.output[0]]
+        return str(made_by.get(node.name, node.output[0]))
+
     found = []
     for node in graph.node:
-        inputs = tuple(kinds.get(name, "") for name in node.input)
-        is_integer = node.op_type.startswith("Q") and node.op_type != "QuantizeLinear"
-        if node.op_type in ("Cast", "DequantizeLinear"):
-            output = "float32"
-        elif node.op_type == "QuantizeLinear":
-            output = inputs[2]
-        elif is_integer:  # QLinearConv, QGemm and so on: as their last zero point
-            output = next(kind for kind in reversed(inputs) if kind in ("uint8", "int8"))
-        else:
-            output = inputs[0]
-        for name in node.output:
-            kinds[name] = output
+        given = [name for name in node.input if name]
+        # Scales, zero points and weights are constants, and say nothing of what is computed.
+        data = [name for name in given if name not in constants] or given
+        inputs = tuple(kinds[name] for name in data)
+        outputs = tuple(kinds[name] for name in node.output if name)
         boundary = ends.has(node.op_type, node.input, node.output)
-        # Scales are float in every integer operator; they are no data.
-        data = (output,) if is_integer else inputs[:1]
-        found.append(Operator(node.op_type, data, (output,), boundary))
+        if node.op_type not in BOUNDARY_OPERATORS and inputs and set(inputs) <= _QUANTIZED_TYPES:
+            outputs = inputs[:1]  # some turn their integers into floats at the end
+        found.append(Operator(node.op_type, inputs, outputs, boundary, goes_to_make(node)))
     return tuple(found)
+
+
+def _tensor_types(model: bytes) -> dict[str, str]:
+    """NumPy names of the types of a model's inputs and outputs."""
+    session = open_session(model, optimize=False)
+    values = (*session.get_inputs(), *session.get_outputs())
+    return {value.name: NUMPY_NAMES.get(value.type, value.type[7:-1]) for value in values}
 
 
 class _Ends:

@@ -16,6 +16,7 @@ from typing import Any
 
 from edgedf.artifact import Artifact, ModelFormat, strip_tflite
 from edgedf.errors import MissingExtra
+from edgedf.quantize.layers_onnx import OUTPUT_SUFFIX
 from edgedf.quantize.onnx_shield import SHIELD_SUFFIX
 from edgedf.quantize.operators import (
     BOUNDARY_OPERATORS,
@@ -42,7 +43,6 @@ _MOVES = frozenset(
 _NO_LAYERS = BOUNDARY_OPERATORS | _MOVES
 # What a file may have between stored weights and the operator that uses them.
 _DECODING = ("DequantizeLinear", "Cast", "Mul", "Transpose", "Identity")
-_OUTPUT_SUFFIX = "_QuantizeLinear_Input"
 _STORED_SUFFIX = "_quantized"
 DYNAMIC = "int8 at run time"
 
@@ -208,7 +208,7 @@ class _OnnxReader:
             if at < len(node.input) and self._constant(node.input[at]):
                 weights, kind = self._stored(node.input[at])
             yield (
-                made.removesuffix(_OUTPUT_SUFFIX),
+                made.removesuffix(OUTPUT_SUFFIX),
                 node,
                 self._integers_around(variable[0], made),
                 weights,

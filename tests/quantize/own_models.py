@@ -23,6 +23,7 @@ def own_model(
     padded: bool = True,
     head: Literal["logit", "flat", "sigmoid", "two", "softmax"] = "logit",
     dense: Literal["NCHW", "NHWC", "flat"] = "NCHW",
+    curve: Literal["relu", "silu"] = "relu",
     names: tuple[str, str, str] = ("pixels", "score", "blur"),
     opset: int = 18,
     edit: Any = None,
@@ -37,6 +38,7 @@ def own_model(
         padded: Whether the first convolution pads with zeros.
         head: What comes out for the verdict.
         dense: Shape of the map.
+        curve: Behind the first convolution.
         names: Of input, logit and map.
         opset: Version of the operators.
         edit: Called with the model before it is returned.
@@ -68,7 +70,10 @@ def own_model(
         at = add("Mul", [at, "scale"], "scaled")
     pads = [1, 1, 1, 1] if padded else [0, 0, 0, 0]
     add("Conv", [at, "first.weight", "first.bias"], "conv", strides=[4, 4], pads=pads)
-    add("Relu", ["conv"], "features")
+    if curve == "relu":
+        add("Relu", ["conv"], "features")
+    else:
+        add("Mul", ["conv", add("Sigmoid", ["conv"], "gate")], "features")
     weights["low"], weights["high"] = np.array(0.0), np.array(6.0)
     add("Conv", ["features", "dense.weight", "dense.bias"], "raw")
     at = add("Clip", ["raw", "low", "high"], blur if dense == "NCHW" else "clipped")

@@ -146,6 +146,22 @@ def test_it_is_quantized_like_one_of_ours(tmp_path: Path) -> None:
     assert read_artifact(model.path).spec.licence == "mine"
 
 
+@pytest.mark.parametrize("keep", ["fp32:first", "fp32:gate", "fp32:features", "int8-a16:head"])
+def test_layers_are_kept_whatever_onnx_runtime_makes_of_them(keep: str, tmp_path: Path) -> None:
+    report = convert(
+        written(tmp_path, own_model(curve="silu")),
+        describe=FLOATS,
+        keep=[keep],
+        calibration=photograph_folder(),
+        samples=12,
+        out=tmp_path,
+    )
+    report.raise_if_failed()
+    (model,) = report.models
+    assert (model.float_operators, model.kept_in_vain) == ((), ())
+    assert sum(model.kept_operators.values()) > 1
+
+
 # Models that cannot be used
 
 

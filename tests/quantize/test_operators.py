@@ -1,6 +1,13 @@
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
+from edgedf.quantize import onnx as onnx_stage
+from edgedf.quantize.adopt import Description, adopt
 from edgedf.quantize.operators import (
     Operator,
     boundary_operators,
@@ -10,8 +17,18 @@ from edgedf.quantize.operators import (
     list_operators,
     xnnpack_partitions,
 )
-from tests.quantize.students import small_exports, small_int8
+from tests.quantize.own_models import MEAN, STD, own_model
+from tests.quantize.students import small_exports, small_images, small_int8
 from tests.runtime.tiny import bare_onnx, bare_tflite
+
+
+@cache
+def own_float() -> bytes:
+    """A model of somebody's own with SiLU."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "own.onnx"
+        path.write_bytes(own_model(curve="silu").SerializeToString())
+        return adopt(path, Description(mean=MEAN, std=STD)).model
 
 
 def test_every_operator_of_an_int8_tflite_is_int8_but_those_at_its_ends() -> None:
@@ -80,6 +97,36 @@ def test_onnx_runtime_computes_convolutions_in_integers() -> None:
         "DequantizeLinear uint8 → float32",
         "DequantizeLinear uint8 → float32",
     ]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-weights", "int8-a16", "int8"])
+def test_what_onnx_runtime_fuses_has_the_type_that_it_computes_in(precision: str) -> None:
+    """A name says nothing: QuickGelu, which it makes of SiLU, is computed in float."""
+    model = own_float()
+    if precision == "fp16":
+        model = onnx_stage.to_fp16(model)
+    elif precision == "int8-weights":
+        model = onnx_stage.to_int8_weights(model)
+    elif precision != "fp32":
+        bits: Any = 16 if precision == "int8-a16" else 8
+        model = onnx_stage.to_int8(model, small_images()[:4], activation_bits=bits)
+    executed = executed_operators(model)
+    floats = {op.name for op in float_operators(executed)}
+    if precision == "int8":
+        assert floats == set()
+        assert {"QLinearSigmoid", "QLinearMul", "QGemm"} <= {op.name for op in executed}
+    elif precision == "int8-a16":
+        assert {"Conv", "Sigmoid", "Mul"} <= floats
+    else:
+        assert {"Conv", "QuickGelu", "Gemm", "GlobalAveragePool"} <= floats
+    assert not any(name.startswith("QLinear") for name in floats)
+
+
+def test_an_executed_operator_names_the_tensor_of_the_file_that_it_makes() -> None:
+    found = {op.name: op.tensor for op in executed_operators(own_float())}
+    # The convolution in front becomes a part of it, in another layout.
+    assert found["QuickGelu"] == "features"
+    assert found["Gemm"] == "score"
 
 
 def test_what_onnx_runtime_computes_in_float_is_found() -> None:
