@@ -4,12 +4,20 @@ TFLite: an associated file named :data:`SPEC_FILE` in a zip appended to the flat
 metadata defines it; ``zipfile`` alone reads it and interpreters ignore it. ONNX: one entry of
 ``metadata_props`` with the key :data:`SPEC_KEY`.
 
+Beside the spec lies a seal, the SHA-256 of model and spec, so that a runtime is never handed a
+file that is not as it was written: damaged weights answer wrongly without a word, and damaged
+tables can take a process down. In TFLite it is the associated file :data:`SEAL_FILE`, of the bytes
+in front of the zip followed by those of the spec. In ONNX it is the last entry of
+``metadata_props``, with the key :data:`SEAL_KEY`, of all bytes in front of that entry. It is no
+signature: whoever changes a file on purpose can write another one.
+
 Reading needs neither a TFLite runtime nor onnx, so an untrusted file is looked at, size first,
 before a runtime is handed it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 import zlib
@@ -23,6 +31,8 @@ from edgedf.spec import ModelSpec
 
 __all__ = [
     "MAX_MODEL_BYTES",
+    "SEAL_FILE",
+    "SEAL_KEY",
     "SPEC_FILE",
     "SPEC_KEY",
     "Artifact",
@@ -41,6 +51,7 @@ ModelFormat = Literal["tflite", "onnx"]
 
 SPEC_FILE = "edgedf.json"
 SPEC_KEY = "edgedf"
+SEAL_FILE = SEAL_KEY = "edgedf.sha256"
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 MAX_SPEC_BYTES = 1024 * 1024
 
@@ -63,7 +74,7 @@ _ZIP_ERRORS = (
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model file that was read and whose spec was checked.
+    """A model file that was read, whose spec was checked and whose seal is right.
 
     Args:
         path: Where it lies.
@@ -79,7 +90,7 @@ class Artifact:
 
 
 def read_artifact(path: str | Path) -> Artifact:
-    """Read a model file and the spec inside it.
+    """Read a model file and the spec inside it, and see that it is as it was written.
 
     Args:
         path: A ``.tflite`` or ``.onnx`` file; the content decides, not the name.
@@ -88,19 +99,29 @@ def read_artifact(path: str | Path) -> Artifact:
         The artifact.
 
     Raises:
-        ArtifactUnreadable: Not there, too large, cut off, or no model.
+        ArtifactUnreadable: Not there, too large, cut off, no model, or without the right seal.
         SpecMissing: A model without an edgedf spec.
         SpecUnsupported: A spec from a newer edgedf or one that breaks its schema.
     """
     path = Path(path)
     data = _read(path)
     if data[4:8] == b"TFL3":
-        text = _tflite_spec(data, path)
-        return Artifact(path, "tflite", data, ModelSpec.from_json(text))
-    properties = _checked_properties(data, path)
-    if SPEC_KEY not in properties:
-        raise _spec_missing(path)
-    return Artifact(path, "onnx", data, ModelSpec.from_json(properties[SPEC_KEY]))
+        text, seal = _tflite_spec(data, path)
+        artifact = Artifact(path, "tflite", data, ModelSpec.from_json(text))
+        sealed = seal == _sha256(strip_tflite(data) + text)
+    else:
+        properties = _checked_properties(data, path)
+        if SPEC_KEY not in properties:
+            raise _spec_missing(path)
+        artifact = Artifact(path, "onnx", data, ModelSpec.from_json(properties[SPEC_KEY]))
+        sealed = data == _sealed_onnx(data[: -len(_onnx_seal(b""))])
+    if not sealed:
+        raise ArtifactUnreadable(
+            f"{path} is not as edgedf wrote it: its checksum is wrong or missing.",
+            expected=_OURS,
+            next_step=_CUT_OFF,
+        )
+    return artifact
 
 
 def read_model(path: str | Path) -> tuple[ModelFormat, bytes]:
@@ -159,7 +180,7 @@ def _checked_properties(data: bytes, path: Path) -> dict[str, str]:
 
 
 def embed_tflite(model: bytes, spec: ModelSpec) -> bytes:
-    """The flatbuffer with the spec in an appended zip; a spec already there is replaced.
+    """The flatbuffer with the spec and the seal in an appended zip, in place of one there.
 
     Args:
         model: A ``.tflite`` file.
@@ -168,9 +189,11 @@ def embed_tflite(model: bytes, spec: ModelSpec) -> bytes:
     Returns:
         The new file, the same bytes for the same arguments.
     """
-    stream = io.BytesIO(strip_tflite(model))
+    bare, text = strip_tflite(model), spec.to_json().encode()
+    stream = io.BytesIO(bare)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(SPEC_FILE, _ZIP_DATE), spec.to_json())
+        archive.writestr(zipfile.ZipInfo(SPEC_FILE, _ZIP_DATE), text)
+        archive.writestr(zipfile.ZipInfo(SEAL_FILE, _ZIP_DATE), _sha256(bare + text))
     return stream.getvalue()
 
 
@@ -184,7 +207,7 @@ def strip_tflite(model: bytes) -> bytes:
 
 
 def embed_onnx(model: bytes, spec: ModelSpec) -> bytes:
-    """The ONNX model with the spec among its ``metadata_props``.
+    """The ONNX model with the spec and the seal among its ``metadata_props``.
 
     Args:
         model: A serialized ``ModelProto``.
@@ -196,10 +219,10 @@ def embed_onnx(model: bytes, spec: ModelSpec) -> bytes:
     import onnx
 
     proto = onnx.load_model_from_string(model)
-    kept = {entry.key: entry.value for entry in proto.metadata_props if entry.key != SPEC_KEY}
+    kept = {e.key: e.value for e in proto.metadata_props if e.key not in (SPEC_KEY, SEAL_KEY)}
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, {**kept, SPEC_KEY: spec.to_json()})
-    return bytes(proto.SerializeToString(deterministic=True))
+    return _sealed_onnx(proto.SerializeToString(deterministic=True))
 
 
 @dataclass(frozen=True)
@@ -287,6 +310,22 @@ def _read(path: Path) -> bytes:
     return data
 
 
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
+
+
+def _sealed_onnx(model: bytes) -> bytes:
+    """The model with the entry appended; protobuf takes fields in any order."""
+    return model + _onnx_seal(_sha256(model))
+
+
+def _onnx_seal(digest: bytes) -> bytes:
+    """An entry of ``metadata_props``, as protobuf writes it; of the same length for any digest."""
+    key = SEAL_KEY.encode()
+    entry = b"\x0a%c%b\x12\x40%b" % (len(key), key, digest.ljust(64))
+    return bytes([_METADATA_PROPS << 3 | 2, len(entry)]) + entry
+
+
 def _spec_missing(path: Path) -> SpecMissing:
     return SpecMissing(
         f"{path} carries no edgedf spec, so its inputs and outputs are unknown.",
@@ -295,28 +334,36 @@ def _spec_missing(path: Path) -> SpecMissing:
     )
 
 
-def _tflite_spec(data: bytes, path: Path) -> bytes:
+def _tflite_spec(data: bytes, path: Path) -> tuple[bytes, bytes]:
+    """The spec's text, and the seal; an empty one where there is none."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise _spec_missing(path)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            try:
-                entry = archive.getinfo(SPEC_FILE)
-            except KeyError:
-                raise _spec_missing(path) from None
-            if entry.file_size > MAX_SPEC_BYTES:
-                raise SpecUnsupported(
-                    f"The spec in {path} claims {entry.file_size / 1e6:.0f} MB.",
-                    expected=f"at most {MAX_SPEC_BYTES / 1e6:.0f} MB",
-                    next_step=_CONVERT,
-                )
-            if entry.compress_type not in _ZIP_METHODS:
-                raise NotImplementedError(f"{SPEC_FILE} is compressed by an uncommon method")
-            return archive.read(entry)
+            text = _associated_file(archive, SPEC_FILE, path)
+            if text is None:
+                raise _spec_missing(path)
+            return text, _associated_file(archive, SEAL_FILE, path) or b""
     except _ZIP_ERRORS as error:
         raise ArtifactUnreadable(
             f"The metadata of {path} are damaged ({error}).", expected=_OURS, next_step=_CUT_OFF
         ) from error
+
+
+def _associated_file(archive: zipfile.ZipFile, name: str, path: Path) -> bytes | None:
+    try:
+        entry = archive.getinfo(name)
+    except KeyError:
+        return None
+    if entry.file_size > MAX_SPEC_BYTES:
+        raise SpecUnsupported(
+            f"{name} in {path} claims {entry.file_size / 1e6:.0f} MB.",
+            expected=f"at most {MAX_SPEC_BYTES / 1e6:.0f} MB",
+            next_step=_CONVERT,
+        )
+    if entry.compress_type not in _ZIP_METHODS:
+        raise NotImplementedError(f"{name} is compressed by an uncommon method")
+    return archive.read(entry)
 
 
 # ONNX is one protobuf message (onnx.proto, ModelProto). Only its top level is walked here, with

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedf import artifact
-from edgedf.artifact import SPEC_FILE, SPEC_KEY, embed_onnx, embed_tflite, read_artifact
+from edgedf.artifact import (
+    SEAL_FILE,
+    SEAL_KEY,
+    SPEC_FILE,
+    SPEC_KEY,
+    embed_onnx,
+    embed_tflite,
+    read_artifact,
+)
 from edgedf.errors import ArtifactError, ArtifactUnreadable, SpecMissing, SpecUnsupported
 from tests.contract.specs import make_spec
 
@@ -47,7 +55,7 @@ def test_tflite_metadata_are_a_plain_zip_after_the_flatbuffer() -> None:
     data = MODELS["tflite"]
     assert data.startswith(FLATBUFFER)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        assert archive.namelist() == [SPEC_FILE]
+        assert archive.namelist() == [SPEC_FILE, SEAL_FILE]
     assert artifact.strip_tflite(data) == FLATBUFFER
     assert artifact.strip_tflite(FLATBUFFER) == FLATBUFFER
 
@@ -55,7 +63,7 @@ def test_tflite_metadata_are_a_plain_zip_after_the_flatbuffer() -> None:
 def test_onnx_keeps_other_metadata_and_stays_valid() -> None:
     model = onnx.load_model_from_string(MODELS["onnx"])
     onnx.checker.check_model(model)
-    assert {p.key for p in model.metadata_props} == {"other", SPEC_KEY}
+    assert {p.key for p in model.metadata_props} == {"other", SPEC_KEY, SEAL_KEY}
 
 
 def test_embedding_again_replaces_the_spec_and_is_reproducible(tmp_path: Path) -> None:
@@ -88,11 +96,39 @@ def test_damaged_bytes_give_an_artifact_or_our_error(
 ) -> None:
     damaged = bytearray(MODELS[kind])
     for _ in range(data.draw(st.integers(1, 3))):
-        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
     path = tmp_path_factory.mktemp("damaged") / "model"
     path.write_bytes(damaged)
-    with contextlib.suppress(ArtifactError):
-        read_artifact(path)
+    with contextlib.suppress(ArtifactError):  # such as the date of the zip's entries
+        found = read_artifact(path)
+        assert found.spec == make_spec()
+        if kind == "onnx":  # the changes may undo each other
+            assert bytes(damaged) == MODELS[kind]
+        else:
+            assert artifact.strip_tflite(found.model) == FLATBUFFER
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_one_wrong_bit_of_a_weight_or_of_the_spec_is_noticed(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "model"
+    for place in (b"test-student", b"\x1c\0\0\0TFL3\0\1\2\3" if kind == "tflite" else b"Identity"):
+        damaged = bytearray(MODELS[kind])
+        damaged[damaged.index(place) + len(place) - 1] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ArtifactUnreadable, match=r"checksum is wrong|damaged \(Bad CRC"):
+            read_artifact(path)
+
+
+def test_a_file_without_a_checksum_is_refused(tmp_path: Path) -> None:
+    stream = io.BytesIO(FLATBUFFER)
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.writestr(SPEC_FILE, make_spec().to_json())
+    model = onnx.load_model_from_string(onnx_model())
+    helper.set_model_props(model, {SPEC_KEY: make_spec().to_json()})
+    for data in (stream.getvalue(), model.SerializeToString()):
+        (tmp_path / "model").write_bytes(data)
+        with pytest.raises(ArtifactUnreadable, match="checksum is wrong or missing"):
+            read_artifact(tmp_path / "model")
 
 
 def test_models_without_a_spec(tmp_path: Path) -> None:
@@ -113,7 +149,7 @@ def test_an_onnx_model_with_its_weights_in_another_file_is_refused(tmp_path: Pat
     node = helper.make_node("MatMul", ["a", "w"], ["b"])
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [64, 64]) for name in "ab"]
     model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], [weights]))
-    helper.set_model_props(model, {SPEC_KEY: make_spec().to_json()})
+    model = onnx.load_model_from_string(embed_onnx(model.SerializeToString(), make_spec()))
     (tmp_path / "whole.onnx").write_bytes(model.SerializeToString())
     assert read_artifact(tmp_path / "whole.onnx").spec == make_spec()
     onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, size_threshold=0)
@@ -174,8 +210,13 @@ def test_a_damaged_compressed_spec_is_refused(tmp_path: Path, method: int) -> No
 
 def test_a_spec_that_another_tool_has_compressed_is_read(tmp_path: Path) -> None:
     stream = io.BytesIO(FLATBUFFER)
-    with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(SPEC_FILE, make_spec().to_json())
+    with (
+        zipfile.ZipFile(io.BytesIO(MODELS["tflite"])) as ours,
+        zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        archive.writestr("labels.txt", "of that tool")
+        for name in ours.namelist():
+            archive.writestr(name, ours.read(name))
     (tmp_path / "model.tflite").write_bytes(stream.getvalue())
     assert read_artifact(tmp_path / "model.tflite").spec == make_spec()
 

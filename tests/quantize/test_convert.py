@@ -18,7 +18,15 @@ import onnx
 import pytest
 
 import edgedf
-from edgedf.artifact import SPEC_FILE, ModelFormat, embed_onnx, read_artifact
+from edgedf.artifact import (
+    SEAL_FILE,
+    SEAL_KEY,
+    SPEC_FILE,
+    SPEC_KEY,
+    ModelFormat,
+    embed_onnx,
+    read_artifact,
+)
 from edgedf.errors import ConfigError, OutputError, ParityError
 from edgedf.files import sha256_of
 from edgedf.quantize.calibration import candidates_in_folder, choose_images
@@ -122,7 +130,7 @@ def test_the_spec_inside_says_how_the_file_was_made(model_format: ModelFormat) -
         assert output.zero_point is not None
     if model_format == "tflite":
         with zipfile.ZipFile(out / "small_int8.tflite") as archive:
-            assert archive.namelist() == [SPEC_FILE]
+            assert archive.namelist() == [SPEC_FILE, SEAL_FILE]
 
 
 KEEP = {"tflite": "fp32:Decoder_decoder/Conv_reduce*", "onnx": "fp32:decoder.reduce*"}
@@ -289,7 +297,7 @@ def sabotaged() -> Path:
     reader = "network.student.encoder.stages.1.0.expand."
     scale(f"{reader}weight", 1e-4, channel_of_input=True)
     path = scratch() / "sabotaged.onnx"
-    path.write_bytes(proto.SerializeToString())
+    path.write_bytes(embed_onnx(proto.SerializeToString(), small_exports().specs["onnx"]))
     return path
 
 
@@ -358,7 +366,8 @@ def test_outputs_that_are_no_numbers_fail_the_proof(tmp_path: Path) -> None:
         if tensor.name.startswith(("network.by_mean.", "network.by_spread.")):
             values = onnx.numpy_helper.to_array(tensor) * np.float32(1e9)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    (tmp_path / "loud.onnx").write_bytes(proto.SerializeToString())
+    loud = embed_onnx(proto.SerializeToString(), small_exports().specs["onnx"])
+    (tmp_path / "loud.onnx").write_bytes(loud)
     report = convert_small(tmp_path / "loud.onnx", tmp_path / "out", precision="fp16")
     assert not report.passed
     with pytest.raises(ParityError, match="fake_logit is not a finite number"):
@@ -526,5 +535,5 @@ def test_a_model_without_a_proof_of_its_own_spec_is_not_embedded_twice(tmp_path:
     once = convert_small(small_model("onnx"), tmp_path / "a", precision="fp32").models[0].path
     twice = convert_small(once, tmp_path / "b", precision="fp32").models[0].path
     assert twice.name == "small_fp32.onnx"
-    assert len(onnx.load(str(twice)).metadata_props) == 1
+    assert [e.key for e in onnx.load(str(twice)).metadata_props] == [SPEC_KEY, SEAL_KEY]
     assert embed_onnx(twice.read_bytes(), read_artifact(twice).spec) == twice.read_bytes()

@@ -202,8 +202,7 @@ def from_the_future(model_format: ModelFormat) -> bytes:
         import onnx
 
         proto = onnx.load_model_from_string(small_exports().models["onnx"])
-        (entry,) = proto.metadata_props
-        entry.value = later
+        proto.metadata_props[0].value = later
         return bytes(proto.SerializeToString())
     stream = io.BytesIO(strip_tflite(small_exports().models["tflite"]))
     with zipfile.ZipFile(stream, "a") as archive:

@@ -342,8 +342,8 @@ def test_a_model_cut_off_anywhere_is_refused(
 
 
 def test_a_whole_spec_behind_a_damaged_model_is_refused_by_the_runtime(tmp_path: Path) -> None:
-    onnx = embedded("onnx", tiny_spec()).replace(b"GlobalAveragePool", b"GlobalAveragePoo!")
-    for data in (embed_tflite(bare_tflite()[:600], tiny_spec()), onnx):
+    onnx = bare_onnx().replace(b"GlobalAveragePool", b"GlobalAveragePoo!")
+    for data in (embed_tflite(bare_tflite()[:600], tiny_spec()), embed_onnx(onnx, tiny_spec())):
         error = refusal(tmp_path / "model", data)
         assert isinstance(error, ArtifactUnreadable)
         assert "refuses" in error.message
