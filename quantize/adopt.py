@@ -33,6 +33,7 @@ from edgedf.quantize.adopt_checks import (
 )
 from edgedf.quantize.adopt_graph import Ends, before_curve, contract_graph
 from edgedf.quantize.describe import describe_adopted
+from edgedf.quantize.plain_graph import make_plain
 from edgedf.quantize.run import Outputs, Run, as_outputs, open_model
 from edgedf.runtime.backends.base import failed_to_run, refused
 from edgedf.runtime.backends.onnx_session import open_session
@@ -84,6 +85,7 @@ def adopt(path: str | Path, description: Description) -> Adopted:
         raise MissingExtra("convert", "Converting a .onnx model") from error
     proto = parsed(data, path)
     check_operators(proto, path)
+    make_plain(proto)
     image = image_input(proto, path, description)
     feed = _feeder(image, description)
     session = _session(proto)

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from edgedf.errors import ArtifactUnreadable, ConfigError, SpecMismatch
+from edgedf.quantize.plain_graph import use_one_domain
 from edgedf.spec import MAP_STRIDE
 
 __all__ = [
@@ -152,6 +153,7 @@ def parsed(data: bytes, path: Path) -> Any:
                 expected="one file that holds everything",
                 next_step="save it without external data: onnx.save(onnx.load(path), path)",
             )
+        use_one_domain(proto)
         onnx.checker.check_model(proto)
     except (DecodeError, onnx.checker.ValidationError, RecursionError) as error:
         raise ArtifactUnreadable(
@@ -186,8 +188,8 @@ def check_operators(proto: Any, path: Path) -> None:
     """
     import onnx
 
-    opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
-    foreign = {node.domain for node in proto.graph.node} - {"", "ai.onnx"}
+    versions = {entry.version for entry in proto.opset_import if not entry.domain}
+    foreign = {node.domain for node in proto.graph.node} - {""}
     foreign |= {function.domain for function in proto.functions}
     if foreign:
         raise ArtifactUnreadable(
@@ -195,11 +197,11 @@ def check_operators(proto: Any, path: Path) -> None:
             expected="operators of ONNX itself (domain ai.onnx) and no functions",
             next_step="export it without custom operators, or inline its functions",
         )
-    version = opsets.get("ai.onnx", 0)
-    if not OLDEST_OPSET <= version <= onnx.defs.onnx_opset_version():
+    newest = onnx.defs.onnx_opset_version()
+    if len(versions) != 1 or not OLDEST_OPSET <= min(versions) <= newest:
         raise ArtifactUnreadable(
-            f"{path} is of opset {version}.",
-            expected=f"opset {OLDEST_OPSET} to {onnx.defs.onnx_opset_version()}",
+            f"{path} is of opset {' and '.join(map(str, sorted(versions))) or 'none'}.",
+            expected=f"one opset from {OLDEST_OPSET} to {newest}",
             next_step="export it again with opset_version=18, or use onnx.version_converter",
         )
     names = {node.op_type for node in proto.graph.node}
@@ -216,8 +218,8 @@ def image_input(proto: Any, path: Path, description: Description) -> ImageInput:
     """Find the image input, and give it one shape.
 
     Args:
-        proto: From :func:`parsed`; the input's open dimensions are closed, and what the file says
-            about shapes behind it is forgotten.
+        proto: From :func:`parsed`, made plain; the input's open dimensions are closed, and what the
+            file says about shapes behind it is forgotten.
         path: For messages.
         description: For the size and the normalisation.
 
@@ -227,8 +229,7 @@ def image_input(proto: Any, path: Path, description: Description) -> ImageInput:
     """
     import onnx
 
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in weights]
+    inputs = list(proto.graph.input)
     found = ", ".join(_shown(value) for value in inputs) or "none"
     mismatch = SpecMismatch(
         f"The inputs of {path} are: {found}.",

@@ -104,10 +104,8 @@ def contract_graph(proto: Any, ends: Ends) -> None:
     small = ends.side // MAP_STRIDE
     kinds = onnx.TensorProto
     value = onnx.helper.make_tensor_value_info
-    weights = {tensor.name for tensor in graph.initializer}
-    kept = [v for v in graph.input if v.name in weights]
     del graph.input[:], graph.output[:]
-    graph.input.extend([value(INPUT_NAME, kinds.UINT8, (1, ends.side, ends.side, 3)), *kept])
+    graph.input.append(value(INPUT_NAME, kinds.UINT8, (1, ends.side, ends.side, 3)))
     graph.output.append(value(_LOGIT, kinds.FLOAT, (1, 1)))
     graph.output.append(value(_MAP, kinds.FLOAT, (1, small, small, 1)))
     _drop_unused(graph)
@@ -264,8 +262,6 @@ def _drop_unused(graph: Any) -> None:
             needed.update(node.input)
             kept.append(node)
     used = [tensor for tensor in graph.initializer if tensor.name in needed]
-    inputs = [v for v in graph.input if v.name == INPUT_NAME or v.name in needed]
-    del graph.node[:], graph.initializer[:], graph.input[:]
+    del graph.node[:], graph.initializer[:]
     graph.node.extend(reversed(kept))
     graph.initializer.extend(used)
-    graph.input.extend(inputs)

@@ -11,6 +11,7 @@ import numpy as np
 from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable
 from edgedf.quantize.lint_rules import Node
+from edgedf.quantize.plain_graph import make_plain
 
 __all__ = ["Graph", "onnx_graph", "tflite_graph"]
 
@@ -116,8 +117,10 @@ def onnx_graph(model: bytes) -> Graph:
 
     with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
         plain, prepared = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
-        plain.write_bytes(model)
         try:
+            # As a model of somebody's own will be before it is quantized.
+            proto = make_plain(onnx.load_model_from_string(model))
+            plain.write_bytes(proto.SerializeToString(deterministic=True))
             quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
             graph = onnx.load(str(prepared)).graph
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception

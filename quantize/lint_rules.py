@@ -262,7 +262,7 @@ _INTERPOLATES = Limit(
     "use nearest upsampling, at best with a convolution behind it",
 )
 _FILLS = Limit(lambda node: True, "padding that no convolution takes in", "pad in a convolution")
-_REDUCE = "use GlobalAveragePool (torch: adaptive_avg_pool2d to 1)"
+_REDUCE = "use the mean over the whole picture (GlobalAveragePool), a pooling or a convolution"
 
 ONNX: Mapping[str, OnnxRule] = {
     **dict.fromkeys(("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Sigmoid"), _COMPUTES),

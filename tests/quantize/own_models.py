@@ -24,6 +24,7 @@ def own_model(
     head: Literal["logit", "flat", "sigmoid", "two", "softmax"] = "logit",
     dense: Literal["NCHW", "NHWC", "flat"] = "NCHW",
     curve: Literal["relu", "silu"] = "relu",
+    pool: Literal["global", "mean", "mean flat", "mean NHWC", "mean NHWC flat"] = "global",
     names: tuple[str, str, str] = ("pixels", "score", "blur"),
     opset: int = 18,
     edit: Any = None,
@@ -39,6 +40,7 @@ def own_model(
         head: What comes out for the verdict.
         dense: Shape of the map.
         curve: Behind the first convolution.
+        pool: How the mean over the picture is written.
         names: Of input, logit and map.
         opset: Version of the operators.
         edit: Called with the model before it is returned.
@@ -82,7 +84,17 @@ def own_model(
     elif dense == "flat":
         weights["channel"] = np.array([1], np.int64)
         add("Squeeze", [at, "channel"], blur)
-    add("GlobalAveragePool", ["features"], "pooled")
+    if pool == "global":
+        add("GlobalAveragePool", ["features"], "pooled")
+    else:
+        last = "NHWC" in pool
+        at = add("Transpose", ["features"], "last", perm=[0, 2, 3, 1]) if last else "features"
+        axes, keeps = [1, 2] if last else [-1, -2], int("flat" not in pool)
+        weights["axes"] = np.array(axes, np.int64)
+        if opset < 18:
+            add("ReduceMean", [at], "pooled", axes=axes, keepdims=keeps)
+        else:
+            add("ReduceMean", [at, "axes"], "pooled", keepdims=keeps)
     add("Flatten", ["pooled"], "flat")
     plain = head in ("logit", "two")
     at = add("Gemm", ["flat", "head.weight", "head.bias"], score if plain else "verdict")

@@ -46,6 +46,40 @@ def with_identity(model: onnx.ModelProto) -> None:
     )
 
 
+def weights_as_inputs(model: onnx.ModelProto) -> None:
+    """As exporters wrote it before format version 4, and some still do."""
+    model.ir_version = 3
+    model.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in model.graph.initializer
+    )
+
+
+def weights_as_nodes(model: onnx.ModelProto) -> None:
+    constants = [
+        helper.make_node("Constant", [], [tensor.name], value=tensor)
+        for tensor in model.graph.initializer
+    ]
+    nodes = [*constants, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def both_domains(model: onnx.ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("ai.onnx", model.opset_import[0].version))
+    model.graph.node[0].domain = "ai.onnx"
+
+
+def nameless(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        node.name = ""
+
+
+def one_name_for_all(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        node.name = "node"
+
+
 SHAPES: dict[str, tuple[dict[str, Any], Description]] = {
     "planes": ({}, FLOATS),
     "planes, nothing padded": ({"padded": False}, FLOATS),
@@ -62,6 +96,15 @@ SHAPES: dict[str, tuple[dict[str, Any], Description]] = {
     ),
     "our names": ({"names": ("image", "fake_logit", "defocus_map")}, FLOATS),
     "old operators": ({"opset": 13}, FLOATS),
+    "weights as inputs": ({"edit": weights_as_inputs, "opset": 13}, FLOATS),
+    "weights as nodes": ({"edit": weights_as_nodes}, FLOATS),
+    "both names of a domain": ({"edit": both_domains}, FLOATS),
+    "nodes without a name": ({"edit": nameless}, FLOATS),
+    "a mean": ({"pool": "mean"}, FLOATS),
+    "a mean without axes": ({"pool": "mean flat"}, FLOATS),
+    "a mean, old operators": ({"pool": "mean", "opset": 13}, FLOATS),
+    "a mean, channels last": ({"pool": "mean NHWC", "opset": 13}, FLOATS),
+    "a mean without axes, channels last": ({"pool": "mean NHWC flat"}, FLOATS),
 }
 
 
@@ -130,9 +173,22 @@ def test_what_the_graph_does_not_say_is_in_the_spec(tmp_path: Path) -> None:
     assert adopt(tmp_path / "own.onnx", FLOATS).spec.name == "own"
 
 
-def test_it_is_quantized_like_one_of_ours(tmp_path: Path) -> None:
+OTHER_FORMS: dict[str, dict[str, Any]] = {
+    "two logits": {"head": "two"},
+    "weights as inputs": {"edit": weights_as_inputs, "opset": 13},
+    "weights as nodes": {"edit": weights_as_nodes},
+    "both names of a domain": {"edit": both_domains},
+    "nodes without a name": {"edit": nameless},
+    "nodes of one name": {"edit": one_name_for_all},
+    "a mean": {"pool": "mean"},
+    "a mean, channels last": {"pool": "mean NHWC flat", "opset": 17},
+}
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_it_is_quantized_like_one_of_ours(form: str, tmp_path: Path) -> None:
     report = convert(
-        written(tmp_path, own_model(head="two")),
+        written(tmp_path, own_model(**OTHER_FORMS[form])),
         describe=FLOATS,
         calibration=photograph_folder(),
         samples=12,
@@ -187,6 +243,10 @@ def own_operator(model: onnx.ModelProto) -> None:
     model.graph.node[1].domain = "acme"
 
 
+def two_opsets(model: onnx.ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("ai.onnx", 17))
+
+
 def quantized(model: onnx.ModelProto) -> None:
     model.graph.node.append(
         helper.make_node("DynamicQuantizeLinear", ["features"], ["a", "b", "c"])
@@ -238,6 +298,7 @@ FAULTS: dict[str, tuple[dict[str, Any], Description, type[EdgedfError], str]] = 
     "custom operator": ({"edit": own_operator}, FLOATS, ArtifactUnreadable, "acme"),
     "quantized already": ({"edit": quantized}, FLOATS, ArtifactUnreadable, "DynamicQuantize"),
     "old opset": ({"opset": 12}, FLOATS, ArtifactUnreadable, "opset 12"),
+    "two opsets": ({"edit": two_opsets}, FLOATS, ArtifactUnreadable, "opset 17 and 18"),
     "no such tensor": ({"edit": no_such_tensor}, FLOATS, ArtifactUnreadable, "nowhere"),
     "two inputs": ({"edit": two_inputs}, FLOATS, SpecMismatch, "more float"),
     "doubles": ({"kind": TensorProto.DOUBLE}, FLOATS, EdgedfError, "own.onnx"),

@@ -1,12 +1,13 @@
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable, ConfigError
@@ -47,6 +48,27 @@ def hostile(model_format: ModelFormat) -> bytes:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return export_network(Hostile().eval(), SIDE, model_format)
+
+
+@pytest.mark.parametrize("pool", ["mean", "mean flat", "mean NHWC"])
+def test_a_mean_over_the_picture_is_a_pooling(pool: Any, tmp_path: Path) -> None:
+    """torch's exporter writes AdaptiveAvgPool2d(1) so; a conversion rewrites it."""
+    path = tmp_path / "own.onnx"
+    path.write_bytes(own_model(pool=pool).SerializeToString())
+    assert [report.layers for report in lint_source(path)] == [()]
+
+
+def test_a_mean_over_channels_is_none(tmp_path: Path) -> None:
+    def over_channels(model: onnx.ModelProto) -> None:
+        (axes,) = (tensor for tensor in model.graph.initializer if tensor.name == "axes")
+        axes.CopyFrom(numpy_helper.from_array(np.array([1]), "axes"))
+        (head,) = (tensor for tensor in model.graph.initializer if tensor.name == "head.weight")
+        head.CopyFrom(numpy_helper.from_array(np.ones((256, 1), np.float32), "head.weight"))
+
+    path = tmp_path / "own.onnx"
+    path.write_bytes(own_model(pool="mean", edit=over_channels).SerializeToString())
+    (report,) = lint_source(path)
+    assert report.layers[0].operator == "ReduceMean"
 
 
 def pictures() -> list[np.ndarray]:
