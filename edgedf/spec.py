@@ -19,6 +19,7 @@ from edgedf.result import Threshold
 __all__ = [
     "INPUT_TYPES",
     "INPUT_ZERO_POINTS",
+    "INTEGER_PRECISIONS",
     "LOGIT_BOUND",
     "MAP_MAXIMUM",
     "MAP_STRIDE",
@@ -58,6 +59,9 @@ weak fakes could never reach the threshold for ``fake``.
 
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int8-a16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+INTEGER_PRECISIONS: frozenset[Precision] = frozenset({"int8", "int8-a16", "int8-dynamic"})
+"""Precisions in which activations and weights are multiplied as integers."""
 
 InputType = Literal["uint8", "int8", "float32"]
 INPUT_TYPES: tuple[InputType, ...] = get_args(InputType)

@@ -29,11 +29,10 @@ from edgedf.int8_kernels import EXACT_INT8
 from edgedf.result import Detection
 from edgedf.runtime.backends import open_backend
 from edgedf.runtime.folder import Failure, Place, find_images
-from edgedf.spec import ModelSpec, Precision, check_tensors
+from edgedf.spec import INTEGER_PRECISIONS, ModelSpec, check_tensors
 
 __all__ = ["Detector", "naming"]
 
-_INTEGER: frozenset[Precision] = frozenset({"int8", "int8-a16", "int8-dynamic"})
 _MAX_THREADS = 256
 _MAX_DECODERS = 4
 
@@ -82,7 +81,9 @@ class Detector:
             backend = open_backend(artifact.model, artifact.format, threads=self.threads)
             check_tensors(artifact.spec, backend.inputs, backend.outputs)
             _check_steps(artifact.spec)
-            kernels = backend.int8_kernels if artifact.spec.precision in _INTEGER else None
+            kernels = (
+                backend.int8_kernels if artifact.spec.precision in INTEGER_PRECISIONS else None
+            )
             if kernels == "saturating":
                 raise _saturates(f"{backend.name} {backend.version}")
         except ArtifactError as error:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import edgedf
+from edgedf.runtime.processor import this_processor
 
 __all__ = ["Host", "this_host"]
-
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -27,6 +24,8 @@ class Host:
         system: Operating system and its version.
         python: Version of Python.
         edgedf: Version of edgedf.
+        int8_dot_product: Whether the processor has dot-product instructions for int8, see
+            :mod:`edgedf.runtime.processor`.
     """
 
     cpu: str
@@ -35,19 +34,18 @@ class Host:
     system: str
     python: str
     edgedf: str
+    int8_dot_product: bool | None = None
 
 
 def this_host() -> Host:
     """The machine that this runs on, as it is now."""
-    try:
-        named = re.search(r"model name\s*:\s*(.+)", _CPU_INFO.read_text())
-    except OSError:
-        named = None
+    processor = this_processor()
     return Host(
-        cpu=named[1] if named else platform.processor() or platform.machine(),
+        cpu=processor.name,
         cores=os.cpu_count(),
         load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         system=platform.platform(),
         python=platform.python_version(),
         edgedf=edgedf.__version__,
+        int8_dot_product=processor.int8_dot_product,
     )

@@ -148,12 +148,15 @@ def _hand_out(result: Result, sinks: list[Sink]) -> None:
 @contextlib.contextmanager
 def _opened(model: Path | None, threads: int | None) -> Iterator[Detector]:
     from edgedf.cli._console import new_console, printable, quiet_natives
+    from edgedf.int8_kernels import kernels_in_words
     from edgedf.runtime.detector import Detector
     from edgedf.runtime.models import default_model
 
     with quiet_natives():
         detector = Detector(default_model() if model is None else model, threads=threads)
     named = f"{detector.path} ({detector.spec.model_id}, {detector.runtime})"
+    if detector.int8_kernels not in (None, "exact"):
+        named += f"; {kernels_in_words(detector.int8_kernels)}"
     new_console(stderr=True).print(f"Model: {printable(named)}", style="dim", soft_wrap=True)
     with detector:
         yield detector

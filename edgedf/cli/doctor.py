@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from edgedf.artifact import ModelFormat
+    from edgedf.int8_kernels import Int8Kernels
 
 __all__ = ["app"]
 
@@ -77,12 +78,14 @@ class ShippedModel:
         path: Where it should be.
         runs: Whether it judged a picture.
         detail: Time and verdict, or what went wrong.
+        int8_kernels: How its runtime multiplies int8 here; None where it does not run.
     """
 
     format: str
     path: str
     runs: bool
     detail: str
+    int8_kernels: Int8Kernels | None = None
 
 
 _EPILOG = """Examples:
@@ -122,23 +125,18 @@ def doctor(
 def _system() -> dict[str, Any]:
     from edgedf import __version__
     from edgedf.cores import available_cores
+    from edgedf.runtime.processor import this_processor
 
+    processor = this_processor()
     unknown = "" if _version("edgedf") else " (not installed, so what it needs is not known)"
     return {
         "edgedf": __version__ + unknown,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": processor.name,
+        "int8 dot product": {True: "yes", False: "no", None: "unknown"}[processor.int8_dot_product],
         "cores": available_cores(),
     }
-
-
-def _cpu_name() -> str:
-    try:
-        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        match = None
-    return match[1] if match else platform.processor() or platform.machine()
 
 
 def _checked(extra: Extra, requirements: dict[str, str]) -> Extra:
@@ -192,6 +190,7 @@ def _version(package: str) -> str | None:
 def _try_model(model_format: ModelFormat) -> ShippedModel:
     """Judge a picture with the shipped student, in a process of its own: a crash is a finding."""
     from edgedf.errors import EdgedfError
+    from edgedf.int8_kernels import kernels_in_words
     from edgedf.runtime.models import runnable_formats, shipped_model
 
     path = ""
@@ -224,7 +223,19 @@ def _try_model(model_format: ModelFormat) -> ShippedModel:
         return ShippedModel(model_format, path, False, lines[0] if lines else "failed")
     verdict = json.loads(run.stdout)
     milliseconds = verdict["timings_ms"]["inference"]
-    return ShippedModel(model_format, path, True, f"{milliseconds:.1f} ms for its first picture")
+    kernels = _int8_kernels(model_format)
+    detail = f"{milliseconds:.1f} ms for its first picture; {kernels_in_words(kernels)}"
+    return ShippedModel(model_format, path, True, detail, kernels)
+
+
+def _int8_kernels(model_format: ModelFormat) -> Int8Kernels:
+    if model_format == "tflite":
+        from edgedf.runtime.backends.tflite import TFLiteBackend
+
+        return TFLiteBackend.int8_kernels
+    from edgedf.runtime.backends.onnx_session import int8_kernels
+
+    return int8_kernels()
 
 
 def _why_not_runnable(model_format: ModelFormat) -> str:
@@ -268,7 +279,8 @@ def _print_tables(system: dict[str, Any], extras: list[Extra], models: list[Ship
         shipped.add_column(heading, overflow="fold")
     for model in models:
         cells = (model.format, printable(model.detail), printable(model.path))
-        shipped.add_row(_mark(model.runs), *(Text(cell) for cell in cells))
+        good = model.runs and model.int8_kernels != "saturating"
+        shipped.add_row(_mark(good), *(Text(cell) for cell in cells))
     console.print(shipped)
 
 

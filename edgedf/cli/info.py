@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 if TYPE_CHECKING:
     from edgedf.artifact import Artifact
+    from edgedf.int8_kernels import Int8Kernels
     from edgedf.spec import ModelSpec
 
 __all__ = ["app"]
@@ -62,15 +63,22 @@ def info(
         artifact = read_artifact(file)
     except ArtifactError as error:
         raise naming(file, error) from error
-    runtime = _runtime_that_loads(artifact)
+    loaded = _loaded(artifact)
     if as_json:
-        print_json(_document(artifact, runtime))
+        print_json(_document(artifact, loaded))
     else:
-        _print_tables(artifact, runtime)
+        _print_tables(artifact, loaded)
 
 
-def _runtime_that_loads(artifact: Artifact) -> str | None:
-    """Package and version that loaded the model; None where none is installed, or a broken one.
+class _Loaded(NamedTuple):
+    """What runs the model here: package and version, and how it multiplies int8."""
+
+    runtime: str | None
+    int8_kernels: Int8Kernels | None
+
+
+def _loaded(artifact: Artifact) -> _Loaded:
+    """Load the model; ``runtime`` is None where none is installed, or a broken one.
 
     Raises:
         ArtifactUnreadable: The runtime refuses the model.
@@ -82,14 +90,14 @@ def _runtime_that_loads(artifact: Artifact) -> str | None:
 
     try:
         with quiet_natives(), Detector(artifact.path, threads=1) as detector:
-            return detector.runtime
+            return _Loaded(detector.runtime, detector.int8_kernels)
     except ArtifactError:
         raise
     except EdgedfError:
-        return None
+        return _Loaded(None, None)
 
 
-def _document(artifact: Artifact, runtime: str | None) -> dict[str, Any]:
+def _document(artifact: Artifact, loaded: _Loaded) -> dict[str, Any]:
     import json
 
     from edgedf.files import sha256_of
@@ -99,12 +107,13 @@ def _document(artifact: Artifact, runtime: str | None) -> dict[str, Any]:
         "format": artifact.format,
         "bytes": len(artifact.model),
         "sha256": sha256_of(artifact.model),
-        "loads_in": runtime,
+        "loads_in": loaded.runtime,
+        "int8_kernels": loaded.int8_kernels,
         "spec": json.loads(artifact.spec.to_json()),
     }
 
 
-def _print_tables(artifact: Artifact, runtime: str | None) -> None:
+def _print_tables(artifact: Artifact, loaded: _Loaded) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -115,7 +124,7 @@ def _print_tables(artifact: Artifact, runtime: str | None) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for title, value in (*_about_file(artifact, runtime), *_about_model(artifact.spec)):
+    for title, value in (*_about_file(artifact, loaded), *_about_model(artifact.spec)):
         table.add_row(title, Text(printable(value)))
     console.print(table)
     if not artifact.spec.accuracy:
@@ -123,17 +132,26 @@ def _print_tables(artifact: Artifact, runtime: str | None) -> None:
     console.print(figures_table(artifact.spec.accuracy, "Accuracy as measured"))
 
 
-def _about_file(artifact: Artifact, runtime: str | None) -> Iterator[tuple[str, str]]:
+def _about_file(artifact: Artifact, loaded: _Loaded) -> Iterator[tuple[str, str]]:
     from edgedf.files import sha256_of
+    from edgedf.int8_kernels import kernels_in_words
 
     yield "file", str(artifact.path)
     yield "format", artifact.format
     yield "size", f"{len(artifact.model) / 1e6:.2f} MB"
     yield "sha256", sha256_of(artifact.model)
-    if runtime is None:
+    if loaded.runtime is None:
         yield "tensors", f"not checked: install edgedf[{artifact.format}] to load the model"
     else:
-        yield "tensors", f"as the spec says, loaded in {runtime}"
+        yield "tensors", f"as the spec says, loaded in {loaded.runtime}"
+    if loaded.int8_kernels is not None:
+        yield "arithmetic", kernels_in_words(loaded.int8_kernels)
+    if artifact.spec.session_options:
+        options = ", ".join(f"{k} = {v}" for k, v in artifact.spec.session_options.items())
+        yield (
+            "own sessions",
+            f"set {options} on x86-64 without VNNI; lines for it: docs/contract.md",
+        )
 
 
 def _about_model(spec: ModelSpec) -> Iterator[tuple[str, str]]:

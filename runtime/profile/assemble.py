@@ -184,7 +184,8 @@ def _result(
         steady=steady,
         finished=finished,
     )
-    runtimes = [event.runtime for event in own(Loaded)] + [event.source for event in summaries]
+    loaded = own(Loaded)
+    runtimes = [event.runtime for event in loaded] + [event.source for event in summaries]
     pipelines, operators = own(PipelineTimes), own(Operators)
     long = [block for block in blocks if block.phase == "sustained"]
     return Result(
@@ -192,6 +193,7 @@ def _result(
         threads=configuration.threads,
         validity=judge(evidence),
         runtime=runtimes[0] if runtimes else "",
+        int8_kernels=loaded[0].int8_kernels if loaded else None,
         latency=found,
         distribution=distribution(pooled(measured)),
         over_time=over_time(measured),

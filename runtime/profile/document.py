@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from edgedf import typed_json
 from edgedf.errors import DataError
+from edgedf.int8_kernels import Int8Kernels
 from edgedf.runtime.profile.events import Machine, OperatorTime, State
 from edgedf.runtime.profile.request import Effort
 
@@ -316,6 +317,8 @@ class Result:
         threads: Threads of the runtime.
         validity: Whether the figures may be believed.
         runtime: Package and version; of a native benchmark its name.
+        int8_kernels: How the runtime multiplies int8 on that device; None for a model that computes
+            in float, and where unknown.
         latency: None where nothing was measured.
         distribution: Histogram; None without single inferences.
         over_time: Block by block; empty without single inferences.
@@ -333,6 +336,7 @@ class Result:
     threads: int
     validity: Validity
     runtime: str = ""
+    int8_kernels: Int8Kernels | None = None
     latency: Latency | None = None
     distribution: Distribution | None = None
     over_time: tuple[Moment, ...] = ()

@@ -13,6 +13,7 @@ from typing import Any, Literal, Union
 
 from edgedf import typed_json
 from edgedf.errors import DeviceError
+from edgedf.int8_kernels import Int8Kernels
 
 __all__ = [
     "EVENT_SCHEMA_VERSION",
@@ -57,6 +58,8 @@ class Machine:
         maximum_mhz: Highest frequency of each processor.
         python: Version of Python, empty for a native runner.
         edgedf: Version of edgedf that measured, empty for a native runner.
+        int8_dot_product: Whether its processors have dot-product instructions for int8 (VNNI on
+            x86-64, FEAT_DotProd on Arm).
     """
 
     cpu: str
@@ -70,6 +73,7 @@ class Machine:
     maximum_mhz: tuple[float, ...] = ()
     python: str = ""
     edgedf: str = ""
+    int8_dot_product: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,13 @@ class Loaded:
     Args:
         configuration: Which.
         runtime: Package and version, such as ``ai-edge-litert 2.3.0``.
+        int8_kernels: How that runtime multiplies int8 there; None for a model that computes in
+            float.
     """
 
     configuration: int
     runtime: str
+    int8_kernels: Int8Kernels | None = None
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,9 @@ def _machine(run: DeviceRun) -> str:
                 for part in (
                     "" if machine.cores is None else f"{machine.cores}",
                     machine.architecture,
+                    {True: "int8 dot product", False: "no int8 dot product", None: ""}[
+                        machine.int8_dot_product
+                    ],
                     f"up to {' / '.join(f'{each:,.0f}' for each in speeds)} MHz" if speeds else "",
                     f"governor {' / '.join(machine.governors)}" if machine.governors else "",
                 )

@@ -68,6 +68,7 @@ def this_machine(root: Path = Path("/")) -> Machine:
         maximum_mhz=tuple(khz / 1e3 for khz in maxima if khz is not None),
         python=host.python,
         edgedf=edgedf.__version__,
+        int8_dot_product=host.int8_dot_product,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from edgedf.int8_kernels import kernels_in_words
 from edgedf.runtime.profile.against_wording import VERDICT_MARKS, compared, verdict_line
 from edgedf.runtime.profile.document import (
     DeviceRun,
@@ -113,8 +114,10 @@ def device_line(run: DeviceRun) -> str:
     memory = "" if machine.memory_mb is None else f"{machine.memory_mb / 1024:.1f} GiB"
     governors = ", ".join(machine.governors)
     python = f"Python {machine.python}" if machine.python else ""
+    dot = {True: "int8 dot product", False: "no int8 dot product", None: ""}
     said = (
         *(machine.name, machine.cpu, machine.soc, cores, machine.architecture, memory),
+        dot[machine.int8_dot_product],
         *(machine.system, f"governor {governors}" if governors else "", python),
     )
     return f"{run.device}: {', '.join(part for part in dict.fromkeys(said) if part)}"
@@ -219,6 +222,8 @@ def _latency(profile: Profile, run: DeviceRun) -> Section:
         if result.validity.reasons:
             reasons = "; ".join(result.validity.reasons)
             said.append(f"{mark} {name_of(profile, result)}: {result.validity.status}: {reasons}.")
+        if result.int8_kernels not in (None, "exact"):
+            said.append(f"{file} in {result.runtime}: {kernels_in_words(result.int8_kernels)}.")
     return Section("Latency", headings, tuple(rows), tuple(dict.fromkeys(said)))
 
 

@@ -54,7 +54,7 @@ from edgedf.runtime.profile.sampling import (
     warm_up,
 )
 from edgedf.runtime.profile.settle import settle
-from edgedf.spec import check_tensors
+from edgedf.spec import INTEGER_PRECISIONS, check_tensors
 
 __all__ = ["main", "measure"]
 
@@ -162,7 +162,9 @@ class _Worker:
         artifact = read_artifact(path)
         backend = open_backend(artifact.model, artifact.format, threads=configuration.threads)
         check_tensors(artifact.spec, backend.inputs, backend.outputs)
-        self._emit(Loaded(index, f"{backend.name} {backend.version}"))
+        in_integers = artifact.spec.precision in INTEGER_PRECISIONS
+        kernels = backend.int8_kernels if in_integers else None
+        self._emit(Loaded(index, f"{backend.name} {backend.version}", kernels))
         side = artifact.spec.input.height
         if side not in self._prepared:
             self._prepared[side] = [prepare(image, side) for image in self._decoded]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from edgedf.runtime.processor import int8_dot_product
 from edgedf.runtime.profile.events import Machine, State
 from edgedf.runtime.profile.machine import arm_processors
 
@@ -81,6 +82,7 @@ def machine(facts: Mapping[str, str]) -> Machine:
         memory_mb=int(memory[1]) // 1024 if memory else None,
         governors=tuple(dict.fromkeys(governors)),
         maximum_mhz=tuple(maximum),
+        int8_dot_product=int8_dot_product(facts.get("cpuinfo", "")),
     )
 
 
