@@ -116,6 +116,7 @@ class Bench:
             self._title,
             made.made,
             self._parent,
+            diagnosed=False,  # twenty seconds a candidate, and the next one may pass
             progress=self._progress,
         )
 

@@ -23,7 +23,7 @@ from edgedf.quantize.learned_ranges import TensorRanges
 from edgedf.quantize.lint import check_int8_friendly
 from edgedf.quantize.make import MadeFile, make_file
 from edgedf.quantize.precision import AUTO, CALIBRATED, check_available, precision_named
-from edgedf.quantize.proof import Originals, Proof, through_gate, with_own_threshold
+from edgedf.quantize.proof import Originals, Proof, diagnosed, through_gate, with_own_threshold
 from edgedf.quantize.ranges import Method, method_named
 from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.report import ConversionReport
@@ -186,6 +186,12 @@ def convert(
         if not is_auto:  # else it has them already
             made[name] = with_own_threshold(entry, images, proof.logits(name))
     comparisons = proof.comparisons({name: entry.spec for name, entry in made.items()})
+    diagnoses = {
+        name: diagnosed(
+            entry, loaded.original(name), images.held_out, comparisons, progress=progress
+        )
+        for name, entry in made.items()
+    }
     clock.lap("prove")
     verifications = [
         rung.verification for ladder in ladders for rung in ladder.rungs if rung.passed
@@ -201,13 +207,16 @@ def convert(
         clock.lap("gate")
     laps = clock.laps()
     models = [
-        describe_file(
-            entry,
-            targets[name],
-            loaded,
-            recipes[name].keep,
-            seconds=laps.get(f"make {name}", laps.get("ladder", 0.0)),
-            forced=allow_hostile or is_auto,
+        replace(
+            describe_file(
+                entry,
+                targets[name],
+                loaded,
+                recipes[name].keep,
+                seconds=laps.get(f"make {name}", laps.get("ladder", 0.0)),
+                forced=allow_hostile or is_auto,
+            ),
+            diagnosis=diagnoses[name],
         )
         for name, entry in made.items()
     ]

@@ -69,6 +69,7 @@ def describe_file(
         ),
         seconds=seconds,
         kept=kept.overrides,
+        session_options=made.spec.session_options,
         forced=forced,
         threshold=made.spec.threshold,
         recalibration=made.spec.recalibration,

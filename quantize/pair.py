@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import Artifact, read_artifact
+from edgedf.artifact import Artifact, ModelFormat, read_artifact
+from edgedf.cores import available_cores
 from edgedf.errors import ConfigError
 from edgedf.imaging import RGBImage
 from edgedf.metrics import logit
-from edgedf.quantize.run import Run
+from edgedf.quantize.run import Run, open_model
 from edgedf.runtime.detector import Detector
 from edgedf.runtime.models import shipped_model
-from edgedf.spec import ModelSpec
+from edgedf.spec import INTEGER_PRECISIONS, ModelSpec
 
-__all__ = ["Answer", "Model", "Pair", "open_pair", "shipped_parent"]
+__all__ = ["Answer", "Model", "Pair", "as_answer", "open_pair", "reference_of", "shipped_parent"]
 
 Answer = Callable[[RGBImage], tuple[float, NDArray[np.float32]]]
 """uint8 RGB (N, N, 3) → logit, and defocus map (N / 4, N / 4) in pixels; both finite.
@@ -38,11 +39,16 @@ class Model:
         name: Which one, for people.
         spec: Its spec.
         answer: Runs it on one picture.
+        format: Of its file; None for a checkpoint.
+        reference: Opens the same file so that it answers by the arithmetic that the file describes,
+            whatever the processor; None for a model that computes in float.
     """
 
     name: str
     spec: ModelSpec
     answer: Answer
+    format: ModelFormat | None = None
+    reference: Callable[[], Answer] | None = None
 
     @classmethod
     def from_run(cls, name: str, spec: ModelSpec, run: Run) -> Model:
@@ -53,12 +59,26 @@ class Model:
             spec: Its spec.
             run: As :func:`edgedf.quantize.run.open_model` gives it.
         """
+        return cls(name, spec, as_answer(run))
 
-        def answer(pixels: RGBImage) -> tuple[float, NDArray[np.float32]]:
-            outputs = run(pixels)
-            return float(outputs["fake_logit"][0]), outputs["defocus_map"]
+    @classmethod
+    def from_file(
+        cls, name: str, spec: ModelSpec, file: bytes, model_format: ModelFormat, *, threads: int = 1
+    ) -> Model:
+        """A model of which the file is in memory, such as one that was just made.
 
-        return cls(name, spec, answer)
+        Args:
+            name: Which one, for people.
+            spec: Its spec.
+            file: A ``.tflite`` or ``.onnx`` file.
+            model_format: Which of the two.
+            threads: For the runtime.
+
+        Raises:
+            EdgedfError: As :func:`edgedf.quantize.run.open_model`.
+        """
+        run = open_model(file, model_format, spec, threads=threads)
+        return cls(name, spec, as_answer(run), model_format, reference_of(file, model_format, spec))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +115,33 @@ class Pair:
     def same_checkpoint(self) -> bool:
         """Whether both say in their specs that they were made from the same checkpoint."""
         return self.artifact.spec.parent_sha256 == self.parent.spec.parent_sha256
+
+
+def as_answer(run: Run) -> Answer:
+    """A function that gives outputs by name as one that gives a logit and a map."""
+
+    def answer(pixels: RGBImage) -> tuple[float, NDArray[np.float32]]:
+        outputs = run(pixels)
+        return float(outputs["fake_logit"][0]), outputs["defocus_map"]
+
+    return answer
+
+
+def reference_of(
+    file: bytes, model_format: ModelFormat, spec: ModelSpec
+) -> Callable[[], Answer] | None:
+    """Opens a file for the reference arithmetic; None for one that computes in float.
+
+    Args:
+        file: A ``.tflite`` or ``.onnx`` file.
+        model_format: Which of the two.
+        spec: Its spec.
+    """
+    if spec.precision not in INTEGER_PRECISIONS:
+        return None
+    return lambda: as_answer(
+        open_model(file, model_format, spec, threads=available_cores(), reference=True)
+    )
 
 
 @contextlib.contextmanager
@@ -154,7 +201,9 @@ def _from_detector(detector: Detector) -> Model:
         return logit(detection.score), detection.defocus_map
 
     name = f"{detector.path} ({detector.spec.model_id}, {detector.runtime})"
-    return Model(name, detector.spec, answer)
+    artifact = read_artifact(detector.path)
+    reference = reference_of(artifact.model, artifact.format, artifact.spec)
+    return Model(name, detector.spec, answer, artifact.format, reference)
 
 
 def _from_checkpoint(path: Path) -> Model:

@@ -10,6 +10,7 @@ from edgedf.cores import available_cores
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.calibration import CalibrationSet
+from edgedf.quantize.diagnosis import Diagnosis, diagnose
 from edgedf.quantize.make import MadeFile
 from edgedf.quantize.pair import Model, Pair
 from edgedf.quantize.parity import TOLERANCES, Comparison, compare, run_on
@@ -19,7 +20,7 @@ from edgedf.quantize.thresholds import recalibrated
 from edgedf.quantize.verify import Gate, Verification, verify_pair
 from edgedf.spec import ModelSpec
 
-__all__ = ["Originals", "Proof", "through_gate", "with_own_threshold"]
+__all__ = ["Originals", "Proof", "called", "diagnosed", "through_gate", "with_own_threshold"]
 
 _SETS = ("calibration", "held out")
 
@@ -76,7 +77,7 @@ class Proof:
             model_format: Of the file.
             spec: The spec inside it.
         """
-        name = self._names[model_format] = f"{model_format} {spec.precision}"
+        name = self._names[model_format] = called(model_format, spec)
         run = nan_where_it_fails(open_model(file, model_format, spec), spec)
         for title in _SETS:
             self._found[model_format, title] = run_on(
@@ -169,6 +170,7 @@ def through_gate(
     made: MadeFile,
     parent: Model,
     *,
+    diagnosed: bool = True,
     progress: Progress = silent,
 ) -> Verification:
     """A file against its original on the gate's pictures.
@@ -178,12 +180,18 @@ def through_gate(
         title: What the file is called.
         made: The file.
         parent: The original.
+        diagnosed: Whether to tell the model from the processor where the file fails.
         progress: Told about each picture.
     """
-    run = open_model(made.file, made.format, made.spec, threads=available_cores())
-    model = Model.from_run(f"{title} ({made.spec.model_id})", made.spec, run)
+    model = Model.from_file(
+        f"{title} ({made.spec.model_id})",
+        made.spec,
+        made.file,
+        made.format,
+        threads=available_cores(),
+    )
     return verify_pair(
-        Pair(model, parent),
+        Pair(model if diagnosed else replace(model, reference=None), parent),
         gate.pictures,
         limits=gate.limits,
         data=gate.data,
@@ -191,3 +199,38 @@ def through_gate(
         worst=0,
         progress=progress,
     )
+
+
+def diagnosed(
+    made: MadeFile,
+    original: Model,
+    pictures: Sequence[RGBImage],
+    comparisons: Sequence[Comparison],
+    *,
+    progress: Progress = silent,
+) -> Diagnosis | None:
+    """What is to blame where a file is not like its original: the model or the processor.
+
+    Args:
+        made: The file.
+        original: What it was made from.
+        pictures: Of the model's size, at least one.
+        comparisons: The proof.
+        progress: Told about each picture.
+
+    Returns:
+        None where the file agrees with its original, or computes in float.
+    """
+    name = called(made.format, made.spec)
+    with_original = (c for c in comparisons if (c.model, c.reference) == (name, original.name))
+    if all(comparison.passed for comparison in with_original):
+        return None
+    model = Model.from_file(name, made.spec, made.file, made.format, threads=available_cores())
+    if model.reference is None:
+        return None
+    return diagnose(original.answer, model.answer, model.reference(), pictures, progress=progress)
+
+
+def called(model_format: ModelFormat, spec: ModelSpec) -> str:
+    """What a file is called in the proof."""
+    return f"{model_format} {spec.precision}"

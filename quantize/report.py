@@ -12,6 +12,7 @@ from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
 from edgedf.quantize.calibration import Skipped
 from edgedf.quantize.calibration_audit import CalibrationAudit
+from edgedf.quantize.diagnosis import Diagnosis, next_step, sentence
 from edgedf.quantize.ladder import Ladder
 from edgedf.quantize.lint_rules import FLOAT_IN_ONNX_RUNTIME
 from edgedf.quantize.parity import Comparison, reasons
@@ -54,6 +55,9 @@ class ConvertedModel:
         kept_in_vain: Names of operators of such layers that compute in int8 nevertheless.
         threshold: Its thresholds.
         recalibration: What they change against its original's; None without labels enough.
+        diagnosis: What is to blame, the model or this processor's int8 kernels; None where the file
+            agrees with its original or computes in float.
+        session_options: What an app has to set where it opens the file with a session of its own.
         forced: Whether it was made although the lint objects, so that float operators are known.
     """
 
@@ -75,6 +79,8 @@ class ConvertedModel:
     forced: bool = False
     threshold: Threshold | None = None
     recalibration: Recalibration | None = None
+    diagnosis: Diagnosis | None = None
+    session_options: dict[str, str] = field(default_factory=dict)
 
     @property
     def misplaced(self) -> tuple[str, ...]:
@@ -145,6 +151,11 @@ class ConversionReport:
             for reason in reasons(c)
         ]
         failures += [
+            f"{model.path.name}: {sentence(model.diagnosis)}"
+            for model in self.models
+            if model.diagnosis is not None
+        ]
+        failures += [
             f"{model.path.name} computes in float: {', '.join(model.misplaced)}"
             for model in self.models
             if model.misplaced
@@ -174,6 +185,11 @@ class ConversionReport:
         )
 
     def _advice(self) -> str:
+        for model in self.models:
+            if model.diagnosis is not None:
+                advice = next_step(model.diagnosis, model.format)
+                if advice is not None:
+                    return advice
         if self.ladders:
             return (
                 "judge by more pictures where the gate cannot tell, give --qat-minutes a budget, "

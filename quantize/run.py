@@ -21,7 +21,12 @@ Run = Callable[[NDArray[np.uint8]], Outputs]
 
 
 def open_model(
-    model: bytes, model_format: ModelFormat, spec: ModelSpec, *, threads: int = 1
+    model: bytes,
+    model_format: ModelFormat,
+    spec: ModelSpec,
+    *,
+    threads: int = 1,
+    reference: bool = False,
 ) -> Run:
     """Load a model and give the function that runs it.
 
@@ -30,6 +35,7 @@ def open_model(
         model_format: Which of the two.
         spec: What its tensors have to be.
         threads: For the runtime.
+        reference: As for :func:`edgedf.runtime.backends.open_backend`.
 
     Returns:
         The function; it raises ArtifactUnreadable where an output is not a finite number.
@@ -40,7 +46,7 @@ def open_model(
         SpecMismatch: The tensors are not what the spec says.
     """
     try:
-        backend = open_backend(model, model_format, threads=threads)
+        backend = open_backend(model, model_format, threads=threads, reference=reference)
     except (ImportError, MissingExtra) as error:
         raise MissingExtra("convert", f"Running a .{model_format} model") from error
     check_tensors(spec, backend.inputs, backend.outputs)

@@ -7,6 +7,7 @@ verdict are :mod:`~edgedf.quantize.gate`'s. Nothing but a few numbers is kept of
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from edgedf.metrics import (
     paired_metrics,
 )
 from edgedf.progress import Progress, silent
+from edgedf.quantize.diagnosis import DIAGNOSED, Diagnosis, diagnose
 from edgedf.quantize.gate import Agreement, Limits, Measurements, Row, Verdict, judge, overall
 from edgedf.quantize.pair import Pair, open_pair
 from edgedf.quantize.parity import PairStatistics, output_parity
@@ -128,6 +130,8 @@ class Verification:
             changed ones, then by the larger of two fractions: the change of the score, and that of
             the map as a fraction of its range.
         skipped: Pictures that could not be read.
+        diagnosis: Whether the model or this processor's kernels are to blame; None unless an int8
+            model fails.
     """
 
     verdict: Verdict
@@ -144,6 +148,7 @@ class Verification:
     rows: tuple[Row, ...]
     worst: tuple[Compared, ...]
     skipped: tuple[Skipped, ...]
+    diagnosis: Diagnosis | None = None
 
     @property
     def passed(self) -> bool:
@@ -272,6 +277,7 @@ def verify_pair(
     rows = judge(measurements, limits)
     verdict = overall(rows)
     labels = [entry.label for entry, *_ in seen]
+    pictures_seen = [entry for _, entry, *_ in seen]
     return Verification(
         verdict=verdict,
         images_needed=_images_needed(rows) if verdict == "cannot tell" else None,
@@ -285,8 +291,23 @@ def verify_pair(
         measurements=measurements,
         limits=limits,
         rows=rows,
-        worst=_worst([compared for _, compared, *_ in seen], worst, measurements.map_range),
+        worst=_worst(pictures_seen, worst, measurements.map_range),
         skipped=tuple(skipped),
+        diagnosis=_diagnosed(pair, pictures_seen, progress) if verdict == "fail" else None,
+    )
+
+
+def _diagnosed(pair: Pair, compared: Sequence[Compared], progress: Progress) -> Diagnosis | None:
+    if pair.artifact.reference is None:
+        return None
+    side = pair.artifact.spec.input.height
+    some = compared[:: math.ceil(len(compared) / DIAGNOSED)]  # the first ones may be all alike
+    return diagnose(
+        pair.parent.answer,
+        pair.artifact.answer,
+        pair.artifact.reference(),
+        [prepare(load_image(entry.file), side) for entry in some],
+        progress=progress,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from edgedf.metrics import PairedFigure
+from edgedf.quantize.diagnosis import sentence
 from edgedf.quantize.gate import Measurements, Row, RowName, Verdict
 from edgedf.quantize.verify import Verification
 
@@ -73,6 +74,8 @@ def remarks(verification: Verification) -> tuple[str, ...]:
     """What else a reader of the figures has to know, a sentence each."""
     seen = verification.measurements
     said = []
+    if verification.diagnosis is not None:
+        said.append(sentence(verification.diagnosis))
     if not (verification.real or verification.fake):
         said.append("The pictures have no labels, so there is no AUC.")
     elif not (verification.real and verification.fake):

@@ -13,6 +13,8 @@ from rich.text import Text
 from edgedf.cli._console import printable
 from edgedf.cli._ladder import ladder_table, threshold_text
 from edgedf.cli._verification import parts
+from edgedf.int8_kernels import session_option_lines
+from edgedf.quantize.diagnosis import next_step, sentence
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -144,6 +146,20 @@ def _facts(model: ConvertedModel) -> Iterator[str]:
             yield f"All others int8 but those that change the type at input and outputs: {ends}"
         else:
             yield f"All int8 but those that change the type at input and outputs: {ends}"
+    if model.diagnosis is not None:
+        yield f"{sentence(model.diagnosis)}"
+        todo = next_step(model.diagnosis, model.format)
+        if todo:
+            yield f"Next step: {todo}."
+    if model.session_options:
+        names = ", ".join(f"{name} = {value}" for name, value in model.session_options.items())
+        yield (
+            f"An app that opens it with an ONNX Runtime session of its own has to set {names} on "
+            "x86-64 processors without VNNI, or answers are wrong there (edgedf does so itself; "
+            "elsewhere leave it out):"
+        )
+        for language, lines in session_option_lines(model.session_options).items():
+            yield f"  {language}: {' '.join(lines)}"
     if model.delegate_partitions is not None:
         pieces = f"{model.delegate_partitions} piece{'s' * (model.delegate_partitions != 1)}"
         left = _counted(model.undelegated_operators) or "none"

@@ -150,7 +150,7 @@ def _about_file(artifact: Artifact, loaded: _Loaded) -> Iterator[tuple[str, str]
         options = ", ".join(f"{k} = {v}" for k, v in artifact.spec.session_options.items())
         yield (
             "own sessions",
-            f"set {options} on x86-64 without VNNI; lines for it: docs/contract.md",
+            f"set {options} on x86-64 without VNNI (docs/contract.md)",
         )
 
 
