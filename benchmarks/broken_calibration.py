@@ -105,7 +105,8 @@ def measure(data: Path | None, limit: int | None, progress: Progress) -> list[Ca
     model, spec = artifact.model, artifact.spec
     size = spec.input.height
     chosen = choose_images(sample_candidates(), samples=32, size=size, progress=progress)
-    pictures, split = compared_pictures(data, "auto", None, (), progress)
+    chosen_pictures = compared_pictures(data, "auto", None, (), progress)
+    pictures, split = chosen_pictures.pictures, chosen_pictures.split
     if limit is not None:
         pictures = random.Random(0).sample(list(pictures), min(limit, len(pictures)))
     seen = chosen.held_out[:MAX_PICTURES]

@@ -32,7 +32,7 @@ from edgedf import sample
 from edgedf.distill.fakes import blob_mask, self_blend
 from edgedf.distill.optics.render import ThinLens, random_depth, render
 from edgedf.errors import DataError, EdgedfError
-from edgedf.files import sha256_of, write_bytes, write_text
+from edgedf.files import open_text, sha256_of, write_bytes, write_text
 from edgedf.imaging import RGBImage, load_image, resize_exact
 
 __all__ = ["JPEG_QUALITY", "Recipe", "build", "encode", "make_fake", "make_photo", "read_recipe"]
@@ -110,7 +110,7 @@ def read_recipe(path: Path) -> tuple[Recipe, ...]:
     """
     columns = [field.name for field in fields(Recipe)]
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with open_text(path, newline="") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"The recipe {path} cannot be read: {error}.") from error

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from edgedf import typed_json
 from edgedf.errors import ConfigError, MissingExtra
+from edgedf.files import open_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -101,24 +102,30 @@ def _keys(cls: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_CONFIG_BYTES + 1)
+        with open_text(path) as stream:
+            text = stream.read(MAX_CONFIG_BYTES + 1)
+    except UnicodeError as error:
+        raise ConfigError(
+            f"{path} is no TOML: {error}.",
+            expected="a text file in UTF-8",
+            next_step="save it again in UTF-8",
+        ) from error
     except OSError as error:
         raise ConfigError(
             f"Cannot read {path}: {error.strerror or error}.",
             expected="a TOML file with settings",
             next_step="check its path and its permissions",
         ) from error
-    if len(data) > MAX_CONFIG_BYTES:
+    if len(text) > MAX_CONFIG_BYTES:
         raise ConfigError(
             f"{path} has more than {MAX_CONFIG_BYTES / 1e6:.0f} MB.",
             expected="a TOML file with settings",
             next_step="check the path",
         )
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(text)
     # Deep nesting ends in a RecursionError.
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(
             f"{path} is no TOML: {error}.",
             expected="lines such as 'steps = 300', below headings such as '[loop]'",

@@ -11,8 +11,8 @@ Other layouts than a manifest are read by :mod:`edgedf.distill.datasets`.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedf.errors import DataError
@@ -78,6 +78,8 @@ class Dataset:
         sha256: Of the manifest, or of what :func:`list_samples` says.
         layout: Name of the layout that was read.
         notes: What its loader found worth saying, such as what it left out.
+        has_splits: Whether the splits came with the data; else the loader made them, for training.
+        left_out: Files that were left out for their suffix, by suffix.
     """
 
     folder: Path
@@ -85,6 +87,8 @@ class Dataset:
     sha256: str
     layout: str = "manifest"
     notes: tuple[str, ...] = ()
+    has_splits: bool = True
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def select(
         self,
@@ -121,7 +125,13 @@ class Dataset:
 
 
 def list_samples(
-    folder: Path, samples: Iterable[Sample], layout: str, notes: Iterable[str] = ()
+    folder: Path,
+    samples: Iterable[Sample],
+    layout: str,
+    notes: Iterable[str] = (),
+    *,
+    has_splits: bool = True,
+    left_out: Mapping[str, int] | None = None,
 ) -> Dataset:
     """Make a data set of samples that no manifest lists.
 
@@ -133,6 +143,8 @@ def list_samples(
         samples: The pictures.
         layout: Name of the layout.
         notes: What the loader found worth saying.
+        has_splits: Whether the splits came with the data.
+        left_out: Files that were left out for their suffix, by suffix.
 
     Raises:
         DataError: There is no picture, one cannot be asked for its size, or a group is in two
@@ -161,7 +173,7 @@ def list_samples(
     text = "\n".join(sorted(lines))
     # surrogateescape: file names are bytes and need not be valid text.
     sha256 = sha256_of(text.encode("utf-8", "surrogateescape"))
-    return Dataset(folder, kept, sha256, layout, tuple(notes))
+    return Dataset(folder, kept, sha256, layout, tuple(notes), has_splits, left_out or {})
 
 
 def torn_groups(samples: Iterable[Sample]) -> dict[str, tuple[Split, ...]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -87,10 +87,12 @@ class Judgement:
     Args:
         picture: The picture.
         logit: The model's logit of fake.
+        damaged: Whether its decoder found the file damaged.
     """
 
     picture: Picture
     logit: float
+    damaged: bool = False
 
     @property
     def score(self) -> float:
@@ -177,6 +179,8 @@ class Report:
         maps: Figures of the maps.
         robustness: AUC of changed pictures.
         skipped: Pictures that could not be read.
+        damaged: Files that were judged although their decoder found them damaged.
+        left_out: Files of the folder that were left out for their suffix, by suffix.
     """
 
     model: str
@@ -189,6 +193,8 @@ class Report:
     maps: tuple[MapRow, ...] = ()
     robustness: tuple[RobustnessRow, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    damaged: tuple[str, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def make_report(
@@ -253,6 +259,7 @@ def make_report(
         tuple(maps),
         tuple(robustness),
         tuple(skipped),
+        tuple(entry.picture.file for entry in judgements if entry.damaged),
     )
 
 

@@ -1,17 +1,20 @@
-"""Writing results so that they appear whole or not at all."""
+"""Writing results so that they appear whole or not at all, and reading what people write."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from edgedf.errors import OutputError
 
-__all__ = ["atomic_path", "sha256_of", "write_bytes", "write_text"]
+__all__ = ["atomic_path", "open_text", "sha256_of", "write_bytes", "write_text"]
 
 
 @contextlib.contextmanager
@@ -84,6 +87,31 @@ def write_text(target: str | Path, text: str) -> Path:
         OutputError: The file cannot be written.
     """
     return write_bytes(target, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def open_text(path: str | Path, newline: str | None = None) -> Iterator[TextIO]:
+    """Open a text file that a person wrote: UTF-8, with or without a byte-order mark.
+
+    Excel and Notepad put that mark in front.
+
+    Args:
+        path: The file; a pipe will do.
+        newline: As for :func:`open`.
+
+    Yields:
+        The open file.
+
+    Raises:
+        OSError: It cannot be opened.
+        UnicodeError: It is in UTF-16, which Notepad calls Unicode; or, while it is read, anything
+            else that is no UTF-8.
+    """
+    with Path(path).open("rb") as stream:
+        head = stream.peek(2)[:2]
+        if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or 0 in head:
+            raise UnicodeError("it is in UTF-16 or no text at all; save it as UTF-8")
+        yield io.TextIOWrapper(stream, "utf-8-sig", newline=newline)
 
 
 def sha256_of(data: bytes | Path) -> str:

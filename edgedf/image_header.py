@@ -20,8 +20,12 @@ Format = Literal["jpeg", "png", "webp"]
 _SUPPORTED = "a JPEG, PNG or WebP photograph"
 _CONVERT = "convert it to JPEG, PNG or WebP"
 
+# How PNG decoders spread shallow grey samples over 8 bits.
+_PNG_GREY_STEPS = {1: 255, 2: 85, 4: 17}
+
 # Start-of-frame markers; C4 (Huffman table), C8 (reserved) and CC (arithmetic) are not frames.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,18 @@ class ImageHeader:
         width: Pixels, as stored (before orientation).
         height: Pixels, as stored.
         orientation: EXIF orientation, 1 to 8; 1 where the file has none.
+        one_scan: False for a JPEG whose blocks are spread over several scans (a progressive one),
+            so that a decoder has to keep all coefficients of the picture.
+        transparent: Of a grey PNG the sample that is transparent (tRNS), in the 8 or 16 bits that
+            it is decoded to; None where there is none.
     """
 
     format: Format
     width: int
     height: int
     orientation: int = 1
+    one_scan: bool = True
+    transparent: int | None = None
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -108,15 +118,16 @@ def _name_of(data: bytes) -> str:
 
 
 def _jpeg(data: bytes) -> ImageHeader:
-    at, size, orientation = 2, (0, 0), 1
+    at, size, orientation, frame, components = 2, (0, 0), 0, 0, 0
     while True:
-        if data[at] != 0xFF:
+        at = data.find(b"\xff", at)  # decoders skip what stands between segments, and say so
+        if at < 0:
             raise _cut_off()
         while data[at] == 0xFF:  # any number of fill bytes may precede a marker
             at += 1
         marker = data[at]
         at += 1
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length follows these
+        if marker <= 0x01 or 0xD0 <= marker <= 0xD8:  # no length follows these
             continue
         if marker == 0xD9:
             raise _cut_off()
@@ -124,32 +135,40 @@ def _jpeg(data: bytes) -> ImageHeader:
         if length < 2 or at + length > len(data):
             raise _cut_off()
         if marker in _JPEG_FRAMES and size == (0, 0):
-            height, width = struct.unpack_from(">HH", data, at + 3)
-            size = (width, height)
+            height, width, components = struct.unpack_from(">HHB", data, at + 3)
+            size, frame = (width, height), marker
         elif marker == 0xE1 and data[at + 2 : at + 8] == b"Exif\0\0":
-            orientation = _exif_orientation(data[at + 8 : at + length])
-        at += length
-        if marker == 0xDA:  # entropy-coded data up to the end-of-image marker
-            if size == (0, 0) or data.find(b"\xff\xd9", at) < 0:
+            orientation = orientation or _exif_orientation(data[at + 8 : at + length])
+        elif marker == 0xDA:  # entropy-coded data up to the end-of-image marker
+            if size == (0, 0) or data.find(b"\xff\xd9", at + length) < 0:
                 raise _cut_off()
-            return ImageHeader("jpeg", size[0], size[1], orientation)
+            one_scan = frame not in _JPEG_PROGRESSIVE and data[at + 2] == components
+            return ImageHeader("jpeg", size[0], size[1], orientation or 1, one_scan)
+        at += length
 
 
 def _png(data: bytes) -> ImageHeader:
-    at, size, orientation = 8, (0, 0), 1
+    at, size, orientation, depth, color = 8, (0, 0), 0, 0, 0
+    transparent: int | None = None
     while True:
         length, kind = struct.unpack_from(">I4s", data, at)
         body = at + 8
         if body + length + 4 > len(data):
             raise _cut_off()
         if kind == b"IHDR" and size == (0, 0):
-            size = struct.unpack_from(">II", data, body)
+            width, height, depth, color = struct.unpack_from(">IIBB", data, body)
+            size = (width, height)
         elif kind == b"acTL":
             raise _animated()
+        elif kind == b"tRNS" and color == 0 and transparent is None:
+            (sample,) = struct.unpack_from(">H", data, body)
+            transparent = (sample & (1 << depth) - 1) * _PNG_GREY_STEPS.get(depth, 1)
+        elif kind == b"IDAT":
+            color = -1  # a tRNS behind the pixels is void
         elif kind == b"eXIf":
-            orientation = _exif_orientation(data[body : body + length])
+            orientation = orientation or _exif_orientation(data[body : body + length])
         elif kind == b"IEND":
-            return ImageHeader("png", size[0], size[1], orientation)
+            return ImageHeader("png", *size, orientation or 1, transparent=transparent)
         at = body + length + 4
 
 
@@ -157,7 +176,7 @@ def _webp(data: bytes) -> ImageHeader:
     (riff_size,) = struct.unpack_from("<I", data, 4)
     if riff_size + 8 > len(data):
         raise _cut_off()
-    at, size, orientation = 12, (0, 0), 1
+    at, size, orientation = 12, (0, 0), 0
     while at + 8 <= riff_size + 8:
         kind, length = struct.unpack_from("<4sI", data, at)
         body = at + 8
@@ -179,15 +198,18 @@ def _webp(data: bytes) -> ImageHeader:
             size = ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
         elif kind == b"EXIF":
             payload = data[body : body + length]
-            orientation = _exif_orientation(payload.removeprefix(b"Exif\0\0"))
+            orientation = orientation or _exif_orientation(payload.removeprefix(b"Exif\0\0"))
         at = body + length + (length & 1)
     if size == (0, 0):
         raise _cut_off()
-    return ImageHeader("webp", size[0], size[1], orientation)
+    return ImageHeader("webp", size[0], size[1], orientation or 1)
 
 
 def _exif_orientation(tiff: bytes) -> int:
-    """Orientation (tag 0x0112) of IFD0; 1 where it is absent or senseless, as viewers do."""
+    """Orientation (tag 0x0112) of IFD0; 1 where it is absent or senseless, as viewers do.
+
+    Only a SHORT counts, as EXIF defines it: browsers and Android take no other type.
+    """
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
         return 1
@@ -195,9 +217,8 @@ def _exif_orientation(tiff: bytes) -> int:
         (offset,) = struct.unpack_from(order + "I", tiff, 4)
         (count,) = struct.unpack_from(order + "H", tiff, offset)
         for entry in range(offset + 2, offset + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(order + "HH", tiff, entry)
-            if tag == 0x0112 and kind == 3:
-                (value,) = struct.unpack_from(order + "H", tiff, entry + 8)
+            tag, kind, values, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if (tag, kind, values) == (0x0112, 3, 1):
                 return value if 1 <= value <= 8 else 1
     except struct.error:
         pass

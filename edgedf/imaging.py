@@ -5,7 +5,8 @@ steps it needs (:data:`STEPS`). Only NumPy and OpenCV are used, OpenCV only to d
 pixels, never to compute them.
 
 ``exif_orientation``
-    The stored picture is flipped or turned as EXIF orientation 1 to 8 asks.
+    The stored picture is flipped or turned as EXIF orientation 1 to 8 asks. The first Exif segment
+    decides; an orientation counts if it is one SHORT.
 ``center_square_crop``
     With short side S, the S x S square that starts at ((width - S) // 2, (height - S) // 2).
 ``resize_exact``
@@ -14,33 +15,38 @@ pixels, never to compute them.
     RGB, one byte a channel, height x width x channel.
 
 Decoding itself: greyscale is repeated to three channels; 16-bit samples v become
-(v * 255 + 32767) // 65535; alpha is composited over white, (c * a + 255 * (255 - a) + 127) // 255.
+(v * 255 + 32767) // 65535; alpha, and what a PNG's tRNS makes transparent, is composited over
+white, (c * a + 255 * (255 - a) + 127) // 255. A JPEG of more than :data:`MAX_PIXELS` is decoded at
+half its width and height, rounded up, by the decoder's own 4 x 4 inverse DCT.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedf.decoder_warnings import listen
 from edgedf.errors import (
     ConfigError,
     ImageNotFound,
     ImageTooLarge,
     ImageUnreadable,
 )
-from edgedf.image_header import read_header
+from edgedf.image_header import ImageHeader, read_header
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_FILE_BYTES",
+    "MAX_JPEG_PIXELS",
     "MAX_PIXELS",
     "MIN_SIDE",
     "STEPS",
+    "DecodedImage",
     "ImageSource",
     "RGBImage",
     "center_square_crop",
@@ -49,6 +55,7 @@ __all__ = [
     "orient",
     "prepare",
     "preprocess",
+    "read_image",
     "read_image_bytes",
     "resize_exact",
 ]
@@ -57,13 +64,31 @@ RGBImage = NDArray[np.uint8]
 ImageSource = Union[str, "os.PathLike[str]", bytes, RGBImage]
 
 STEPS = ("exif_orientation", "center_square_crop", "resize_exact", "uint8")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"})
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_FILE_BYTES = 128 * 1024 * 1024
 MAX_PIXELS = 100_000_000
+MAX_JPEG_PIXELS = 4 * MAX_PIXELS
+"""Above :data:`MAX_PIXELS` a JPEG is decoded at half size. A progressive one would take as much
+memory as at full size, so it is refused."""
 MIN_SIDE = 32
 
 _SUMS_AT_ONCE = 1 << 15
+_HALF_SIZE = cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+class DecodedImage(NamedTuple):
+    """A decoded picture.
+
+    Args:
+        pixels: uint8 RGB, (height, width, 3), upright.
+        damaged: Whether the JPEG decoder found data missing, left over or senseless: what it could
+            not decode is grey or garbage. WebP has nothing by which a decoder could tell, and a PNG
+            that does not match its checksums is refused.
+    """
+
+    pixels: RGBImage
+    damaged: bool = False
 
 
 def read_image_bytes(source: str | os.PathLike[str]) -> bytes:
@@ -114,35 +139,9 @@ def decode_image(data: bytes) -> RGBImage:
         uint8 RGB, (height, width, 3), after the ``exif_orientation`` step.
 
     Raises:
-        ImageTooLarge: More than :data:`MAX_FILE_BYTES` or :data:`MAX_PIXELS`; nothing was decoded.
-        ImageUnreadable: Not such a file, cut off, animated, or smaller than :data:`MIN_SIDE`.
+        ImageError: As :func:`read_image`.
     """
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageTooLarge(
-            f"The image has {len(data) / 1e6:.0f} MB.",
-            expected=f"at most {MAX_FILE_BYTES / 1e6:.0f} MB",
-            next_step="scale it down first",
-        )
-    header = read_header(data)
-    if header.width * header.height > MAX_PIXELS:
-        raise ImageTooLarge(
-            f"The image claims {header.width} x {header.height} pixels.",
-            expected=f"at most {MAX_PIXELS / 1e6:.0f} million pixels",
-            next_step="scale it down first",
-        )
-    _check_side(header.height, header.width)
-    try:
-        # UNCHANGED keeps 16 bits and alpha and leaves the orientation to us, in every version.
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
-    if pixels is None or pixels.shape[:2] != (header.height, header.width):
-        raise ImageUnreadable(
-            f"The {header.format.upper()} data are damaged and cannot be decoded.",
-            expected="a complete, valid file",
-            next_step="copy or download it again",
-        )
-    return orient(_to_rgb(pixels), header.orientation)
+    return _decode(data).pixels
 
 
 def load_image(source: ImageSource) -> RGBImage:
@@ -155,9 +154,26 @@ def load_image(source: ImageSource) -> RGBImage:
         uint8 RGB, (height, width, 3).
 
     Raises:
+        ImageError: As :func:`read_image`.
+    """
+    return read_image(source).pixels
+
+
+def read_image(source: ImageSource) -> DecodedImage:
+    """Path, bytes or array → upright uint8 RGB, and whether the file is damaged.
+
+    Args:
+        source: A path, the bytes of an image file, or a uint8 RGB array (height, width, 3).
+
+    Returns:
+        The picture.
+
+    Raises:
         ImageNotFound: No readable file at the path.
-        ImageTooLarge: Beyond the guards.
-        ImageUnreadable: Not an image that is decoded here, or an array of another shape or type.
+        ImageTooLarge: More than :data:`MAX_FILE_BYTES`, :data:`MAX_PIXELS` or, of a JPEG that is
+            not progressive, :data:`MAX_JPEG_PIXELS`; nothing was decoded.
+        ImageUnreadable: Not an image that is decoded here, cut off, animated, smaller than
+            :data:`MIN_SIDE`, or an array of another shape or type.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
@@ -167,10 +183,8 @@ def load_image(source: ImageSource) -> RGBImage:
                 next_step="convert it, or pass the path of the file",
             )
         _check_side(*source.shape[:2])
-        return source
-    if isinstance(source, bytes):
-        return decode_image(source)
-    return decode_image(read_image_bytes(source))
+        return DecodedImage(source)
+    return _decode(source if isinstance(source, bytes) else read_image_bytes(source))
 
 
 def orient(image: RGBImage, orientation: int) -> RGBImage:
@@ -304,6 +318,55 @@ def preprocess(source: ImageSource, size: int) -> RGBImage:
         ImageError: As :func:`load_image`.
     """
     return prepare(load_image(source), size)
+
+
+def _decode(data: bytes) -> DecodedImage:
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageTooLarge(
+            f"The image has {len(data) / 1e6:.0f} MB.",
+            expected=f"at most {MAX_FILE_BYTES / 1e6:.0f} MB",
+            next_step="scale it down first",
+        )
+    header = read_header(data)
+    _check_side(header.height, header.width)
+    # UNCHANGED keeps 16 bits and alpha and leaves the orientation to us, in every version.
+    shape, flags = (header.height, header.width), cv2.IMREAD_UNCHANGED
+    if header.width * header.height > MAX_PIXELS:
+        _check_reducible(header)
+        shape, flags = ((header.height + 1) // 2, (header.width + 1) // 2), _HALF_SIZE
+    try:
+        pixels, complaints = listen(lambda: cv2.imdecode(np.frombuffer(data, np.uint8), flags))
+    except cv2.error:
+        pixels, complaints = None, ()
+    if pixels is None or pixels.shape[:2] != shape:
+        raise ImageUnreadable(
+            f"The {header.format.upper()} data are damaged and cannot be decoded.",
+            expected="a complete, valid file",
+            next_step="copy or download it again",
+        )
+    if header.transparent is not None and pixels.ndim == 2:
+        # Of transparent colours OpenCV makes alpha, but not of a transparent grey.
+        pixels[pixels == header.transparent] = 65535 if pixels.dtype == np.uint16 else 255
+    damaged = header.format == "jpeg" and bool(complaints)
+    return DecodedImage(orient(_to_rgb(pixels), header.orientation), damaged)
+
+
+def _check_reducible(header: ImageHeader) -> None:
+    reducible = header.format == "jpeg" and header.one_scan
+    limit = MAX_JPEG_PIXELS if reducible else MAX_PIXELS
+    if header.width * header.height > limit:
+        what = header.format.upper() if header.one_scan else "progressive JPEG"
+        raise ImageTooLarge(
+            f"The image claims {header.width} x {header.height} pixels.",
+            expected=f"at most {limit / 1e6:.0f} million pixels of a {what}",
+            next_step="scale it down first"
+            + (
+                ""
+                if reducible
+                else f", or save it as a JPEG that is not progressive (up to "
+                f"{MAX_JPEG_PIXELS / 1e6:.0f} million pixels)"
+            ),
+        )
 
 
 def _check_side(height: int, width: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from edgedf.errors import DataError
+from edgedf.files import open_text
 
 __all__ = [
     "COLUMNS",
@@ -38,6 +39,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MANIFEST = "manifest.csv"
 MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 _REPAIR = "correct the manifest"
 _LAYOUT = f"a folder with {MANIFEST}, a line a picture, columns {', '.join(COLUMNS)}"
 
@@ -130,9 +132,17 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
                 expected=f"at most {MAX_MANIFEST_BYTES / 1e6:.0f} MB",
                 next_step="divide it into several folders",
             )
-        with path.open(encoding="utf-8", newline="") as stream:
+        with open_text(path, newline="") as stream:
             reader = csv.DictReader(stream, restval="")
             absent = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            for separator, name in _OTHER_SEPARATORS.items():
+                if absent and separator in "".join(reader.fieldnames or ()):
+                    raise DataError(
+                        f"{path} has {name} between its columns.",
+                        expected=f"commas; {_LAYOUT}",
+                        next_step="save it as CSV with commas; some languages of Excel write "
+                        "semicolons",
+                    )
             if absent:
                 raise DataError(
                     f"{path} has no column {', '.join(absent)}.",
@@ -146,7 +156,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
             expected=_LAYOUT,
             next_step="check the path of the folder",
         ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeError, csv.Error) as error:
         raise DataError(
             f"{path} is no CSV file in UTF-8: {error}.",
             expected=_LAYOUT,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Detection", "Label", "Threshold", "sigmoid"]
+__all__ = ["Detection", "Label", "Threshold", "sigmoid", "source_fields"]
 
 Label = Literal["real", "fake", "unsure"]
 
@@ -25,6 +27,24 @@ def sigmoid(logit: float) -> float:
         return 1.0 / (1.0 + math.exp(-logit))
     power = math.exp(logit)
     return power / (1.0 + power)
+
+
+def source_fields(source: str) -> dict[str, str]:
+    """A path for JSON, which has no word for bytes that are no UTF-8.
+
+    Args:
+        source: A path, undecodable bytes in it as the surrogates that :func:`os.fsdecode` makes.
+
+    Returns:
+        ``source``; and where that cannot say it all, with U+FFFD for what it cannot, also
+        ``source_bytes``, the path in base64.
+    """
+    raw = os.fsencode(source)
+    try:
+        return {"source": raw.decode("utf-8")}
+    except UnicodeDecodeError:
+        text = raw.decode("utf-8", "replace")
+        return {"source": text, "source_bytes": base64.b64encode(raw).decode("ascii")}
 
 
 @dataclass(frozen=True)
@@ -82,6 +102,8 @@ class Detection:
         runtime: Package and version that ran the model, such as ``onnxruntime 1.32.0``.
         int8_kernels: How that runtime multiplies int8 on this processor; None for a model that
             computes in float.
+        damaged: Whether the JPEG decoder found data missing, left over or senseless; the verdict is
+            on what it made of the rest.
     """
 
     score: float
@@ -93,6 +115,7 @@ class Detection:
     source: str = ""
     runtime: str = ""
     int8_kernels: Int8Kernels | None = None
+    damaged: bool = False
 
     @classmethod
     def from_outputs(
@@ -106,6 +129,7 @@ class Detection:
         source: str = "",
         runtime: str = "",
         int8_kernels: Int8Kernels | None = None,
+        damaged: bool = False,
     ) -> Detection:
         """Build a detection from a model's two outputs.
 
@@ -118,6 +142,7 @@ class Detection:
             source: Path of the image.
             runtime: Package and version that ran it.
             int8_kernels: How that runtime multiplies int8 here.
+            damaged: Whether its decoder found it damaged.
         """
         score = sigmoid(fake_logit)
         return cls(
@@ -130,12 +155,14 @@ class Detection:
             source,
             runtime,
             int8_kernels,
+            damaged,
         )
 
     def to_dict(self, *, with_map: bool = False) -> dict[str, Any]:
         """Plain data for JSON. The map goes in as nested lists on demand; else its range."""
         data: dict[str, Any] = {
-            "source": self.source,
+            **source_fields(self.source),
+            "damaged": self.damaged,
             "label": self.label,
             "score": round(self.score, 6),
             "fake_at": self.threshold.fake_at,

@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import random
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.errors import CalibrationError, ConfigError, ImageError
 from edgedf.imaging import IMAGE_SUFFIXES, preprocess, read_image_bytes
-from edgedf.manifest import MANIFEST, SPLITS, read_samples
+from edgedf.manifest import MANIFEST, SPLITS, ClassName, read_samples
+from edgedf.picture_folders import class_of_folder, left_out_text, walk_pictures
 from edgedf.progress import Progress, silent
 from edgedf.quantize.image_facts import ImageFacts, facts_of
 from edgedf.spec import Calibration
@@ -58,8 +58,6 @@ _LAYOUT = (
     "or with subfolders 'real' and 'fake'"
 )
 _NEXT = "add images like those the model will see, or leave out --calibration to use the sample"
-
-ClassName = Literal["real", "fake"]
 
 
 @dataclass(frozen=True)
@@ -130,11 +128,14 @@ class _Prepared:
         return self.facts.sha256
 
 
-def candidates_in_folder(folder: str | Path) -> tuple[Candidate, ...]:
+def candidates_in_folder(
+    folder: str | Path, left_out: Counter[str] | None = None
+) -> tuple[Candidate, ...]:
     """All images in a folder, labelled where the folder says so.
 
     Args:
         folder: Folder to read, recursively.
+        left_out: Counts the files that are left out, by their suffix.
 
     Returns:
         The candidates, ordered by path.
@@ -145,7 +146,10 @@ def candidates_in_folder(folder: str | Path) -> tuple[Candidate, ...]:
     """
     root = Path(folder)
     try:
-        paths = sorted(_images_below(root))
+        if not stat.S_ISDIR(root.stat().st_mode):
+            raise NotADirectoryError
+        found = walk_pictures(root, onerror=_raise, left_out=left_out)
+        paths = sorted(path for path in map(Path, found) if path.is_file())
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise CalibrationError(
             f"The calibration folder {root} {_reason(error, root)}.",
@@ -195,7 +199,9 @@ def find_candidates(
         )
     if calibration is None:
         return sample_candidates(), "the shipped sample"
-    return candidates_in_folder(calibration), str(calibration)
+    left_out: Counter[str] = Counter()
+    candidates = candidates_in_folder(calibration, left_out)
+    return candidates, f"{calibration}{f' ({left_out_text(left_out)})' if left_out else ''}"
 
 
 def candidates_in_manifest(path: str | Path, split: str | None = None) -> tuple[Candidate, ...]:
@@ -239,17 +245,6 @@ def candidates_in_manifest(path: str | Path, split: str | None = None) -> tuple[
         )
         for sample in samples
     )
-
-
-def _images_below(root: Path) -> Iterator[Path]:
-    if not stat.S_ISDIR(root.stat().st_mode):
-        raise NotADirectoryError
-    # Not rglob, which passes over folders that may not be read: a class would go unnoticed.
-    for folder, _, names in os.walk(root, onerror=_raise):
-        for path in (Path(folder, name) for name in names):
-            is_image = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-            if is_image and path.is_file():
-                yield path
 
 
 def _raise(error: OSError) -> None:
@@ -361,12 +356,8 @@ def choose_images(
 
 
 def _label(path: Path) -> ClassName | None:
-    for part in path.parts[:-1]:
-        if part.lower() == "real":
-            return "real"
-        if part.lower() == "fake":
-            return "fake"
-    return None
+    """By the outermost folder that says so."""
+    return next(filter(None, map(class_of_folder, path.parts[:-1])), None)
 
 
 def _shuffled(candidates: Sequence[Candidate], seed: int) -> Iterator[Candidate]:

@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 from edgedf.cores import available_cores
 from edgedf.errors import ArtifactUnreadable, DataError, ImageError, ImageTooLarge, ParityError
 from edgedf.evaluation import Picture, Skipped, check_skipped
-from edgedf.imaging import RGBImage, center_square_crop, load_image, prepare
+from edgedf.imaging import (
+    DecodedImage,
+    RGBImage,
+    center_square_crop,
+    load_image,
+    prepare,
+    read_image,
+)
 from edgedf.metrics import (
     PairedMetrics,
     correlation_with_interval,
@@ -132,6 +139,8 @@ class Verification:
         skipped: Pictures that could not be read.
         diagnosis: Whether the model or this processor's kernels are to blame; None unless an int8
             model fails.
+        damaged: Files that were judged although their decoder found them damaged.
+        left_out: Files of the folder that were left out for their suffix, by suffix.
     """
 
     verdict: Verdict
@@ -149,6 +158,8 @@ class Verification:
     worst: tuple[Compared, ...]
     skipped: tuple[Skipped, ...]
     diagnosis: Diagnosis | None = None
+    damaged: tuple[str, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -260,14 +271,16 @@ def verify_pair(
         )
     seen: list[tuple[_Entry, Compared, float, float]] = []
     skipped: list[Skipped] = []
+    damaged: list[str] = []
     maps = PairStatistics()
     side = pair.artifact.spec.input.height
-    for done, (entry, pixels) in enumerate(_prepared(entries, side), 1):
-        if isinstance(pixels, ImageError):
-            skipped.append(Skipped(entry.file, pixels.message))
+    for done, (entry, image) in enumerate(_prepared(entries, side), 1):
+        if isinstance(image, ImageError):
+            skipped.append(Skipped(entry.file, image.message))
             check_skipped(skipped, len(entries))
         else:
-            both = _ask(pair, entry.file, pixels)
+            damaged += [entry.file] * image.damaged
+            both = _ask(pair, entry.file, image.pixels)
             maps.add(both.artifact_map, both.parent_map)
             compared = _compared(pair, entry, both)
             seen.append((entry, compared, both.parent_logit, both.artifact_logit))
@@ -293,6 +306,7 @@ def verify_pair(
         rows=rows,
         worst=_worst(pictures_seen, worst, measurements.map_range),
         skipped=tuple(skipped),
+        damaged=tuple(damaged),
         diagnosis=_diagnosed(pair, pictures_seen, progress) if verdict == "fail" else None,
     )
 
@@ -357,12 +371,13 @@ def _entry(picture: Picture | str) -> _Entry:
 
 def _prepared(
     entries: Sequence[_Entry], side: int
-) -> Iterator[tuple[_Entry, RGBImage | ImageError]]:
+) -> Iterator[tuple[_Entry, DecodedImage | ImageError]]:
     """Model inputs in order, or what is wrong with a picture; decoded ahead in threads."""
 
-    def read(entry: _Entry) -> RGBImage | ImageError:
+    def read(entry: _Entry) -> DecodedImage | ImageError:
         try:
-            return prepare(load_image(entry.file), side)
+            image = read_image(entry.file)
+            return image._replace(pixels=prepare(image.pixels, side))
         except ImageError as error:
             return error
         except MemoryError:
@@ -370,7 +385,7 @@ def _prepared(
 
     workers = min(_MAX_DECODERS, available_cores())
     pool = ThreadPoolExecutor(workers, thread_name_prefix="edgedf-decode")
-    waiting: deque[tuple[_Entry, Future[RGBImage | ImageError]]] = deque()
+    waiting: deque[tuple[_Entry, Future[DecodedImage | ImageError]]] = deque()
     left = iter(entries)
     try:
         while True:

@@ -24,7 +24,7 @@ from edgedf.errors import (
     KernelsSaturate,
     SpecUnsupported,
 )
-from edgedf.imaging import STEPS, ImageSource, RGBImage, load_image, prepare
+from edgedf.imaging import STEPS, ImageSource, RGBImage, prepare, read_image
 from edgedf.int8_kernels import EXACT_INT8
 from edgedf.result import Detection
 from edgedf.runtime.backends import open_backend
@@ -227,7 +227,7 @@ class Detector:
     def _prepare(self, source: ImageSource) -> _Prepared:
         start = time.perf_counter()
         try:
-            image = load_image(source)
+            image, damaged = read_image(source)
             decoded = time.perf_counter()
             pixels = prepare(image, self.spec.input.height)
         except MemoryError as error:
@@ -235,7 +235,7 @@ class Detector:
                 "There is not enough memory for this image.", next_step="scale it down first"
             ) from error
         ready = time.perf_counter()
-        return _Prepared(_name_of(source), pixels, decoded - start, ready - decoded)
+        return _Prepared(_name_of(source), pixels, decoded - start, ready - decoded, damaged)
 
     def _judge(self, prepared: _Prepared) -> Detection:
         with self._lock:
@@ -258,6 +258,7 @@ class Detector:
             source=prepared.source,
             runtime=self.runtime,
             int8_kernels=self.int8_kernels,
+            damaged=prepared.damaged,
         )
 
 
@@ -268,6 +269,7 @@ class _Prepared(NamedTuple):
     pixels: RGBImage
     decode_s: float
     preprocess_s: float
+    damaged: bool
 
 
 def _check_threads(threads: int) -> None:

@@ -20,13 +20,13 @@ from edgedf.evaluation import (
     make_report,
     robustness_rows,
 )
-from edgedf.imaging import RGBImage, load_image, prepare
+from edgedf.imaging import RGBImage, prepare, read_image
 from edgedf.metrics import logit
 from edgedf.progress import Progress, silent
 from edgedf.runtime.detector import Detector
 from edgedf.runtime.folder import Failure
 
-__all__ = ["Change", "Evaluation", "evaluate", "scores"]
+__all__ = ["Change", "Evaluation", "Scores", "evaluate", "scores"]
 
 _AHEAD = 64  # pictures handed to the threads at a time
 
@@ -57,6 +57,18 @@ class Evaluation(NamedTuple):
 
     report: Report
     judgements: tuple[Judgement, ...]
+
+
+class Scores(NamedTuple):
+    """What a model says of one file.
+
+    Args:
+        scores: In [0, 1], that of the picture as it is first.
+        damaged: Whether its decoder found the file damaged.
+    """
+
+    scores: tuple[float, ...]
+    damaged: bool
 
 
 def evaluate(
@@ -108,7 +120,9 @@ def evaluate(
             skipped.append(Skipped(picture.file, answer.error.message))
             check_skipped(skipped, len(pictures))
         else:
-            judged.append(tuple(Judgement(picture, logit(score)) for score in answer))
+            judged.append(
+                tuple(Judgement(picture, logit(s), answer.damaged) for s in answer.scores)
+            )
     judgements = tuple(entry[0] for entry in judged)
     named = [(UNCHANGED, "nothing"), *((entry.name, entry.definition) for entry in changes)]
     rows: list[RobustnessRow] = []
@@ -134,7 +148,7 @@ def scores(
     *,
     changes: Sequence[Callable[[RGBImage], RGBImage]] = (),
     progress: Progress = silent,
-) -> Iterator[tuple[float, ...] | Failure]:
+) -> Iterator[Scores | Failure]:
     """Judge files, each as it is and under every change.
 
     Unlike :meth:`~edgedf.runtime.detector.Detector.detect_folder` it searches no folders, gives one
@@ -147,19 +161,19 @@ def scores(
         progress: Told about each file.
 
     Yields:
-        In the order of the files: scores in [0, 1], that of the picture as it is first; or a
-        failure for one that cannot be read or changed.
+        In the order of the files: the scores, or a failure for one that cannot be read or changed.
 
     Raises:
         ArtifactUnreadable: The model fails at run time.
         ConfigError: The detector is closed.
     """
 
-    def judge(file: str | os.PathLike[str]) -> tuple[float, ...] | Failure:
+    def judge(file: str | os.PathLike[str]) -> Scores | Failure:
         try:
             if not changes:
-                return (detector.detect(file).score,)
-            image, side = load_image(file), detector.spec.input.height
+                detection = detector.detect(file)
+                return Scores((detection.score,), detection.damaged)
+            (image, damaged), side = read_image(file), detector.spec.input.height
             # Prepared here, as a change may make a picture smaller than the detector takes.
             inputs = [prepare(image, side), *(prepare(change(image), side) for change in changes)]
         except ImageError as error:
@@ -169,7 +183,7 @@ def scores(
                 "There is not enough memory for this image.", next_step="scale it down first"
             )
             return Failure(os.fspath(file), too_large)
-        return tuple(detector.detect(pixels).score for pixels in inputs)
+        return Scores(tuple(detector.detect(pixels).score for pixels in inputs), damaged)
 
     pool = ThreadPoolExecutor(min(4, available_cores()), thread_name_prefix="edgedf-score")
     try:

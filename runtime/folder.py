@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Union
 
 from edgedf.errors import EdgedfError, ImageNotFound
 from edgedf.imaging import IMAGE_SUFFIXES
+from edgedf.picture_folders import walk_pictures
+from edgedf.result import source_fields
 
 __all__ = ["Failure", "Place", "find_images"]
 
@@ -40,7 +42,7 @@ class Failure:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
-            "source": self.source,
+            **source_fields(self.source),
             "error": {
                 "kind": type(self.error).__name__,
                 "message": self.error.message,
@@ -51,7 +53,10 @@ class Failure:
 
 
 def find_images(
-    places: Place | Iterable[Place], *, skip: Place | None = None
+    places: Place | Iterable[Place],
+    *,
+    skip: Place | None = None,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[str | Failure]:
     """Paths of images, found as they are asked for.
 
@@ -59,12 +64,13 @@ def find_images(
     :data:`edgedf.imaging.IMAGE_SUFFIXES`, in sorted order; hidden files and folders are left out
     and links to folders are not followed. A file is taken whatever its name. Anything else with
     ``*``, ``?`` or ``[`` is a pattern (``**`` stands for any number of folders) and means the
-    files and folders it matches. No path comes twice.
+    files and folders it matches; leading folders that exist mean themselves. No path comes twice.
 
     Args:
         places: A file, a folder, a pattern, or several of them.
         skip: A folder to leave out of the search and of what patterns match, such as the one
             results are written to; searched all the same when it is one of ``places``.
+        left_out: Counts the files of folders that are left out, by their suffix.
 
     Yields:
         Paths; and a :class:`Failure` for a place with nothing in it or that cannot be searched.
@@ -79,7 +85,7 @@ def find_images(
     skipped = None if skip is None else os.path.realpath(skip)
     seen: set[str] = set()
     for place in places:
-        for found in _in_place(os.fspath(place), skipped):
+        for found in _in_place(os.fspath(place), skipped, left_out):
             if isinstance(found, Failure):
                 yield found
                 continue
@@ -89,7 +95,9 @@ def find_images(
                 yield found
 
 
-def _in_place(place: str, skipped: str | None) -> Iterator[str | Failure]:
+def _in_place(
+    place: str, skipped: str | None, left_out: Counter[str] | None
+) -> Iterator[str | Failure]:
     if "\0" in place or not place:
         yield Failure(
             place,
@@ -100,11 +108,11 @@ def _in_place(place: str, skipped: str | None) -> Iterator[str | Failure]:
             ),
         )
     elif os.path.isdir(place):
-        yield from _or_else(_in_folder(place, skipped), _nothing_in(place))
+        yield from _or_else(_in_folder(place, skipped, left_out), _nothing_in(place))
     elif os.path.lexists(place) or not glob.has_magic(place):
         yield place  # opening it says what is wrong, if anything is
     else:
-        yield from _or_else(_matching(place, skipped), _nothing_matches(place))
+        yield from _or_else(_matching(place, skipped, left_out), _nothing_matches(place))
 
 
 def _or_else(found: Iterator[str | Failure], failure: Failure) -> Iterator[str | Failure]:
@@ -114,14 +122,24 @@ def _or_else(found: Iterator[str | Failure], failure: Failure) -> Iterator[str |
     yield from found
 
 
-def _matching(pattern: str, skipped: str | None) -> Iterator[str | Failure]:
-    for match in sorted(glob.iglob(pattern, recursive=True)):
+def _matching(
+    pattern: str, skipped: str | None, left_out: Counter[str] | None
+) -> Iterator[str | Failure]:
+    for match in sorted(glob.iglob(_with_literal_folders(pattern), recursive=True)):
         if skipped is not None and _is_within(match, skipped):
             continue
         if os.path.isdir(match):
-            yield from _in_folder(match, skipped)
+            yield from _in_folder(match, skipped, left_out)
         else:
             yield match
+
+
+def _with_literal_folders(pattern: str) -> str:
+    """The pattern with its leading folders escaped as far as they exist: ``photos [2023]/*``."""
+    end = 0
+    while (slash := pattern.find(os.sep, end)) >= 0 and os.path.isdir(pattern[: slash + 1]):
+        end = slash + 1
+    return glob.escape(pattern[:end]) + pattern[end:]
 
 
 def _is_within(path: str, folder: str) -> bool:
@@ -129,16 +147,11 @@ def _is_within(path: str, folder: str) -> bool:
     return f"{os.path.realpath(path)}{os.sep}".startswith(os.path.join(folder, ""))
 
 
-def _in_folder(folder: str, skipped: str | None) -> Iterator[str | Failure]:
+def _in_folder(
+    folder: str, skipped: str | None, left_out: Counter[str] | None
+) -> Iterator[str | Failure]:
     errors: list[OSError] = []
-    for root, folders, files in os.walk(folder, onerror=errors.append):
-        if skipped is not None and root != folder and os.path.realpath(root) == skipped:
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield os.path.join(root, name)
+    yield from walk_pictures(folder, onerror=errors.append, skip=skipped, left_out=left_out)
     for error in errors:
         yield Failure(
             str(error.filename),

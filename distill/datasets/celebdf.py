@@ -100,7 +100,7 @@ def read_celebdf(
         for key, pictures in zip(wanted, extracted.of, strict=True)
         for path in pictures
     ]
-    return list_samples(root, samples, LAYOUT, notes)
+    return list_samples(root, samples, LAYOUT, notes, has_splits=bool(testing))
 
 
 def _clips(root: Path) -> dict[_Key, Clip]:

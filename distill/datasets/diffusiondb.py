@@ -98,7 +98,7 @@ def read_diffusiondb(folder: str | Path, *, limit: int | None = None) -> Dataset
     notes = []
     if without:
         notes.append(f"Pictures without a prompt, which are groups of their own: {without}.")
-    return list_samples(root, _divided(samples, limit, notes), LAYOUT, notes)
+    return list_samples(root, _divided(samples, limit, notes), LAYOUT, notes, has_splits=False)
 
 
 def read_coco(folder: str | Path, *, limit: int | None = None) -> Dataset:
@@ -127,7 +127,7 @@ def read_coco(folder: str | Path, *, limit: int | None = None) -> Dataset:
             next_step="unpack val2017.zip or train2017.zip there",
         )
     notes: list[str] = []
-    return list_samples(root, _divided(samples, limit, notes), COCO_LAYOUT, notes)
+    return list_samples(root, _divided(samples, limit, notes), COCO_LAYOUT, notes, has_splits=False)
 
 
 def read_diffusiondb_coco(
@@ -154,7 +154,7 @@ def read_diffusiondb_coco(
         )
     fake, real = read_diffusiondb(fake_place, limit=limit), read_coco(real_place, limit=limit)
     samples = (replace(sample, set=PAIR_LAYOUT) for sample in (*real.samples, *fake.samples))
-    return list_samples(root, samples, PAIR_LAYOUT, (*real.notes, *fake.notes))
+    return list_samples(root, samples, PAIR_LAYOUT, (*real.notes, *fake.notes), has_splits=False)
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -105,7 +105,7 @@ def read_faceforensics(
     _check_names("compression", compressions, COMPRESSIONS)
     parts = _parts(root, manipulations, compressions)
     links = _links(root)
-    split_of = _official(root, splits)
+    split_of = official = _official(root, splits)
     notes = []
     if split_of is None:
         groups = components(links)
@@ -134,7 +134,7 @@ def read_faceforensics(
     samples = []
     for (part, clip), pictures in zip(wanted, extracted.of, strict=True):
         samples += _samples(part, clip, pictures, split_of, groups, root)
-    return list_samples(root, samples, LAYOUT, notes)
+    return list_samples(root, samples, LAYOUT, notes, has_splits=official is not None)
 
 
 def _check_names(what: str, given: Iterable[str] | None, known: Sequence[str]) -> None:

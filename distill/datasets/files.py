@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from edgedf.errors import DataError
+from edgedf.files import open_text
 from edgedf.imaging import IMAGE_SUFFIXES
+from edgedf.picture_folders import walk_pictures
 
 __all__ = [
     "existing_folder",
@@ -71,23 +73,18 @@ def pictures_in(folder: Path) -> tuple[Path, ...]:
     return files_in(folder, IMAGE_SUFFIXES)
 
 
-def pictures_below(folder: Path) -> tuple[Path, ...]:
+def pictures_below(folder: Path, left_out: Counter[str] | None = None) -> tuple[Path, ...]:
     """JPEG, PNG and WebP files of a folder and of all folders in it, in natural order.
 
-    Links to folders are not followed below ``folder``, since they may lead in circles.
+    Args:
+        folder: Where to search; links to folders below it are not followed.
+        left_out: Counts the other files by their suffix.
 
     Raises:
         DataError: A folder may not be read.
     """
-    found: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=_raise_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(place, name)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
-    return tuple(sorted(found, key=natural_order))
+    found = walk_pictures(folder, onerror=_raise_unreadable, left_out=left_out)
+    return tuple(sorted(map(Path, found), key=natural_order))
 
 
 def natural_order(path: Path) -> tuple[tuple[int, int, str], ...]:
@@ -143,10 +140,11 @@ def _text(path: Path, expected: str, limit: int) -> str:
                 expected=f"{expected}, at most {limit / 1e6:.0f} MB",
                 next_step="download it again",
             )
-        return path.read_text(encoding="utf-8")
+        with open_text(path) as stream:
+            return stream.read()
     except OSError as error:
         _raise_unreadable(error)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise DataError(
             f"{path} is no text in UTF-8.", expected=expected, next_step="download it again"
         ) from error

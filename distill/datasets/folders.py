@@ -16,6 +16,7 @@ from edgedf.distill.datasets.splits import RATIO, TRAIN_AND_VAL, assign, compone
 from edgedf.errors import DataError, ImageError
 from edgedf.files import sha256_of
 from edgedf.imaging import decode_image, read_image_bytes
+from edgedf.picture_folders import class_of_folder, left_out_text
 from edgedf.progress import Progress, silent
 
 __all__ = ["LAYOUT", "MAX_COMPARED", "SHAPE", "fits", "read_folders"]
@@ -26,11 +27,6 @@ SHAPE = "real/ and fake/, or train/real/, train/fake/, test/real/, test/fake/ (v
 MAX_COMPARED = 20_000
 """Most pictures that are decoded to find near-duplicates; of more, only equal files are tied."""
 
-# The numbered names are those of ForenSynths (Wang et al., CVPR 2020) and what follows it.
-_CLASS_FOLDERS: Mapping[ClassName, tuple[str, ...]] = {
-    "real": ("real", "0_real"),
-    "fake": ("fake", "1_fake"),
-}
 _SPLIT_FOLDERS: Mapping[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -77,21 +73,23 @@ def read_folders(
     root = existing_folder(folder)
     name = root.resolve().name or LAYOUT
     split_folders = _split_folders(root)
+    left_out: Counter[str] = Counter()
+    notes: list[str] = []
+    samples: list[Sample] = []
     if not split_folders:
-        found = _pictures(root, name, "train", "")
-        _check_classes(root, found)
-        notes: list[str] = []
+        found = _pictures(root, name, "train", "", left_out)
         samples = _divided(root, found, RATIO, compare, progress, notes)
-        return list_samples(root, samples, LAYOUT, notes)
-    samples, notes = [], []
     for split, place in split_folders.items():
-        found = _pictures(place, name, split, f"{split}/")
-        _check_classes(place, found)
+        found = _pictures(place, name, split, f"{split}/", left_out)
         if split == "train" and "val" not in split_folders:
             notes.append(f"{place.name}/ is split 7:1 into train and val: there is no val folder.")
             found = _divided(place, found, TRAIN_AND_VAL, compare, progress, notes)
         samples += found
-    return list_samples(root, samples, LAYOUT, notes)
+    if left_out:
+        notes.append(f"{left_out_text(left_out)}.")
+    return list_samples(
+        root, samples, LAYOUT, notes, has_splits=bool(split_folders), left_out=left_out
+    )
 
 
 def _split_folders(folder: Path) -> dict[Split, Path]:
@@ -106,34 +104,39 @@ def _split_folders(folder: Path) -> dict[Split, Path]:
 
 def _class_folders(folder: Path) -> dict[ClassName, Path]:
     found: dict[ClassName, Path] = {}
-    for label in LABELS:
-        for place in folders_in(folder):
-            if place.name.lower() in _CLASS_FOLDERS[label]:
-                found.setdefault(label, place)
-    return found
+    for place in folders_in(folder):
+        label = class_of_folder(place.name)
+        if label is not None and found.setdefault(label, place) != place:
+            raise DataError(
+                f"{folder} has two folders of {label} pictures, {found[label].name} and "
+                f"{place.name}.",
+                expected="one of each class",
+                next_step="put the pictures of one into the other",
+            )
+    return {label: found[label] for label in LABELS if label in found}
 
 
-def _pictures(place: Path, name: str, split: Split, prefix: str) -> list[Sample]:
-    """Pictures below the class folders; each a group, but for those of a video."""
+def _pictures(
+    place: Path, name: str, split: Split, prefix: str, left_out: Counter[str]
+) -> list[Sample]:
+    """Pictures below the class folders, some of each; each a group, but for those of a video."""
     samples = []
     for label, root in _class_folders(place).items():
-        for path in pictures_below(root):
+        for path in pictures_below(root, left_out):
             inside = path.relative_to(root).parts
             source = inside[0] if len(inside) > 1 else label
             video = "/".join((prefix + label, *inside[:-1])) if len(inside) > 2 else ""
             group = video or f"{prefix}{label}/{'/'.join(inside)}"
             samples.append(Sample(path, name, label, group, split, source, video=video))
-    return samples
-
-
-def _check_classes(place: Path, samples: Sequence[Sample]) -> None:
     for label in LABELS:
         if not any(sample.label == label for sample in samples):
+            others = f" {left_out_text(left_out)}." if left_out else ""
             raise DataError(
-                f"{place} has no {label} picture.",
+                f"{place} has no {label} picture.{others}",
                 expected=f"{SHAPE}, with JPEG, PNG or WebP files",
                 next_step=f"put {label} pictures into {place / label}",
             )
+    return samples
 
 
 def _divided(

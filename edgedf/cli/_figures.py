@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from edgedf.evaluation import Report, Row, Skipped
     from edgedf.metrics import Figure
+    from edgedf.quantize.verify import Verification
     from edgedf.spec import Accuracy
 
-__all__ = ["figures_table", "needs_distill", "report_tables", "skipped_text"]
+__all__ = ["figures_table", "needs_distill", "notes", "report_tables", "skipped_text"]
 
 _SCORES = (
     ("AUC", "auc"),
@@ -84,6 +85,30 @@ def skipped_text(skipped: Sequence[Skipped]) -> Text:
     if len(skipped) > _LISTED:
         text.append(f"\n{len(skipped) - _LISTED} more; --json lists them all.", style="yellow")
     return text
+
+
+def notes(found: Report | Verification) -> Iterator[Text]:
+    """What is to be said of the files, a line or more each."""
+    from rich.text import Text
+
+    from edgedf.cli._console import printable
+    from edgedf.picture_folders import left_out_text
+
+    if found.left_out:
+        yield Text(printable(f"{left_out_text(found.left_out)}."))
+    if found.damaged:
+        one = len(found.damaged) == 1
+        files = ", ".join(found.damaged[:_LISTED])
+        more = len(found.damaged) - _LISTED
+        yield Text(
+            printable(
+                f"{len(found.damaged)} picture{' is' if one else 's are'} damaged and judged all "
+                f"the same: {files}{f' and {more} more; --json lists them all' * (more > 0)}."
+            ),
+            style="yellow",
+        )
+    if found.skipped:
+        yield skipped_text(found.skipped)
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 import typer
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHIPPED",
+    "Chosen",
     "ComparedData",
     "ComparedLayout",
     "SetNames",
@@ -59,11 +62,28 @@ ComparedLayout = Annotated[
 SHIPPED = "the shipped sample"
 PLAIN = "images"
 
+_Kind = TypeVar("_Kind", bound="Pictures", covariant=True)
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[_Kind]):
+    """What a model is measured on.
+
+    Args:
+        pictures: Labelled pictures, or paths of others.
+        split: Name of their split; ``all`` for everything.
+        left_out: Files of the folder that were left out for their suffix, by suffix.
+    """
+
+    pictures: _Kind
+    split: str
+    left_out: Mapping[str, int]
+
 
 def labelled_pictures(
     data: Path, layout: str, split: str | None, sets: Sequence[str], progress: Progress
-) -> tuple[tuple[Picture, ...], str]:
-    """What to judge, and the name of the split that is.
+) -> Chosen[tuple[Picture, ...]]:
+    """What to judge.
 
     Args:
         data: Folder of a data set.
@@ -77,7 +97,7 @@ def labelled_pictures(
         ConfigError: There is no such layout, split or set.
         DataError: The folder is not laid out as expected, or nothing is left of it.
     """
-    from edgedf.distill.data import LABELS, SPLITS
+    from edgedf.distill.data import SPLITS
     from edgedf.distill.datasets import open_dataset
     from edgedf.errors import ConfigError, DataError
     from edgedf.evaluation import Picture
@@ -96,9 +116,7 @@ def labelled_pictures(
             next_step="leave --set out for all of them",
         )
     if split is None:
-        # Folders without splits get some from their loader, for training.
-        divided = dataset.layout != "folders" or not any((data / name).is_dir() for name in LABELS)
-        split = "test" if divided else "all"
+        split = "test" if dataset.has_splits else "all"
     pictures = tuple(
         Picture(str(s.path), s.set, s.source, s.group, s.label, s.video)
         for s in dataset.select(sets=sets or None)
@@ -110,7 +128,7 @@ def labelled_pictures(
             expected="at least one",
             next_step="choose another split with --split; all takes every one",
         )
-    return pictures, split
+    return Chosen(pictures, split, dataset.left_out)
 
 
 def compared_pictures(
@@ -119,8 +137,8 @@ def compared_pictures(
     split: str | None,
     sets: Sequence[str],
     progress: Progress,
-) -> tuple[Pictures, str]:
-    """What two models are compared on, and the name of the split that is.
+) -> Chosen[Pictures]:
+    """What two models are compared on.
 
     Args:
         data: Folder of a data set or of unlabelled images; None for the shipped sample.
@@ -150,7 +168,10 @@ def compared_pictures(
             expected="--data with labelled pictures, such as a folder with manifest.csv",
             next_step=f"leave {unused[0]} out, or name other data",
         )
-    return (_sample() if data is None else _unlabelled(data)), "all"
+    if data is None:
+        return Chosen(_sample(), "all", {})
+    left_out: Counter[str] = Counter()
+    return Chosen(_unlabelled(data, left_out), "all", left_out)
 
 
 def _is_labelled(data: Path, layout: str) -> bool:
@@ -163,11 +184,11 @@ def _is_labelled(data: Path, layout: str) -> bool:
     return any(known.fits(folder) for known in LAYOUTS.values())
 
 
-def _unlabelled(data: Path) -> list[str]:
+def _unlabelled(data: Path, left_out: Counter[str]) -> list[str]:
     from edgedf.runtime.folder import Failure, find_images
 
     files = []
-    for found in find_images(data):
+    for found in find_images(data, left_out=left_out):
         if isinstance(found, Failure):
             raise found.error
         files.append(found)

@@ -39,14 +39,16 @@ class Sink(Protocol):
 
 
 class Tally:
-    """Counts results by label; failures count as ``failed``."""
+    """Counts results by label; failures count as ``failed``, damaged pictures once more."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.damaged = 0
 
     def take(self, result: Result) -> None:
         """Count one result."""
         self.counts["failed" if isinstance(result, Failure) else result.label] += 1
+        self.damaged += not isinstance(result, Failure) and result.damaged
 
     @property
     def judged(self) -> int:
@@ -56,9 +58,10 @@ class Tally:
     def summary(self, seconds: float) -> str:
         """One line about all of them."""
         verdicts = ", ".join(f"{self.counts[label]} {label}" for label in _STYLES)
-        failed = f", {self.counts['failed']} failed" if self.counts["failed"] else ""
+        faults = {"damaged": self.damaged, "failed": self.counts["failed"]}
+        said = "".join(f", {count} {fault}" for fault, count in faults.items() if count)
         images = "1 image" if self.judged == 1 else f"{self.judged} images"
-        return f"{images}: {verdicts}{failed}; {self.judged / max(seconds, 1e-6):.1f} images/s"
+        return f"{images}: {verdicts}{said}; {self.judged / max(seconds, 1e-6):.1f} images/s"
 
 
 class Table:
@@ -82,6 +85,8 @@ class Table:
         blur, milliseconds = float(result.defocus_map.mean()), sum(result.timings.values())
         line.append(f"  {result.score:.3f}  {blur:7.2f}  {milliseconds:5.0f}  ", style=_PLAIN)
         line.append(printable(result.source), style=_PLAIN)
+        if result.damaged:
+            line.append("  (damaged)", style="yellow")
         self._progress.result(line)
 
 
@@ -126,6 +131,7 @@ class CsvRows:
         "preprocess_ms",
         "inference_ms",
         "model",
+        "damaged",
         "error",
     )
 
@@ -142,6 +148,7 @@ class CsvRows:
             data = result.to_dict()
             row |= {key: data[key] for key in ("label", "score", "fake_at", "real_at")}
             row["model"] = _no_formula(data["model"], " ")
+            row["damaged"] = str(data["damaged"]).lower()
             row["mean_sigma_px"] = data["defocus_sigma_px"]["mean"]
             row |= {f"{stage}_ms": value for stage, value in data["timings_ms"].items()}
         self._writer.writerow(row)

@@ -308,8 +308,8 @@ def _gate(data: Path | None, limits: Path | None, progress: Progress) -> Gate | 
     from edgedf.quantize.verify import Gate
 
     allowed = limits_of(limits, {})
-    pictures, split = compared_pictures(data, "auto", None, (), progress)
-    return Gate(pictures, allowed, str(data), split)
+    chosen = compared_pictures(data, "auto", None, (), progress)
+    return Gate(chosen.pictures, allowed, str(data), chosen.split)
 
 
 @contextlib.contextmanager

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -79,6 +82,7 @@ def detect(
     from edgedf.cli._console import StepProgress
     from edgedf.cli._results import CsvRows, Failures, JsonLines, Overlays, Table, Tally
     from edgedf.errors import ConfigError
+    from edgedf.picture_folders import left_out_text
     from edgedf.runtime.folder import Failure, find_images
 
     if csv == "/dev/stdout":
@@ -93,7 +97,8 @@ def detect(
     with _opened(model, threads) as detector, contextlib.ExitStack() as stack:
         stream = None if csv is None else stack.enter_context(_csv_stream(csv))
         progress = stack.enter_context(StepProgress())
-        found = list(find_images(paths, skip=overlay))
+        left_out: Counter[str] = Counter()
+        found = list(find_images(paths, skip=overlay, left_out=left_out))
         images = [place for place in found if isinstance(place, str)]
 
         tally = Tally()
@@ -113,6 +118,10 @@ def detect(
         for done, result in enumerate(detector.detect_folder(images), 1):
             _hand_out(result if overlays is None else overlays.drawn(result), sinks)
             progress("images", done, len(images))
+        if left_out:
+            progress.note(f"{left_out_text(left_out)}.")
+            if as_json:
+                progress.result(json.dumps({"left_out": left_out}))
         progress.note(tally.summary(time.perf_counter() - start))
     if tally.counts["failed"]:
         raise typer.Exit(SOME_FAILED if tally.judged else NOTHING_READ)
@@ -165,6 +174,8 @@ def _opened(model: Path | None, threads: int | None) -> Iterator[Detector]:
 @contextlib.contextmanager
 def _csv_stream(target: str) -> Iterator[TextIO]:
     if target == "-":
+        if isinstance(sys.stdout, io.TextIOWrapper):  # the same bytes as into a file
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")
         yield sys.stdout
         return
     from edgedf.files import atomic_path

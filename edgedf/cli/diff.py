@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ from edgedf.cli._options import refuse_together
 from edgedf.cli._pictures import ComparedData, ComparedLayout, SetNames, SplitName
 
 if TYPE_CHECKING:
+    from edgedf.cli._pictures import Chosen
     from edgedf.quantize.verify import Pictures
 
 __all__ = ["app"]
@@ -106,7 +108,7 @@ def diff(
     from edgedf import typed_json
     from edgedf.cli._console import StepProgress, new_console, print_json, printable, quiet_natives
     from edgedf.cli._diff import parts
-    from edgedf.cli._figures import skipped_text
+    from edgedf.cli._figures import notes
     from edgedf.cli._gate import read_limits
     from edgedf.cli._pictures import SHIPPED, compared_pictures
     from edgedf.quantize.diff import compare, open_files
@@ -138,19 +140,21 @@ def diff(
                 open_files(first, second, answering=not no_pictures, threads=threads)
             )
         progress = stack.enter_context(StepProgress())
-        pictures: Pictures | None = None
-        measured = "all"
+        chosen: Chosen[Pictures] | None = None
         if not no_pictures:
-            pictures, measured = compared_pictures(data, layout, split, sets or (), progress)
+            chosen = compared_pictures(data, layout, split, sets or (), progress)
         found = compare(
             opened,
-            pictures=pictures,
+            pictures=None if chosen is None else chosen.pictures,
             limits=allowed,
             data=SHIPPED if data is None else str(data),
-            split=measured,
+            split="all" if chosen is None else chosen.split,
             rounds=None if no_latency else rounds,
             progress=progress,
         )
+    if found.verification is not None and chosen is not None:
+        seen = dataclasses.replace(found.verification, left_out=dict(chosen.left_out))
+        found = dataclasses.replace(found, verification=seen)
     if as_json:
         print_json(typed_json.encode(found))
     elif as_markdown:
@@ -159,7 +163,6 @@ def diff(
         console = new_console()
         for part in parts(found):
             console.print(part)
-    if found.verification is not None and found.verification.skipped:
-        skipped = skipped_text(found.verification.skipped)
-        new_console(stderr=True).print(skipped, soft_wrap=True)
+    for note in () if found.verification is None else notes(found.verification):
+        new_console(stderr=True).print(note, soft_wrap=True)
     raise typer.Exit(CODES[found.verdict])

@@ -178,11 +178,13 @@ def _read(path: Path) -> str:
         ConfigError: It cannot be read.
     """
     from edgedf.errors import ConfigError
+    from edgedf.files import open_text
 
     try:
         if path.is_file() and path.stat().st_size > MAX_ABOUT_BYTES:
             raise ValueError(f"it has {path.stat().st_size / 1e6:.0f} MB")
-        return path.read_text("utf-8")
+        with open_text(path) as stream:
+            return stream.read()
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"--about {path} cannot be read: {getattr(error, 'strerror', None) or error}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -33,7 +34,7 @@ _EPILOG = """Examples:
 
 Exit code: 0 all pictures were judged, 1 some (at most 5 %) could not be read."""
 
-_COLUMNS = ("file", "set", "source", "group", "label", "score", "verdict")
+_COLUMNS = ("file", "set", "source", "group", "label", "score", "verdict", "damaged")
 
 
 @app.command(epilog=_EPILOG)
@@ -76,7 +77,7 @@ def evaluate(
     """
     from edgedf import typed_json
     from edgedf.cli._console import StepProgress, new_console, print_json
-    from edgedf.cli._figures import report_tables, skipped_text
+    from edgedf.cli._figures import notes, report_tables
     from edgedf.cli._pictures import labelled_pictures
     from edgedf.distill.perturb import perturbations
     from edgedf.runtime.evaluate import evaluate as run
@@ -85,25 +86,27 @@ def evaluate(
         stream = None if predictions is None else stack.enter_context(_writable(predictions))
         detector = stack.enter_context(_opened(model, threads))
         progress = stack.enter_context(StepProgress())
-        pictures, measured = labelled_pictures(data, layout, split, sets or (), progress)
+        chosen = labelled_pictures(data, layout, split, sets or (), progress)
         report, judgements = run(
             detector,
-            pictures,
+            chosen.pictures,
             data=str(data),
-            split=measured,
+            split=chosen.split,
             changes=perturbations() if robustness else (),
             progress=progress,
         )
         if stream is not None:
             _write(stream, judgements, detector.spec.threshold)
+    report = dataclasses.replace(report, left_out=dict(chosen.left_out))
     if as_json:
         print_json(typed_json.encode(report))
     else:
         console = new_console()
         for part in report_tables(report):
             console.print(part)
+    for note in notes(report):
+        new_console(stderr=True).print(note, soft_wrap=True)
     if report.skipped:
-        new_console(stderr=True).print(skipped_text(report.skipped), soft_wrap=True)
         raise typer.Exit(SOME_SKIPPED)
 
 
@@ -154,5 +157,6 @@ def _write(stream: TextIO, judgements: Sequence[Judgement], threshold: Threshold
                 picture.label,
                 f"{score:.6f}",
                 threshold.label(score),
+                str(judgement.damaged).lower(),
             )
         )

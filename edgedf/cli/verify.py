@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,7 +140,7 @@ def verify(
     """
     from edgedf import typed_json
     from edgedf.cli._console import StepProgress, new_console, print_json, quiet_natives
-    from edgedf.cli._figures import skipped_text
+    from edgedf.cli._figures import notes
     from edgedf.cli._layers import layer_parts
     from edgedf.cli._pictures import SHIPPED, compared_pictures
     from edgedf.cli._verification import limits_of, parts
@@ -165,19 +166,20 @@ def verify(
             pair = stack.enter_context(open_pair(artifact, against, threads=threads))
             opened = None if layers is None else _open_layers(artifact, against, threads)
         progress = stack.enter_context(StepProgress())
-        pictures, measured = compared_pictures(data, layout, split, sets or (), progress)
+        chosen = compared_pictures(data, layout, split, sets or (), progress)
         found = verify_pair(
             pair,
-            pictures,
+            chosen.pictures,
             limits=allowed,
             data=SHIPPED if data is None else str(data),
-            split=measured,
+            split=chosen.split,
             worst=worst,
             progress=progress,
         )
+        found = dataclasses.replace(found, left_out=dict(chosen.left_out))
         ranking = None
         if opened is not None and layers is not None:
-            ranking = _rank(opened, pictures, layers, progress)
+            ranking = _rank(opened, chosen.pictures, layers, progress)
         if page is not None:
             from edgedf.quantize.html_report import render
 
@@ -193,8 +195,8 @@ def verify(
         console = new_console()
         for part in (*parts(found), *(() if ranking is None else layer_parts(ranking))):
             console.print(part)
-    if found.skipped:
-        new_console(stderr=True).print(skipped_text(found.skipped), soft_wrap=True)
+    for note in notes(found):
+        new_console(stderr=True).print(note, soft_wrap=True)
     raise typer.Exit(CODES[found.verdict])
 
 

@@ -437,7 +437,7 @@ def from_json(path: str | Path) -> Profile:
         size = path.stat().st_size
         if size > _MAX_BYTES:
             raise ValueError(f"it has {size} bytes, more than {_MAX_BYTES}")
-        data: Any = json.loads(path.read_text("utf-8"))
+        data: Any = json.loads(path.read_bytes())
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > PROFILE_SCHEMA_VERSION:
             raise ValueError(f"its schema version {version} is from a newer edgedf")

@@ -1,9 +1,12 @@
+import base64
+import contextlib
 import csv
 import dataclasses
 import io
 import json
 import os
 import re
+import subprocess
 import threading
 from pathlib import Path
 
@@ -17,9 +20,9 @@ from edgedf.errors import ImageUnreadable
 from edgedf.imaging import load_image, preprocess
 from edgedf.result import Detection, Threshold, sigmoid
 from edgedf.runtime.folder import Failure
-from tests.cli.runs import assert_clear, run, workshop
+from tests.cli.runs import COMMAND, ENVIRONMENT, assert_clear, run, workshop
 from tests.runtime.absent import with_broken, without
-from tests.runtime.pictures import BROKEN, noise, photographs, write, write_broken
+from tests.runtime.pictures import BROKEN, damaged, noise, photographs, write, write_broken
 from tests.runtime.tiny import SIZE, expected, tiny_spec, write_tiny
 
 __all__ = ["workshop"]
@@ -27,7 +30,7 @@ __all__ = ["workshop"]
 Captured = pytest.CaptureFixture[str]
 CSV_COLUMNS = (
     "source,label,score,fake_at,real_at,mean_sigma_px,"
-    "decode_ms,preprocess_ms,inference_ms,model,error"
+    "decode_ms,preprocess_ms,inference_ms,model,damaged,error"
 )
 
 
@@ -332,9 +335,9 @@ def test_a_file_that_cannot_be_read(workshop: Path, capsys: Captured) -> None:
 
 def test_a_file_too_large_to_be_a_photograph_is_not_read(workshop: Path, capsys: Captured) -> None:
     with Path("large.jpg").open("wb") as stream:
-        stream.truncate(70_000_000)  # sparse: takes no room
+        stream.truncate(140_000_000)  # sparse: takes no room
     assert detect("large.jpg", "photo.jpg") == 1
-    assert "Failed: large.jpg has 70 MB." in capsys.readouterr().err
+    assert "Failed: large.jpg has 140 MB." in capsys.readouterr().err
 
 
 def test_a_pipe_named_like_an_image_does_not_block(workshop: Path, capsys: Captured) -> None:
@@ -513,3 +516,66 @@ def test_the_shipped_student_judges_the_shipped_sample(
     for line in lines:
         blur = line["defocus_sigma_px"]
         assert 0 <= blur["min"] < blur["max"] <= 6.01
+
+
+# Damaged files, and those of other kinds
+
+
+def test_a_damaged_jpeg_is_judged_and_called_so_everywhere(workshop: Path) -> None:
+    bad = workshop / "photos" / "trip" / "1.jpg"
+    bad.write_bytes(damaged(bad.read_bytes()))
+    done = run("detect", "photos", "--csv", "out.csv", cwd=workshop)
+    assert done.returncode == 0
+    assert [line.endswith("  (damaged)") for line in done.stdout.splitlines()[1:]] == [
+        *(False, True, False)
+    ]
+    assert done.stderr.splitlines()[0].startswith("Model: ")
+    assert len(done.stderr.splitlines()) == 2  # and nothing raw from the decoder
+    assert ", 1 damaged; " in done.stderr
+    rows = rows_of((workshop / "out.csv").read_text("utf-8"))
+    assert [row["damaged"] for row in rows] == ["false", "true", "false"]
+    done = run("detect", "photos", "--json", cwd=workshop)
+    assert [json.loads(line)["damaged"] for line in done.stdout.splitlines()] == [
+        *(False, True, False)
+    ]
+
+
+def test_files_that_are_left_out_are_counted(workshop: Path, capsys: Captured) -> None:
+    for name in ("a.heic", "b.HEIC", "c.gif"):
+        (workshop / "photos" / name).touch()
+    assert detect("photos") == 0
+    assert "3 files left out for their suffix: 2 .heic, 1 .gif." in capsys.readouterr().err
+    assert detect("photos", "--json") == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert json.loads(last) == {"left_out": {".heic": 2, ".gif": 1}}
+
+
+def test_a_name_that_is_no_text_goes_through_a_pipe_as_it_is(workshop: Path) -> None:
+    name = b"\xff caf\xe9.png"
+    with contextlib.suppress(OSError):
+        Path(os.fsdecode(name)).write_bytes(
+            write(workshop / "plain.png", noise(40, 40)).read_bytes()
+        )
+    if os.fsdecode(name) not in {path.name for path in workshop.iterdir()}:
+        pytest.skip("the file system takes only names that are text")
+    Path(os.fsdecode(b"photos/\xff.jpg")).touch()  # a failure has a name too
+    for encoding in ("utf-8", "ascii"):
+        done = subprocess.run(
+            [*COMMAND, "detect", name, "photos", "--csv", "-"],
+            cwd=workshop,
+            env={**ENVIRONMENT, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        rows = [line.split(b",")[0] for line in done.stdout.splitlines()]
+        assert {name, b"photos/\xff.jpg"} <= set(rows)
+        assert b"udcff" not in done.stdout
+    done = run("detect", os.fsdecode(name), "photos", "--json", cwd=workshop)
+    assert "udc" not in done.stdout  # half a character is no JSON text
+    found = {item["source"]: item for item in map(json.loads, done.stdout.splitlines())}
+    judged, failed = found["\ufffd caf\ufffd.png"], found["photos/\ufffd.jpg"]
+    assert base64.b64decode(judged["source_bytes"]) == name
+    assert base64.b64decode(failed["source_bytes"]) == b"photos/\xff.jpg"
+    assert "source_bytes" not in found["photos/trip/0.jpg"]

@@ -18,7 +18,7 @@ from tests.cli.runs import assert_clear, run, shell
 from tests.cli.runs import prepare as workbench
 from tests.distill.pictures import write_manifest
 from tests.runtime.absent import without
-from tests.runtime.pictures import noise, write
+from tests.runtime.pictures import damaged, noise, write
 from tests.runtime.tiny import SIZE, expected
 
 Captured = pytest.CaptureFixture[str]
@@ -107,7 +107,9 @@ def test_predictions_are_a_line_a_picture(bench: Path, capsys: Captured) -> None
     report_of(capsys, TFLITE, "pictures", "--csv", "out/predictions.csv")
     with Path("out/predictions.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["file", "set", "source", "group", "label", "score", "verdict"]
+    assert list(rows[0]) == [
+        *("file", "set", "source", "group", "label", "score", "verdict", "damaged")
+    ]
     assert len(rows) == 41
     line = rows[3]
     assert line["file"] == "pictures/faces/3.png"
@@ -265,3 +267,37 @@ def test_the_help_shows_the_examples(capsys: Captured, monkeypatch: pytest.Monke
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert len(EXAMPLES) >= 2
     assert all(example in lines for example in EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"), [("Real", "Fake"), ("REAL", "FAKE"), ("0_real", "1_fake")]
+)
+def test_folders_of_classes_are_judged_whole_however_they_are_spelt(
+    real: str, fake: str, bench: Path, capsys: Captured
+) -> None:
+    wanted = report_of(capsys, TFLITE, "plain")
+    Path("plain/real").rename(f"plain/{real}")
+    Path("plain/fake").rename(f"plain/{fake}")
+    report = report_of(capsys, TFLITE, "plain")
+    assert (report.split, report.pictures) == ("all", 9)
+    assert report.rows[0] == wanted.rows[0]
+    assert report_of(capsys, TFLITE, "plain", "--split", "test").pictures < 9
+
+
+def test_damaged_files_and_those_left_out_are_counted(bench: Path, capfd: Captured) -> None:
+    bad = next(Path("plain/real").rglob("*.jpg"))
+    bad.write_bytes(damaged(bad.read_bytes()))
+    Path("plain/fake/a.heic").touch()
+    assert main(["evaluate", TFLITE, "plain", "--json", "--csv", "p.csv", "--threads", "1"]) == 0
+    out, err = capfd.readouterr()
+    report = typed_json.decode(Report, json.loads(out))
+    assert report.damaged == (str(bad),)
+    assert report.left_out == {".heic": 1}
+    assert report.pictures == 9
+    assert "Corrupt" not in err
+    assert f"1 picture is damaged and judged all the same: {bad}." in err
+    assert "1 file left out for their suffix: 1 .heic." in err
+    with Path("p.csv").open(newline="", encoding="utf-8") as stream:
+        assert {row["file"]: row["damaged"] for row in csv.DictReader(stream)}[str(bad)] == "true"
+    report = report_of(capfd, TFLITE, "plain", "--robustness")
+    assert report.damaged == (str(bad),)

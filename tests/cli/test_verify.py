@@ -18,7 +18,7 @@ from tests.cli.runs import prepare as workbench
 from tests.quantize.conftest import one_torch_thread
 from tests.quantize.students import dark_int8, shipped_int8
 from tests.runtime.absent import without
-from tests.runtime.pictures import noise, write
+from tests.runtime.pictures import damaged, noise, write
 from tests.runtime.tiny import write_tiny
 
 __all__ = ["one_torch_thread"]
@@ -361,6 +361,27 @@ def test_unreadable_pictures_are_listed_and_change_no_verdict(
     assert "1 picture could not be read and is left out" in said
     found = outcome_of(capsys, *arguments, code=PASSES)
     assert [Path(entry.file).name for entry in found.skipped] == ["broken.png"]
+
+
+def test_folders_spelt_in_other_ways_are_compared_on_whole_and_damage_is_counted(
+    bench: Path, capfd: Captured, tmp_path: Path
+) -> None:
+    shutil.copytree("plain/real", tmp_path / "data" / "0_Real")
+    shutil.copytree("plain/fake", tmp_path / "data" / "1_Fake")
+    (tmp_path / "data" / "0_Real" / "x.heic").touch()
+    bad = tmp_path / "data" / "1_Fake" / "bad.jpeg"
+    write(bad, noise(64, 64))
+    bad.write_bytes(damaged(bad.read_bytes()))
+    pictures = sum(path.suffix != ".heic" for path in (tmp_path / "data").rglob("*.*"))
+    for other in ((), ("--layout", "images")):  # labelled, and not
+        assert call(TFLITE, "--against", TFLITE, "--data", tmp_path / "data", "--json", *other) < 3
+        out, err = capfd.readouterr()
+        found = typed_json.decode(Verification, json.loads(out))
+        assert (found.split, found.measurements.pictures) == ("all", pictures)
+        assert found.damaged == (str(bad),)
+        assert found.left_out == {".heic": 1}
+        assert "1 picture is damaged and judged all the same" in err
+        assert "Corrupt" not in err
 
 
 # Examples

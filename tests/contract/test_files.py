@@ -1,10 +1,12 @@
+import codecs
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from edgedf.errors import OutputError
-from edgedf.files import atomic_path, sha256_of, write_bytes, write_text
+from edgedf.files import atomic_path, open_text, sha256_of, write_bytes, write_text
 
 
 def test_the_file_appears_whole_and_nothing_else_does(tmp_path: Path) -> None:
@@ -86,3 +88,32 @@ def test_sha256_of_file_and_bytes_agree(tmp_path: Path) -> None:
     data = bytes(range(256)) * 9000
     assert sha256_of(write_bytes(tmp_path / "a", data)) == sha256_of(data)
     assert sha256_of(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.parametrize("text", ["", "a", "größe,ok\r\n"])
+def test_text_is_the_same_with_and_without_a_byte_order_mark(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.txt"
+    for mark in (b"", codecs.BOM_UTF8):
+        path.write_bytes(mark + text.encode())
+        with open_text(path, newline="") as stream:
+            assert stream.read() == text
+        with open_text(path) as stream:
+            assert stream.read() == text.replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("data", ["a,b".encode("utf-16"), "a,b".encode("utf-16-be"), b"\xff\xfe"])
+def test_text_in_utf_16_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(data)
+    with pytest.raises(UnicodeError, match="UTF-16"), open_text(path):
+        pass
+
+
+def test_a_pipe_is_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(codecs.BOM_UTF8 + b"steps = 3\n",))
+    writer.start()
+    with open_text(pipe) as stream:
+        assert stream.read() == "steps = 3\n"
+    writer.join()

@@ -23,8 +23,10 @@ from edgedf.imaging import (
     load_image,
     orient,
     preprocess,
+    read_image,
     resize_exact,
 )
+from tests.runtime.pictures import damaged, photographs
 
 
 def scene(height: int = 48, width: int = 64) -> np.ndarray:
@@ -82,6 +84,47 @@ def test_senseless_orientation_in_a_file_is_ignored(value: int) -> None:
     np.testing.assert_array_equal(decode_image(data), scene())
 
 
+def tiff(kind: int, value: int, *, values: int = 1) -> bytes:
+    """TIFF with an orientation of a type (1 BYTE, 3 SHORT, 4 LONG)."""
+    sample = struct.pack({1: "<B", 3: "<H", 4: "<I"}[kind], value).ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<IHHHI", 8, 1, 0x0112, kind, values) + sample + bytes(4)
+
+
+WITHOUT_ORIENTATION = b"II*\0" + struct.pack("<IHI", 8, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("segments", "wanted"),
+    [
+        ([tiff(3, 6)], 6),
+        ([tiff(4, 6)], 1),
+        ([tiff(1, 6)], 1),
+        ([tiff(3, 6, values=2)], 1),
+        ([tiff(3, 6), tiff(3, 3)], 6),
+        ([tiff(3, 6), WITHOUT_ORIENTATION], 6),
+        ([WITHOUT_ORIENTATION, tiff(3, 6)], 1),
+        ([b"no TIFF", tiff(3, 6)], 1),
+    ],
+)
+def test_the_first_exif_segment_decides_and_only_a_short_counts(
+    segments: list[bytes], wanted: int
+) -> None:
+    """As in browsers and on Android."""
+    jpeg = encoded(scene(), "JPEG")
+    parts = (b"Exif\0\0" + segment for segment in segments)
+    app1 = b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts)
+    assert read_header(jpeg[:2] + app1 + jpeg[2:]).orientation == wanted
+    png = encoded(scene())
+    chunks = b"".join(png_chunk(b"eXIf", segment) for segment in segments)
+    assert read_header(png[:33] + chunks + png[33:]).orientation == wanted
+    webp = encoded(scene(), "WEBP")
+    body = webp[8:] + b"".join(
+        b"EXIF" + struct.pack("<I", len(segment)) + segment + bytes(len(segment) % 2)
+        for segment in segments
+    )
+    assert read_header(b"RIFF" + struct.pack("<I", len(body)) + body).orientation == wanted
+
+
 # Sample types
 
 
@@ -108,6 +151,60 @@ def test_grey_with_alpha_and_palette() -> None:
     np.testing.assert_array_equal(
         decode_image(stream.getvalue()), np.asarray(palette.convert("RGB"))
     )
+
+
+def png(depth: int, color: int, samples: np.ndarray, *chunks: bytes, after: bytes = b"") -> bytes:
+    """A PNG of samples, (height, width * channels), below 2 ** depth."""
+    bits = np.unpackbits(samples.astype(">u2")[..., np.newaxis].view(np.uint8), axis=-1)
+    rows = np.packbits(bits[..., 16 - depth :].reshape(len(samples), -1), axis=1)
+    width = samples.shape[1] // (3 if color == 2 else 1)
+    header = struct.pack(">IIBBBBB", width, len(samples), depth, color, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    parts = [png_chunk(b"IHDR", header), *chunks, png_chunk(b"IDAT", pixels), after]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + png_chunk(b"IEND", b"")
+
+
+def grey_ramp(depth: int) -> np.ndarray:
+    step = max(1, (1 << depth) // 64)
+    return np.tile(np.arange(64) * step % (1 << depth), (40, 1))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_a_transparent_grey_becomes_white(depth: int) -> None:
+    ramp, largest = grey_ramp(depth), (1 << depth) - 1
+    key = int(ramp[0, 1])
+    # Bits above the depth mean nothing.
+    given = key | (0 if depth == 16 else 1 << depth)
+    found = decode_image(png(depth, 0, ramp, png_chunk(b"tRNS", struct.pack(">H", given))))
+    wanted = np.where(ramp == key, 255, (ramp * 255 + largest // 2) // largest)
+    np.testing.assert_array_equal(found, np.repeat(wanted[:, :, np.newaxis], 3, axis=2))
+    late = png(depth, 0, ramp, after=png_chunk(b"tRNS", struct.pack(">H", key)))
+    assert (decode_image(late)[:, 1] < 255).all() or depth == 1  # void behind the pixels
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_colour_becomes_white(depth: int) -> None:
+    ramp = grey_ramp(depth)
+    key = int(ramp[0, 1])
+    data = png(
+        depth, 2, np.repeat(ramp, 3, axis=1), png_chunk(b"tRNS", struct.pack(">HHH", key, key, key))
+    )
+    found = decode_image(data)
+    assert (found[:, 1] == 255).all()
+    assert (found[:, 2] == 8).all()
+
+
+@pytest.mark.parametrize("depth", [4, 8])
+def test_a_transparent_palette_is_composited_over_white(depth: int) -> None:
+    index = np.tile(np.arange(64) % 16, (40, 1))
+    palette = png_chunk(b"PLTE", bytes(range(0, 240, 5)))
+    alpha = [255, 0, 128]
+    found = decode_image(png(depth, 3, index, palette, png_chunk(b"tRNS", bytes(alpha))))
+    for entry, a in enumerate([*alpha, 255]):
+        color = np.arange(3) * 5 + entry * 15
+        np.testing.assert_array_equal(
+            found[0, entry], (color * a + 255 * (255 - a) + 127) // 255, str(entry)
+        )
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -322,6 +419,104 @@ def test_a_thumbnail_inside_does_not_hide_a_missing_end() -> None:
     cut = data[:2] + segment + data[2 : -len(data) // 4]
     with pytest.raises(ImageUnreadable, match="cut off"):
         decode_image(cut)
+
+
+# Damage
+
+
+def with_other_bytes(data: bytes, other: bytes) -> bytes:
+    """A JPEG with something else in the middle of its data."""
+    start = data.index(b"\xff\xda")
+    middle = start + (len(data) - start) // 3
+    return data[:middle] + other + data[middle + len(other) :]
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("mode", [None, "L", "CMYK"])
+def test_a_damaged_jpeg_is_called_so_and_nothing_is_printed(
+    mode: str | None, options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    picture = photographs()[0][:256, :256]
+    good = encoded(picture, "JPEG", mode, quality=90, **options)
+    assert not read_image(good).damaged
+    garbage = np.random.default_rng(0).integers(0, 255, 600, np.uint8).tobytes()
+    for data in (
+        damaged(good),
+        with_other_bytes(good, bytes(2000)),
+        with_other_bytes(good, garbage),
+    ):
+        found = read_image(data)
+        assert found.damaged
+        assert found.pixels.shape == picture.shape
+        np.testing.assert_array_equal(decode_image(data), found.pixels)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_stands_between_the_segments_is_damage_and_no_missing_end() -> None:
+    good = encoded(scene(), "JPEG")
+    at = good.index(b"\xff\xdb")
+    found = read_image(good[:at] + bytes(11) + good[at:])
+    assert found.damaged
+    np.testing.assert_array_equal(found.pixels, decode_image(good))
+
+
+def test_a_png_that_does_not_match_its_checksums_is_refused_and_nothing_is_printed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    good = bytearray(encoded(scene()))
+    text = png_chunk(b"tEXt", b"a\0b")[:-1] + b"?"  # says nothing of the pixels
+    assert not read_image(bytes(good[:33] + text + good[33:])).damaged
+    good[good.index(b"IDAT") + 60] ^= 1
+    with pytest.raises(ImageUnreadable, match="damaged and cannot be decoded"):
+        read_image(bytes(good))
+    assert capfd.readouterr() == ("", "")
+
+
+# Large pictures
+
+
+@pytest.fixture
+def few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that a small picture exceeds."""
+    monkeypatch.setattr(imaging, "MAX_PIXELS", 100 * 80)
+    monkeypatch.setattr(imaging, "MAX_JPEG_PIXELS", 4 * 100 * 80)
+
+
+@pytest.mark.usefixtures("few_pixels")
+@pytest.mark.parametrize("mode", [None, "L", "CMYK"])
+def test_a_jpeg_beyond_the_limit_is_decoded_at_half_size(mode: str | None) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    large = encoded(scene(161, 101), "JPEG", mode, quality=95, subsampling=0, exif=exif)
+    found = decode_image(large)
+    assert found.shape == (51, 81, 3)  # rounded up, then turned
+    whole = np.asarray(Image.open(io.BytesIO(large)).convert("RGB"))
+    halves = whole[:160, :100].reshape(80, 2, 50, 2, 3).mean(axis=(1, 3))
+    upright = np.rot90(halves, -1)
+    assert np.abs(found[:50, -80:] - upright).max() <= 4
+    at_the_limit = encoded(scene(80, 100), "JPEG", mode)
+    assert decode_image(at_the_limit).shape == (80, 100, 3)
+
+
+@pytest.mark.usefixtures("few_pixels")
+@pytest.mark.parametrize(
+    ("kind", "options", "height", "said"),
+    [
+        ("PNG", {}, 101, "at most 0 million pixels of a PNG"),
+        ("WEBP", {}, 101, "of a WEBP"),
+        ("JPEG", {"progressive": True}, 101, "of a progressive JPEG"),
+        ("JPEG", {}, 401, "of a JPEG"),
+    ],
+)
+def test_other_pictures_beyond_the_limit_are_refused_before_they_are_decoded(
+    kind: str, options: dict[str, Any], height: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(scene(height, 80), kind, **options)
+    monkeypatch.setattr(cv2, "imdecode", lambda *a: pytest.fail("it was decoded"))
+    with pytest.raises(ImageTooLarge, match=f"80 x {height}") as caught:
+        decode_image(data)
+    assert said in caught.value.expected
+    assert ("not progressive" in caught.value.next_step) == (height == 101)
 
 
 @pytest.mark.parametrize(

@@ -200,3 +200,14 @@ def test_the_examples_in_the_docstrings_work() -> None:
 def test_the_settings_of_training_survive(tmp_path: Path) -> None:
     settings = dataclasses.replace(TrainSettings(), name='a "b"', face_sets=("f", "g"))
     assert load_settings(TrainSettings, write(tmp_path, dump_settings(settings))) == settings
+
+
+def test_a_file_that_notepad_saved_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_bytes(b"\xef\xbb\xbfdropout = 0.25\r\n[loop]\r\nsteps = 7\r\n")
+    settings = load_settings(Settings, path)
+    assert (settings.dropout, settings.loop.steps) == (0.25, 7)
+    path.write_bytes("dropout = 0.25".encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"is no TOML: it is in UTF-16") as caught:
+        load_settings(Settings, path)
+    assert "UTF-8" in caught.value.next_step

@@ -197,3 +197,20 @@ def test_splits_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         find_candidates(None, "train")
     with pytest.raises(DataError, match="No such file"):
         find_candidates(tmp_path / "gone.csv")
+
+
+@pytest.mark.parametrize(("real", "fake"), [("Real", "FAKE"), ("0_real", "1_fake")])
+def test_class_folders_may_be_spelt_in_other_ways(tmp_path: Path, real: str, fake: str) -> None:
+    shutil.copytree(photograph_folder() / "real", tmp_path / "a" / real)
+    shutil.copytree(photograph_folder() / "fake", tmp_path / "b" / fake)
+    (tmp_path / "b" / fake / "x.heic").touch()
+    (tmp_path / ".thumbnails").mkdir()
+    shutil.copy(next((tmp_path / "a" / real).iterdir()), tmp_path / ".thumbnails")
+    candidates, said = find_candidates(tmp_path)
+    assert said == f"{tmp_path} (1 file left out for their suffix: 1 .heic)"
+    wanted = candidates_in_folder(photograph_folder())
+    assert [entry.label for entry in candidates].count("real") == sum(
+        entry.label == "real" for entry in wanted
+    )
+    assert {entry.label for entry in candidates} == {"real", "fake"}
+    assert len(candidates) == len(wanted)

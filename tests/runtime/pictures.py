@@ -71,6 +71,12 @@ def truncated() -> bytes:
     return data[: len(data) // 2]
 
 
+def damaged(jpeg: bytes) -> bytes:
+    """A JPEG without the second half of its data, but with its end."""
+    start = jpeg.index(b"\xff\xda")
+    return jpeg[: (start + len(jpeg)) // 2] + b"\xff\xd9"
+
+
 # Name, content, and what has to be said about it.
 BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty.jpg": (lambda: b"", "is empty"),

@@ -10,7 +10,7 @@ from edgedf.imaging import RGBImage, prepare
 from edgedf.result import sigmoid
 from edgedf.runtime import evaluate as module
 from edgedf.runtime.detector import Detector
-from edgedf.runtime.evaluate import evaluate, scores
+from edgedf.runtime.evaluate import Scores, evaluate, scores
 from edgedf.runtime.folder import Failure
 from tests.runtime.pictures import noise, write
 from tests.runtime.tiny import SIZE, expected, write_tiny
@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_detector_in_the_order_of_the_files(
     files.append(files[3])  # a file may come twice
     told: list[tuple[str, int, int]] = []
     found = list(scores(detector, files, progress=lambda *step: told.append(step)))
-    assert [score for (score,) in found] == [detector.detect(path).score for path in files]
+    assert found == [Scores((detector.detect(path).score,), False) for path in files]
     assert told == [("pictures", done, 71) for done in range(1, 72)]
 
 
@@ -75,7 +75,7 @@ def test_changes_are_applied_to_the_picture_before_it_is_prepared(
     (found,) = scores(detector, [file], changes=[Swap.change, Shrink.change])
     assert not isinstance(found, Failure)
     wanted = [picture, picture[:, :, ::-1], picture[:8, :8]]
-    assert found == pytest.approx([sigmoid(logit_of(pixels)) for pixels in wanted], abs=1e-5)
+    assert found.scores == pytest.approx([sigmoid(logit_of(pixels)) for pixels in wanted], abs=1e-5)
 
 
 def test_figures_are_those_of_what_the_model_said(detector: Detector, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,24 @@ def test_every_image_is_found_once_whatever_it_is_called(
         results = found(folder)
         assert len(results) == len(set(results))
         assert set(results) == paths
+
+
+def test_leading_folders_that_exist_mean_themselves(in_a_folder: Path) -> None:
+    make(in_a_folder, "photos [2023]/a?/1.jpg", "photos [2023]/ab/2.jpg", "photos 2/ab/3.jpg")
+    assert found("photos [2023]/*/*.jpg") == ["photos [2023]/a?/1.jpg", "photos [2023]/ab/2.jpg"]
+    assert found("photos [2023]/a?/*.jpg") == ["photos [2023]/a?/1.jpg"]
+    assert found("photos [2023]/a[b]/*") == ["photos [2023]/ab/2.jpg"]
+    assert found(f"{in_a_folder}/photos [2023]/**/2.*") == [f"{in_a_folder}/photos [2023]/ab/2.jpg"]
+    assert found("photos [0-9]/**/*.jpg") == ["photos 2/ab/3.jpg"]
+
+
+def test_every_suffix_of_a_jpeg_is_taken_and_others_are_counted(in_a_folder: Path) -> None:
+    make(
+        in_a_folder, "a/1.jfif", "a/2.JPE", "a/3.heic", "b/4.gif", "b/5.HEIC", "c/6.tif", "c/7.jpg"
+    )
+    left_out: Counter[str] = Counter()
+    places = list(find_images(["a", "b", "c*", "b/4.gif"], left_out=left_out))
+    assert [str(place) for place in places if isinstance(place, str)] == [
+        *("a/1.jfif", "a/2.JPE", "c/7.jpg", "b/4.gif")
+    ]
+    assert left_out == {".heic": 2, ".gif": 1, ".tif": 1}

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgedf.distill.data import Dataset
-from edgedf.distill.datasets import folders
+from edgedf.distill.datasets import folders, open_dataset
 from edgedf.distill.datasets.folders import read_folders
 from edgedf.errors import DataError
 from tests.distill.datasets.trees import names, picture, splits_of, write
@@ -125,3 +125,36 @@ def test_a_missing_class_is_named(tmp_path: Path, label: str) -> None:
     with pytest.raises(DataError, match=f"has no {other} picture") as caught:
         read_folders(tmp_path)
     assert f"{tmp_path}/{other}" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"), [("Real", "Fake"), ("REAL", "FAKE"), ("0_real", "1_fake")]
+)
+def test_class_folders_may_be_spelt_in_other_ways(tmp_path: Path, real: str, fake: str) -> None:
+    for number in range(10):
+        write(tmp_path / real / f"r{number}.png", picture(number))
+        write(tmp_path / fake / f"f{number}.png", picture(100 + number))
+    dataset = open_dataset(tmp_path)
+    assert dataset.layout == "folders"
+    assert not dataset.has_splits
+    assert len(dataset.select(label="real")) == len(dataset.select(label="fake")) == 10
+
+
+def test_two_folders_of_one_class_are_refused_not_chosen_from(tmp_path: Path) -> None:
+    for label in ("real", "0_real", "fake"):
+        write(tmp_path / label / "a.png", picture(len(label)))
+    with pytest.raises(DataError, match="two folders of real pictures, 0_real and real"):
+        read_folders(tmp_path)
+
+
+def test_jfif_is_a_picture_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    for label in ("real", "fake"):
+        write(tmp_path / label / "a.jpg").rename(tmp_path / label / "a.jfif")
+        (tmp_path / label / "b.heic").touch()
+    dataset = read_folders(tmp_path)
+    assert len(dataset.samples) == 2
+    assert dataset.left_out == {".heic": 2}
+    assert dataset.notes == ("2 files left out for their suffix: 2 .heic.",)
+    (tmp_path / "real" / "a.jfif").unlink()
+    with pytest.raises(DataError, match=r"no real picture. 2 files left out .*: 2 \.heic"):
+        read_folders(tmp_path)

@@ -1,3 +1,4 @@
+import codecs
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,8 @@ def test_a_whole_document_survives_a_file_and_its_schema(tmp_path: Path) -> None
     made = document()
     assert made.publishable
     path = write_text(tmp_path / "profile.json", to_json(made))
+    assert from_json(path) == made
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())  # looked at and saved in Notepad
     assert from_json(path) == made
     schema = profile_schema()
     jsonschema.Draft202012Validator.check_schema(schema)

@@ -1,0 +1,109 @@
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from edgedf import decoder_warnings
+from edgedf.decoder_warnings import listen
+from tests.runtime.pictures import damaged, encoded, noise
+
+Captured = pytest.CaptureFixture[str]
+
+GOOD, DAMAGED = encoded(noise(64, 64), "JPEG"), damaged(encoded(noise(64, 64), "JPEG"))
+
+pytestmark = pytest.mark.skipif(
+    decoder_warnings._ear() is None, reason="C's stderr cannot be assigned here"
+)
+
+
+def decode(data: bytes) -> tuple[str, ...]:
+    pixels, said = listen(lambda: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    assert pixels is not None
+    return said
+
+
+def test_what_a_decoder_says_is_heard_and_not_printed(capfd: Captured) -> None:
+    assert decode(GOOD) == ()
+    assert decode(DAMAGED) == ("Corrupt JPEG data: premature end of data segment",)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_threads_hear_their_own_decoder_alone() -> None:
+    wanted = [index % 7 == 0 for index in range(300)]
+    with ThreadPoolExecutor(6) as pool:
+        said = pool.map(lambda bad: decode(DAMAGED if bad else GOOD), wanted)
+    assert [bool(lines) for lines in said] == wanted
+
+
+def print_natively(text: bytes) -> None:
+    libc = ctypes.CDLL(None)
+    libc.fputs(text, ctypes.c_void_p.in_dll(libc, "stderr"))
+
+
+def test_others_lines_are_passed_on(capfd: Captured) -> None:
+    """What other native code, Python or a child process prints meanwhile is not swallowed."""
+
+    def work() -> None:
+        print_natively(b"from C\n")
+        subprocess.run([sys.executable, "-c", "import os; os.write(2, b'child\\n')"], check=True)
+        os.write(2, b"Python\n")
+
+    assert listen(work) == (None, ())
+    print_natively(b"later\n")
+    said = capfd.readouterr().err.splitlines()
+    assert {"from C", "child", "Python", "later"} == set(said)
+
+
+def test_an_error_ends_the_listening(capfd: Captured) -> None:
+    def fail() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        listen(fail)
+    print_natively(b"heard\n")
+    assert capfd.readouterr().err == "heard\n"
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # threads and a fork
+def test_a_child_forked_meanwhile_listens_for_itself(capfd: Captured) -> None:
+    found = []
+
+    def fork() -> None:
+        child = os.fork()
+        if child:
+            found.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            return
+        code = 1
+        try:
+            print_natively(b"child\n")
+            code = 0 if decode(DAMAGED) and not decode(GOOD) else 2
+        finally:
+            os._exit(code)
+
+    thread = threading.Thread(target=lambda: [decode(GOOD) for _ in range(200)])
+    thread.start()
+    listen(fork)
+    thread.join()
+    assert found == [0]
+    assert "child" in capfd.readouterr().err
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "platform", "win32")
+    decoder_warnings._ear.cache_clear()
+    yield
+    decoder_warnings._ear.cache_clear()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_where_nothing_can_be_heard_pictures_are_decoded_all_the_same(capfd: Captured) -> None:
+    assert decode(DAMAGED) == ()
+    assert "Corrupt JPEG data" in capfd.readouterr().err
