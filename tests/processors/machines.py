@@ -204,7 +204,7 @@ class Machine:
 
 
 def start(name: str) -> Machine:
-    """A Python on that processor; the test is skipped, with the reason, where there cannot be one."""
+    """A Python on that processor; the test is skipped, and told why, where there can be none."""
     _BUILD.mkdir(parents=True, exist_ok=True)
     processor = PROCESSORS[name]
     if name == "native":

@@ -3,8 +3,8 @@
     python outputs.py IMAGES.npy MODEL… > OUTPUTS.npz
 
 ``IMAGES.npy`` is uint8 (n, side, side, 3). For the model at each index ``OUTPUTS.npz`` has
-``<index> logit`` (n,) and ``<index> map`` (n, side / 4, side / 4); ``simd`` has what NumPy finds that
-the processor can do, and ``kernels`` what edgedf finds of ONNX Runtime's int8.
+``<index> logit`` (n,) and ``<index> map`` (n, side / 4, side / 4); ``simd`` has what NumPy finds
+that the processor can do, and ``kernels`` what edgedf finds of ONNX Runtime's int8.
 """
 
 from __future__ import annotations

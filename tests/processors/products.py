@@ -1,9 +1,9 @@
 """Products of bytes as ONNX Runtime computes them. Started on other processors.
 
-    python products.py MODEL.onnx INPUT.npy {plain,exact} > PRODUCTS.npy
+    python products.py MODEL.onnx INPUT.npy > PRODUCTS.npz
 
-``plain`` leaves the session option away that edgedf sets where the processor needs it; ``exact``
-has edgedf decide.
+``exact`` is what a session of edgedf's gives, ``plain`` what it gives without the session option
+that edgedf sets where the processor needs it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from edgedf.runtime.backends import onnx_session
 
 
 def main() -> None:
-    model, bright, way = sys.argv[1:]
-    if way == "plain":
-        onnx_session.int8_kernels = lambda: "exact"  # type: ignore[assignment]
-    session = onnx_session.open_session(Path(model).read_bytes())
-    (found,) = session.run(None, {"x": np.load(bright)})
-    np.save(sys.stdout.buffer, found)
+    model, feed = Path(sys.argv[1]).read_bytes(), {"x": np.load(sys.argv[2])}
+    (exact,) = onnx_session.open_session(model).run(None, feed)
+    onnx_session.int8_kernels = lambda: "exact"  # type: ignore[assignment]
+    (plain,) = onnx_session.open_session(model).run(None, feed)
+    np.savez(sys.stdout.buffer, exact=exact, plain=plain)
 
 
 if __name__ == "__main__":
