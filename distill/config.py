@@ -210,6 +210,10 @@ def _expected(message: str, types: Mapping[str, Any]) -> str:
     if key not in types:
         return "values of the types that the defaults have"
     hint = types[key]
+    if type(None) in typing.get_args(hint):  # TOML has no word for it
+        (hint,) = (inner for inner in typing.get_args(hint) if inner is not type(None))
+    if typing.get_origin(hint) is typing.Literal:
+        return f"{key} to be one of {', '.join(typing.get_args(hint))}"
     return f"{key} of type {hint.__name__ if isinstance(hint, type) else hint}"
 
 

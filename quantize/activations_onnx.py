@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgedf.errors import MissingExtra
 from edgedf.imaging import RGBImage
-from edgedf.quantize.describe import INPUT_NAME
+from edgedf.quantize.describe import CURVE_PREFIX, INPUT_NAME
 from edgedf.quantize.layers_onnx import Graph
 
 __all__ = ["OnnxActivations"]
@@ -37,7 +37,8 @@ class OnnxActivations:
     """See :class:`~edgedf.quantize.activations.Activations`.
 
     Nothing is fused, so the values are bit for bit what onnxruntime's own calibrators see. What a
-    Clip or Relu alone takes is left out: it gets the range of what that makes of it.
+    Clip or Relu alone takes is left out: it gets the range of what that makes of it. So is what
+    makes a probability and its logit, which stays in float.
 
     Attributes:
         cut: Tensors that are left out for that, with the name of what is made of them.
@@ -60,16 +61,17 @@ class OnnxActivations:
             value.name: value.type.tensor_type.elem_type
             for value in (*proto.graph.value_info, *proto.graph.output)
         }
+        nodes = [node for node in proto.graph.node if not node.name.startswith(CURVE_PREFIX)]
         uses = Counter(name for node in proto.graph.node for name in node.input)
         uses.update(value.name for value in proto.graph.output)
         self.cut = {
             node.input[0]: node.output[0]
-            for node in proto.graph.node
+            for node in nodes
             if node.op_type in _CUTTERS and uses[node.input[0]] == 1
         }
         names: dict[str, None] = {}
         moved: dict[str, str] = {}
-        for node in proto.graph.node:
+        for node in nodes:
             for name in node.output:
                 if kinds.get(name) != onnx.TensorProto.FLOAT or name in self.cut:
                     continue

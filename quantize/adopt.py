@@ -24,14 +24,14 @@ from edgedf.quantize.adopt_checks import (
     NEXT_STEP,
     Description,
     ImageInput,
-    OutputNames,
     check_operators,
     chosen_outputs,
     first_line,
     image_input,
     parsed,
 )
-from edgedf.quantize.adopt_graph import Ends, before_curve, contract_graph
+from edgedf.quantize.adopt_graph import Ends, contract_graph
+from edgedf.quantize.adopt_score import Score, check_score, find_score
 from edgedf.quantize.describe import describe_adopted
 from edgedf.quantize.plain_graph import make_plain
 from edgedf.quantize.run import Outputs, Run, as_outputs, open_model
@@ -41,7 +41,7 @@ from edgedf.spec import MAP_MAXIMUM, MAP_STRIDE, ModelSpec
 
 __all__ = ["Adopted", "Description", "adopt"]
 
-_PICTURES = 4  # of the shipped sample, to compare with the file as it was
+_PICTURES = 8  # of the shipped sample, to compare with the file as it was
 _CLOSE = 1e-3  # of the range of an output
 
 
@@ -96,25 +96,13 @@ def adopt(path: str | Path, description: Description) -> Adopted:
         if isinstance(value, np.ndarray) and value.dtype == np.float32
     }
     outputs = chosen_outputs(shapes, image.side, path, description)
-    logit = before_curve(proto.graph, outputs.logit, int(np.prod(outputs.logit_shape)))
-    if logit is None:
-        raise SpecMismatch(
-            f"The output {outputs.logit} of {path} is a part of a softmax.",
-            expected="logits: what a score is made from",
-            next_step="export the model without its softmax, or with both classes",
-        )
-    original = _original(proto, feed, logit, outputs, description.fake_class)
-    ends = Ends(
-        image.name,
-        image.layout,
-        image.side,
-        None if image.kind == "uint8" else (description.mean, description.std),
-        logit,
-        None if logit != outputs.logit else outputs.logit_shape,
-        int(np.prod(outputs.logit_shape)),
-        description.fake_class,
-        outputs.dense,
-    )
+    score = find_score(proto.graph, outputs, path, description)
+    seen = _tensors_of(proto, feed, score.tensor, outputs.dense)
+    pictures = _pictures(image.side)
+    check_score(score, [seen(picture)[0] for picture in pictures], path, description)
+    original = _original(seen, score)
+    normalisation = None if image.kind == "uint8" else (description.mean, description.std)
+    ends = Ends(image.name, image.layout, image.side, normalisation, score, outputs.dense)
     try:
         contract_graph(proto, ends)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -125,11 +113,12 @@ def adopt(path: str | Path, description: Description) -> Adopted:
         ) from error
     spec = describe_adopted(description, path.stem, sha256_of(data), image.side)
     model = embed_onnx(proto.SerializeToString(deterministic=True), spec)
-    _prove(original, open_model(model, "onnx", spec), image.side, path)
+    _prove(original, open_model(model, "onnx", spec), pictures, path)
     return Adopted(model, spec, original)
 
 
 Feeder = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
+Tensors = Callable[[NDArray[np.uint8]], list[NDArray[Any]]]
 
 
 def _session(proto: Any) -> Any:
@@ -164,32 +153,39 @@ def _feeder(image: ImageInput, description: Description) -> Feeder:
     return feed
 
 
-def _original(proto: Any, feed: Feeder, logit: str, outputs: OutputNames, fake_class: int) -> Run:
-    """The file as it was; a score is looked at before its curve, where it is exact."""
+def _tensors_of(proto: Any, feed: Feeder, *names: str) -> Tensors:
+    """The file as it was, asked for some of its tensors."""
     import onnx
 
-    with_logit = onnx.ModelProto()
-    with_logit.CopyFrom(proto)
-    if logit not in {output.name for output in proto.graph.output}:
-        kind = onnx.TensorProto.FLOAT
-        with_logit.graph.output.append(onnx.helper.make_tensor_value_info(logit, kind, None))
-    session = _session(with_logit)
+    asked = onnx.ModelProto()
+    asked.CopyFrom(proto)
+    del asked.graph.output[:]
+    # Without a type: the runtime infers it.
+    asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = _session(asked)
+    return lambda picture: _run(session, names, feed(picture))
+
+
+def _original(seen: Tensors, score: Score) -> Run:
+    """The file as it was; a score is looked at before its curve, where it is exact."""
 
     def run(picture: NDArray[np.uint8]) -> Outputs:
-        values, dense = _run(session, [logit, outputs.dense], feed(picture))
-        values = values.reshape(-1)
-        found = values[0] if len(values) == 1 else values[fake_class] - values[1 - fake_class]
+        values, dense = seen(picture)
         side = picture.shape[0] // MAP_STRIDE
-        return as_outputs(float(found), np.asarray(dense, np.float32).reshape(side, side))
+        return as_outputs(score.logit(values), np.asarray(dense, np.float32).reshape(side, side))
 
     return run
 
 
-def _prove(original: Run, made: Run, side: int, path: Path) -> None:
-    """Compare on pictures of the shipped sample, before anything is quantized."""
+def _pictures(side: int) -> list[NDArray[np.uint8]]:
+    """Pictures to compare on: some of the shipped sample."""
     from edgedf import sample
 
-    pictures = [preprocess(image.path, side) for image in sample.images()[:_PICTURES]]
+    return [preprocess(image.path, side) for image in sample.images()[:_PICTURES]]
+
+
+def _prove(original: Run, made: Run, pictures: Sequence[NDArray[np.uint8]], path: Path) -> None:
+    """Compare on photographs, before anything is quantized."""
     old, new = [original(p) for p in pictures], [made(p) for p in pictures]
     dense = np.stack([outputs["defocus_map"] for outputs in old])
     if not np.isfinite(dense).all() or dense.min() < -0.5 or dense.max() > MAP_MAXIMUM + 0.5:

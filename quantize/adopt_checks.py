@@ -42,6 +42,7 @@ _QUANTIZED = frozenset(
         "QuantizeLinear",
     }
 )
+_WHITE = 255
 _NESTED = frozenset({"If", "Loop", "Scan"})
 
 
@@ -59,7 +60,10 @@ class Description:
         size: Side of the input where the file leaves it open.
         fake_logit: Name of that output, where neither its name nor its shape tells.
         defocus_map: Likewise.
-        fake_class: Which of two logits is that of fakes.
+        output: What the verdict's output is: ``logit``, or ``probability`` in [0, 1]; None to tell
+            by the graph.
+        fake_class: Which of two values is that of fakes. Of a single one: 1 where a higher value
+            means fake, 0 where it means real.
         fake_at: Score from which a picture counts as fake.
         real_at: Score up to which it counts as real.
         how: How the two were chosen.
@@ -77,6 +81,7 @@ class Description:
     size: int | None = None
     fake_logit: str | None = None
     defocus_map: str | None = None
+    output: Literal["logit", "probability"] | None = None
     fake_class: int = 1
     fake_at: float = 0.5
     real_at: float = 0.5
@@ -84,19 +89,43 @@ class Description:
     data: str = "not stated"
 
     def __post_init__(self) -> None:
-        if (self.mean is None) != (self.std is None) or (self.std and min(self.std) <= 0):
-            raise ConfigError(
-                f"mean = {self.mean} and std = {self.std} are no normalisation.",
-                expected="both or neither, std above 0, in grey levels",
-                next_step="for a model that takes values in [0, 1]: mean = [0, 0, 0] and "
-                "std = [255, 255, 255]",
-            )
+        if self.mean is not None or self.std is not None:
+            _check_grey_levels(self.mean, self.std)
         if self.fake_class not in (0, 1):
             raise ConfigError(
                 f"There is no class {self.fake_class} of two.",
                 expected="fake_class = 0 or 1",
-                next_step="give the position of the logit of fakes",
+                next_step="give the position of the value of fakes, or 0 where a single value is "
+                "that of being real",
             )
+
+
+def _check_grey_levels(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+    """Refuse a normalisation that no network was trained with, such as one for values in [0, 1]."""
+    next_step = (
+        "for a model that takes values in [0, 1]: mean = [0, 0, 0] and std = [255, 255, 255]"
+    )
+    if mean is not None and std is not None:
+        in_range = all(0 <= m <= _WHITE for m in mean) and not any(0 < m < 1 for m in mean)
+        if in_range and all(1 <= s <= 10 * _WHITE for s in std):
+            return
+        if all(0 <= m <= 1 for m in mean) and all(0 < s <= 1 for s in std):
+            grey = [[round(_WHITE * v, 3) for v in values] for values in (mean, std)]
+            next_step = (
+                "if these are for values in [0, 1], which is usual, multiply them by 255: mean = "
+                f"{grey[0]} and std = {grey[1]}; if the model subtracts them itself and takes "
+                "values in [0, 1]: mean = [0, 0, 0] and std = [255, 255, 255]"
+            )
+    raise ConfigError(
+        f"mean = {_listed(mean)} and std = {_listed(std)} are no normalisation of bytes.",
+        expected="both or neither, in grey levels of 0 to 255: (byte - mean) / std, with a mean of "
+        "0 or from 1 to 255 and a std of 1 to 2550",
+        next_step=next_step,
+    )
+
+
+def _listed(values: tuple[float, ...] | None) -> str:
+    return "nothing" if values is None else str(list(values))
 
 
 class ImageInput(NamedTuple):

@@ -1,5 +1,10 @@
 """Changes to a user's ONNX graph: bytes in NHWC go in, ``fake_logit`` and ``defocus_map`` come out.
 
+A score gives way to the logit that its last sigmoid or softmax is made of. Where there is no such
+curve, the logit is computed from the probability. That and all that makes the probability of a few
+values is left in float by :mod:`edgedf.quantize.onnx`: it costs nothing, and a probability near 0
+or 1 has no integers to spare.
+
 Normalisation goes into the first convolution where the graph lets it. Zeros that a convolution
 pads with stand for the mean there, so that with padding only the division can go in; the
 subtraction is then an addition in front, of which ONNX Runtime has an integer kernel.
@@ -7,12 +12,14 @@ subtraction is then an addition in front, of which ONNX Runtime has an integer k
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from edgedf.quantize.describe import INPUT_NAME, OUTPUT_NAMES
+from edgedf.quantize.adopt_score import SCORE_ENDS, Score
+from edgedf.quantize.describe import CURVE_PREFIX, INPUT_NAME, OUTPUT_NAMES
 from edgedf.spec import MAP_MAXIMUM, MAP_STRIDE
 
 __all__ = ["Ends", "contract_graph"]
@@ -21,9 +28,9 @@ Step = tuple[str, dict[str, Any]]  # operator; attributes, and its constants
 
 _LOGIT, _MAP = OUTPUT_NAMES
 _OURS = "edgedf_"
-# What may come behind the curve of a score: changes of shape, or one of two values taken out.
-_SHAPES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
-_PARTS = ("Slice", "Gather", "Split")
+# What makes few values of many, and therefore has integer kernels that are worth it.
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_FEW = 64
 
 
 @dataclass
@@ -35,10 +42,7 @@ class Ends:
         layout: Of the input.
         side: Its side in pixels.
         normalisation: Mean and std in grey levels; None where bytes go in.
-        logit: Name of the tensor with the logit.
-        logit_shape: Its shape; None where it is not known.
-        classes: How many values it has: one, or two.
-        fake_class: Which of two.
+        score: What says whether a picture is fake.
         dense: Name of the output with the map.
         renamed: What the three are called once our names are free.
     """
@@ -47,39 +51,9 @@ class Ends:
     layout: Literal["NCHW", "NHWC"]
     side: int
     normalisation: tuple[Any, Any] | None
-    logit: str
-    logit_shape: tuple[int, ...] | None
-    classes: int
-    fake_class: int
+    score: Score
     dense: str
     renamed: dict[str, str] = field(default_factory=dict)
-
-
-def before_curve(graph: Any, name: str, classes: int) -> str | None:
-    """The logit behind a score: what goes into a last sigmoid, or a last softmax of two classes.
-
-    Changes of shape behind the curve do not hide it.
-
-    Args:
-        graph: An ``onnx.GraphProto``.
-        name: Of the output.
-        classes: How many values it has.
-
-    Returns:
-        The tensor's name; ``name`` where there is no curve, None where one value was taken out of
-        a softmax.
-    """
-    makers = {made: node for node in graph.node for made in node.output}
-    at = name
-    while (node := makers.get(at)) is not None:
-        if node.op_type == "Sigmoid" or (node.op_type == "Softmax" and classes == 2):
-            return str(node.input[0])
-        if node.op_type == "Softmax":
-            return None
-        if node.op_type not in _SHAPES and (classes == 2 or node.op_type not in _PARTS):
-            break
-        at = node.input[0]
-    return name
 
 
 def contract_graph(proto: Any, ends: Ends) -> None:
@@ -109,6 +83,8 @@ def contract_graph(proto: Any, ends: Ends) -> None:
     graph.output.append(value(_LOGIT, kinds.FLOAT, (1, 1)))
     graph.output.append(value(_MAP, kinds.FLOAT, (1, small, small, 1)))
     _drop_unused(graph)
+    if ends.score.is_probability:
+        _leave_in_float(proto)
     onnx.checker.check_model(proto, full_check=True)
 
 
@@ -120,11 +96,12 @@ def _rename(graph: Any, ends: Ends) -> None:
         return f"model_{name}" if taken else name
 
     for node in graph.node:
+        node.name = free(node.name)
         node.input[:] = [free(name) for name in node.input]
         node.output[:] = [free(name) for name in node.output]
     for value in (*graph.input, *graph.output, *graph.initializer):
         value.name = free(value.name)
-    ends.renamed = {n: free(n) for n in (ends.image, ends.logit, ends.dense)}
+    ends.renamed = {n: free(n) for n in (ends.image, ends.score.tensor, ends.dense)}
 
 
 def _head(graph: Any, ends: Ends) -> list[Any]:
@@ -209,14 +186,58 @@ def _is_padded(node: Any) -> bool:
 
 
 def _logit_tail(graph: Any, ends: Ends) -> list[Any]:
-    """From the model's logit, or two, to one of shape (1, 1)."""
-    steps: list[Step] = []
-    if ends.logit_shape != (1, 2):
-        steps.append(("Reshape", {"constant": np.array([1, ends.classes], np.int64)}))
-    if ends.classes == 2:
-        signs = np.array([[-1.0], [1.0]], np.float32)
-        steps.append(("MatMul", {"constant": signs if ends.fake_class == 1 else -signs}))
-    return _chain(graph, ends.renamed[ends.logit], steps, _LOGIT, "logit")
+    """From the model's logit or probability, or two, to one logit of shape (1, 1)."""
+    score, steps = ends.score, list[Step]()
+    if score.shape is None:
+        steps.append(("Cast", {"to": 1}))
+    if score.shape != (1, 2):
+        steps.append(("Reshape", {"constant": np.array([1, score.classes], np.int64)}))
+    is_fake = score.fake_class == 1
+    if not score.is_probability:
+        factors = [[1.0]] if score.classes == 1 else [[-1.0], [1.0]]
+        if score.classes == 2 or not is_fake:
+            matrix = np.array(factors, np.float32) * (1 if is_fake else -1)
+            steps.append(("MatMul", {"constant": matrix}))
+    else:
+        if score.classes == 2:
+            place = np.array([score.fake_class], np.int64)
+            steps.append(("Gather", {"constant": place, "axis": 1}))
+        # The logit of p is -log(1 / p - 1).
+        bounds = [np.array(end, np.float32) for end in SCORE_ENDS]
+        steps += [("Clip", {"constants": bounds}), ("Reciprocal", {})]
+        steps += [("Sub", {"constant": np.array(1, np.float32)}), ("Log", {})]
+        if score.classes == 2 or is_fake:
+            steps.append(("Neg", {}))
+    return _chain(graph, ends.renamed[score.tensor], steps, _LOGIT, "logit")
+
+
+def _leave_in_float(proto: Any) -> None:
+    """Mark the nodes that make the logit of a few values: all behind the last layer."""
+    import onnx
+
+    graph = proto.graph
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    few = {
+        value.name
+        for value in (*inferred.value_info, *inferred.output)
+        if 0 < math.prod(d.dim_value for d in value.type.tensor_type.shape.dim) <= _FEW
+    }
+    takers: dict[str, list[str]] = {_LOGIT: []}
+    for node in graph.node:
+        for name in node.input:
+            takers.setdefault(name, []).append(node.name)
+    marked: set[str] = set()
+    for node in reversed(graph.node):
+        data = [name for name in node.input if name and name not in constants]
+        leads_there = all(
+            name in takers and marked.issuperset(takers[name]) for name in node.output
+        )
+        if leads_there and node.op_type not in _LAYERS and few.issuperset(data):
+            marked.add(node.name)
+    for node in graph.node:
+        if node.name in marked:
+            node.name = CURVE_PREFIX + node.name
 
 
 def _map_tail(graph: Any, ends: Ends) -> list[Any]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgedf.quantize.adopt import Description
 
 __all__ = [
+    "CURVE_PREFIX",
     "INPUT_NAME",
     "LOGIT_BOUND",
     "OUTPUT_NAMES",
@@ -41,6 +42,9 @@ __all__ = [
 
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("fake_logit", "defocus_map")
+CURVE_PREFIX = "edgedf_curve_"
+"""Begins the names of nodes that make a probability and its logit of a few values: in an ``.onnx``
+they compute in float whatever the precision, as integers would leave both too few steps."""
 
 # The packages that shape a file's bytes, by how it was made.
 EXPORT_TOOLS = {"tflite": ("torch", "litert-torch"), "onnx": ("torch", "onnxscript", "onnx")}

@@ -18,6 +18,7 @@ from edgedf.artifact import ModelFormat, read_model
 from edgedf.errors import ConfigError, MissingExtra
 from edgedf.progress import Progress, silent
 from edgedf.quantize.adopt import Description
+from edgedf.quantize.describe import CURVE_PREFIX
 from edgedf.quantize.lint_graph import Graph, onnx_graph, tflite_graph
 from edgedf.quantize.lint_partitions import Fate, count_pieces
 from edgedf.quantize.lint_rules import (
@@ -230,7 +231,7 @@ def _onnx(graph: Graph, names: Mapping[str, str]) -> LintReport:
     positive: set[str] = set()
     layers = []
     for node in graph.nodes:
-        if not node.floats:
+        if not node.floats or node.name.startswith(CURVE_PREFIX):
             continue
         if node.operator == "Cast":  # of the input's bytes
             quantized.update(node.outputs)

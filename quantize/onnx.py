@@ -20,7 +20,7 @@ from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.progress import Progress, silent
 from edgedf.quantize.activations import Range, check_ranges, merged_ranges, never_empty
 from edgedf.quantize.activations_onnx import OnnxActivations
-from edgedf.quantize.describe import INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
+from edgedf.quantize.describe import CURVE_PREFIX, INPUT_NAME, LOGIT_BOUND, OUTPUT_NAMES
 from edgedf.quantize.keep import Keep, kept_layers
 from edgedf.quantize.onnx_shield import shield_floats
 
@@ -102,7 +102,11 @@ def to_int8(
                 weight_type=quantization.QuantType.QInt8,
                 per_channel=True,
                 calibrate_method=quantization.CalibrationMethod.MinMax,
-                nodes_to_exclude=[node.name for node in nodes if floats.intersection(node.output)],
+                nodes_to_exclude=[
+                    node.name
+                    for node in nodes
+                    if floats.intersection(node.output) or node.name.startswith(CURVE_PREFIX)
+                ],
                 extra_options={"TensorQuantOverrides": overrides},
             )
         made = without_metadata(onnx.load(str(quantized)))

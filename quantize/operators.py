@@ -19,6 +19,7 @@ from typing import Any
 
 from edgedf.artifact import ModelFormat, strip_tflite
 from edgedf.errors import OutputError
+from edgedf.quantize.describe import CURVE_PREFIX
 from edgedf.runtime.backends.onnx import NUMPY_NAMES
 from edgedf.runtime.backends.onnx_session import open_session
 from edgedf.runtime.delegation import Partition, xnnpack_partitions
@@ -53,7 +54,7 @@ class Operator:
         inputs: Types of its inputs, weights included; empty where the file does not say.
         outputs: Types of its outputs.
         boundary: Whether it does nothing but change the type between the model's input or outputs
-            and what lies behind them.
+            and what lies behind them, or make the logit of a probability.
         tensor: Of what ONNX Runtime executes: the tensor of the file that it makes, or goes to make
             where it is a part of that; else empty.
     """
@@ -65,7 +66,8 @@ class Operator:
     tensor: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.inputs[0]} → {self.outputs[0]}" if self.inputs else self.name
+        kinds = " → ".join(dict.fromkeys((*self.inputs[:1], *self.outputs[:1])))
+        return f"{self.name} {kinds}".rstrip()
 
 
 def list_operators(model: bytes, model_format: ModelFormat) -> tuple[Operator, ...]:
@@ -179,7 +181,7 @@ def _of_onnx(model: bytes) -> tuple[Operator, ...]:
     return tuple(Operator(node.op_type, (), ()) for node in graph.node)
 
 
-def _typed_onnx(optimized: Any, written: Iterable[Any]) -> tuple[Operator, ...]:
+def _typed_onnx(optimized: Any, written: Sequence[Any]) -> tuple[Operator, ...]:
     """The operators of an optimized graph, with the types that the runtime gives their tensors.
 
     Args:
@@ -189,7 +191,9 @@ def _typed_onnx(optimized: Any, written: Iterable[Any]) -> tuple[Operator, ...]:
     import onnx
 
     graph = optimized.graph
-    ends = _Ends([i.name for i in graph.input], [o.name for o in graph.output])
+    curve = {n for node in written if node.name.startswith(CURVE_PREFIX) for n in node.output}
+    taken = [n for node in graph.node if node.output[0] in curve for n in node.input]
+    ends = _Ends([i.name for i in graph.input], [*(o.name for o in graph.output), *taken])
     constants = {tensor.name for tensor in graph.initializer}
     takers: dict[str, Any] = {}
     for node in graph.node:
@@ -224,10 +228,11 @@ def _typed_onnx(optimized: Any, written: Iterable[Any]) -> tuple[Operator, ...]:
         data = [name for name in given if name not in constants] or given
         inputs = tuple(kinds[name] for name in data)
         outputs = tuple(kinds[name] for name in node.output if name)
-        boundary = ends.has(node.op_type, node.input, node.output)
+        tensor = goes_to_make(node)
+        boundary = ends.has(node.op_type, node.input, node.output) or tensor in curve
         if node.op_type not in BOUNDARY_OPERATORS and inputs and set(inputs) <= _QUANTIZED_TYPES:
             outputs = inputs[:1]  # some turn their integers into floats at the end
-        found.append(Operator(node.op_type, inputs, outputs, boundary, goes_to_make(node)))
+        found.append(Operator(node.op_type, inputs, outputs, boundary, tensor))
     return tuple(found)
 
 

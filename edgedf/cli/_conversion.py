@@ -143,9 +143,9 @@ def _facts(model: ConvertedModel) -> Iterator[str]:
         if model.float_operators:
             yield f"In float: {', '.join(model.float_operators)}; at input and outputs: {ends}"
         elif model.kept:
-            yield f"All others int8 but those that change the type at input and outputs: {ends}"
+            yield f"All others int8 but those at input and outputs: {ends}"
         else:
-            yield f"All int8 but those that change the type at input and outputs: {ends}"
+            yield f"All int8 but those at input and outputs: {ends}"
     if model.diagnosis is not None:
         yield f"{sentence(model.diagnosis)}"
         todo = next_step(model.diagnosis, model.format)

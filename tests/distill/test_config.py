@@ -108,7 +108,7 @@ def test_where_nothing_is_near_the_keys_are_listed() -> None:
         ('dropout = "much"', "dropout is str, not number", "dropout of type float"),
         ("[loop]\nsteps = 1.5", "loop.steps is float, not integer", "loop.steps of type int"),
         ("fast = 1", "fast is int, not boolean", "fast of type bool"),
-        ('kind = "c"', "kind is 'c', not one of a, b", "kind of type"),
+        ('kind = "c"', "kind is 'c', not one of a, b", "kind to be one of a, b"),
         ("sets = [1]", r"sets\[0\] is int, not string", "sets of type"),
         ("loop = 3", "loop is int, not an object", "loop of type Inner"),
         ("dropout = nan", "dropout is nan", "dropout of type float"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -126,3 +127,31 @@ def own_model(
     if edit is not None:
         edit(model)
     return model
+
+
+def with_head(
+    *steps: tuple[Any, ...], **constants: float | list[int] | list[list[float]]
+) -> Callable[[onnx.ModelProto], None]:
+    """An edit of :func:`own_model`: operators behind its score.
+
+    Args:
+        steps: An operator each: its name, its inputs in one text where ``<`` is what the operator
+            before it makes, perhaps its attributes.
+        constants: Of float32, by name; of int64 where they are lists of whole numbers.
+    """
+
+    def edit(model: onnx.ModelProto) -> None:
+        node = next(node for node in model.graph.node if node.output[0] == "score")
+        before = node.output[0] = "in_front"
+        for name, value in constants.items():
+            array = np.asarray(value)
+            kind = array.dtype if array.dtype == np.int64 else np.float32
+            model.graph.initializer.append(numpy_helper.from_array(array.astype(kind), name))
+        for number, (operator, inputs, *attributes) in enumerate(steps, 1):
+            after = "score" if number == len(steps) else f"behind_{number}"
+            names = [before if name == "<" else name for name in inputs.split()]
+            options = attributes[0] if attributes else {}
+            model.graph.node.append(helper.make_node(operator, names, [after], **options))
+            before = after
+
+    return edit

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from edgedf.quantize.adopt import Description, adopt
 from edgedf.quantize.convert import convert
 from edgedf.quantize.run import open_model
 from edgedf.quantize.source import load_source
+from edgedf.result import sigmoid
+from edgedf.runtime.detector import Detector
 from tests.contract.specs import make_spec
-from tests.quantize.own_models import MEAN, SIDE, STD, own_model
+from tests.quantize.own_models import MEAN, SIDE, STD, own_model, with_head
 from tests.quantize.students import photograph_folder, small_images
 
 FLOATS = Description(mean=MEAN, std=STD, licence="mine")
@@ -153,6 +156,142 @@ def test_the_other_class_turns_the_logit_round(tmp_path: Path) -> None:
         logits.append(open_model(made.model, "onnx", made.spec)(image)["fake_logit"].item())
     assert logits[0] == pytest.approx(-logits[1], abs=1e-4)
     assert logits[0] != 0
+
+
+# What a score is made of
+
+SIGMOID = ("Sigmoid", "<")
+CURVES: dict[str, dict[str, Any]] = {
+    "one minus a sigmoid": {"edit": with_head(SIGMOID, ("Sub", "one <"), one=1.0)},
+    "a clipped line": {"edit": with_head(("HardSigmoid", "<"))},
+    "half of tanh and one": {
+        "edit": with_head(("Tanh", "<"), ("Add", "< one"), ("Mul", "< half"), one=1.0, half=0.5)
+    },
+    "a mean of sigmoids": {
+        "edit": with_head(
+            ("Mul", "< factors"),
+            SIGMOID,
+            ("ReduceMean", "< last", {"keepdims": 1}),
+            factors=[[1.0, 2.0, 3.0]],
+            last=[1],
+        )
+    },
+    "a sigmoid cut off early": {
+        "edit": with_head(SIGMOID, ("Clip", "< low_end high_end"), low_end=0.2, high_end=0.8)
+    },
+    "two shares": {
+        "head": "two",
+        "edit": with_head(("Exp", "<"), ("LpNormalization", "<", {"p": 1, "axis": 1})),
+    },
+}
+"""Probabilities that are not made by a last sigmoid or softmax alone."""
+
+
+def probability(proto: onnx.ModelProto, image: Any) -> float:
+    """What the file as it was says, by the value of fakes."""
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    given = ((image - np.array(MEAN)) / np.array(STD)).astype(np.float32).transpose(2, 0, 1)
+    return float(session.run(["score"], {"pixels": given[None]})[0].ravel()[-1])
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_a_probability_is_not_taken_for_a_logit(curve: str, tmp_path: Path) -> None:
+    """Every picture would be fake: a score of at least sigmoid(0)."""
+    path = written(tmp_path, own_model(**CURVES[curve]))
+    with pytest.raises(SpecMismatch, match="a probability rather than a logit") as caught:
+        adopt(path, FLOATS)
+    assert "output = 'probability'" in (caught.value.next_step or "")
+    # Who insists is believed.
+    assert adopt(path, replace(FLOATS, output="logit")).spec.name == "own"
+
+
+@pytest.mark.parametrize("fake_class", [0, 1])
+@pytest.mark.parametrize("curve", CURVES)
+def test_a_probability_becomes_a_logit(curve: str, fake_class: int, tmp_path: Path) -> None:
+    proto = own_model(**CURVES[curve])
+    description = replace(FLOATS, output="probability", fake_class=fake_class)
+    made = adopt(written(tmp_path, proto), description)
+    run = open_model(made.model, "onnx", made.spec)
+    for image in small_images()[:4]:
+        wanted = probability(proto, image)
+        wanted = wanted if fake_class == 1 else 1 - wanted
+        for found in (run(image), made.original(image)):
+            assert sigmoid(found["fake_logit"].item()) == pytest.approx(wanted, abs=4e-4)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-a16", "int8-weights", "fp16"])
+@pytest.mark.parametrize("curve", ["one minus a sigmoid", "a mean of sigmoids", "two shares"])
+def test_the_logit_of_a_probability_stays_in_float(
+    curve: str, precision: str, tmp_path: Path
+) -> None:
+    proto = own_model(**CURVES[curve])
+    report = convert(
+        written(tmp_path, proto),
+        describe=replace(FLOATS, output="probability"),
+        precision=precision,
+        calibration=photograph_folder(),
+        samples=12,
+        equalize=precision == "int8",
+        correct_biases=precision == "int8",
+        out=tmp_path,
+        keep_failing=True,
+    )
+    (model,) = report.models
+    assert model.misplaced == model.float_operators == ()
+    run = Detector(model.path).detect
+    errors = [abs(run(image).score - probability(proto, image)) for image in small_images()[:6]]
+    assert max(errors) < 0.05
+
+
+def test_a_clip_that_leaves_the_scores_hides_no_sigmoid(tmp_path: Path) -> None:
+    ends = {"low_end": 1e-6, "high_end": 1 - 1e-6}
+    clipped = own_model(edit=with_head(SIGMOID, ("Clip", "< low_end high_end"), **ends))
+    made = adopt(written(tmp_path, clipped), FLOATS)
+    plain = adopt(written(tmp_path, own_model()), FLOATS)
+    image = small_images()[0]
+    np.testing.assert_allclose(
+        made.original(image)["fake_logit"], plain.original(image)["fake_logit"], atol=1e-5
+    )
+    assert "Log" not in operators(made.model)
+
+
+def test_one_value_may_be_that_of_reals(tmp_path: Path) -> None:
+    image = small_images()[0]
+    for head in ("logit", "sigmoid"):
+        path = written(tmp_path, own_model(head=head))  # type: ignore[arg-type]
+        logits = []
+        for fake_class in (0, 1):
+            made = adopt(path, replace(FLOATS, fake_class=fake_class))
+            logits.append(open_model(made.model, "onnx", made.spec)(image)["fake_logit"].item())
+        assert logits[0] == pytest.approx(-logits[1], abs=1e-4)
+
+
+def test_one_share_of_a_softmax_is_a_probability(tmp_path: Path) -> None:
+    proto = own_model(head="softmax", edit=half_of_it)
+    made = adopt(written(tmp_path, proto), replace(FLOATS, output="probability"))
+    image = small_images()[0]
+    wanted = probability(proto, image)
+    assert sigmoid(made.original(image)["fake_logit"].item()) == pytest.approx(wanted, abs=4e-4)
+
+
+WRONG_OUTPUTS: dict[str, tuple[dict[str, Any], Any, str]] = {
+    "a logit called a probability": ({}, "probability", "described as a probability"),
+    "a score called a logit": ({"head": "sigmoid"}, "logit", "made by a sigmoid"),
+    "two that do not add up": (
+        {"head": "two", "edit": with_head(SIGMOID, ("Mul", "< half"), half=0.5)},
+        "probability",
+        "do not add up",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_OUTPUTS)
+def test_an_output_has_to_be_what_it_is_called(wrong: str, tmp_path: Path) -> None:
+    options, output, said = WRONG_OUTPUTS[wrong]
+    with pytest.raises(SpecMismatch, match=said):
+        adopt(written(tmp_path, own_model(**options)), replace(FLOATS, output=output))
 
 
 def test_normalisation_goes_into_the_first_convolution(tmp_path: Path) -> None:
@@ -391,13 +530,35 @@ def test_a_wrong_translation_would_be_noticed(
         adopt(written(tmp_path, own_model()), FLOATS)
 
 
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
 @pytest.mark.parametrize(
     "values",
-    [{"mean": MEAN}, {"std": STD}, {"mean": MEAN, "std": (1.0, 0.0, 1.0)}, {"fake_class": 2}],
+    [
+        {"mean": MEAN},
+        {"std": STD},
+        {"mean": MEAN, "std": (1.0, 0.0, 1.0)},
+        {"fake_class": 2},
+        IMAGENET,
+        {"mean": MEAN, "std": IMAGENET["std"]},
+        {"mean": IMAGENET["mean"], "std": STD},
+        {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)},
+        {"mean": (0.0, 0.0, 0.0), "std": (65025.0, 65025.0, 65025.0)},
+        {"mean": (300.0, 0.0, 0.0), "std": STD},
+    ],
 )
 def test_a_description_has_to_make_sense(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Description(**values)
+
+
+def test_a_normalisation_of_values_up_to_1_is_translated() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Description(**IMAGENET)  # type: ignore[arg-type]
+    next_step = caught.value.next_step or ""
+    assert "mean = [123.675, 116.28, 103.53] and std = [58.395, 57.12, 57.375]" in next_step
+    assert "mean = [0, 0, 0] and std = [255, 255, 255]" in next_step
 
 
 def test_without_a_description_it_says_how_to_give_one(tmp_path: Path) -> None:
