@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,7 @@ from edgedf.evaluation import (
     make_report,
     robustness_rows,
 )
+from edgedf.files import scratch_folder
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.metrics import (
     Figure,
@@ -451,7 +451,7 @@ def evaluate_checkpoint(
     )
     size = student.config.input_size
     with contextlib.ExitStack() as stack:
-        folder = cache or stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedf-"))
+        folder = cache or stack.enter_context(scratch_folder())
         target = TargetSettings(size=size, seed=settings.seed)
         records = compute(plan, folder, target, workers=workers, progress=progress)
     predictions = predict(student, records.images, progress=progress)

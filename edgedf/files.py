@@ -1,20 +1,31 @@
-"""Writing results so that they appear whole or not at all, and reading what people write."""
+"""Writing results so that they appear whole or not at all, and reading what people write.
+
+Whatever is temporary is locked (``flock(2)``) by the process that made it. A process that is killed
+cannot tidy up, but its locks end with it: the next one that writes to the same folder removes what
+nobody holds any more.
+"""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import fcntl
 import hashlib
 import io
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
 from edgedf.errors import OutputError
 
-__all__ = ["atomic_path", "open_text", "sha256_of", "write_bytes", "write_text"]
+__all__ = ["atomic_path", "open_text", "scratch_folder", "sha256_of", "write_bytes", "write_text"]
+
+_FILE, _FOLDER = ".edgedf-part-", "edgedf-scratch-"
+
+_tidied: set[Path] = set()
 
 
 @contextlib.contextmanager
@@ -23,7 +34,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
     The folder is made when it is missing. When the block raises, the temporary file goes and
     whatever stood at ``target`` before stays untouched. A link stays a link: what it points to is
-    replaced.
+    replaced. Temporary files that killed processes have left in the folder are removed.
 
     Args:
         target: Final path of the file.
@@ -36,17 +47,17 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """
     named, target = target, Path(os.path.realpath(target))
     temporary: Path | None = None
+    lock = -1
     try:
         if target.exists() and not (target.is_file() or target.is_dir()):
             raise OSError(22, "is a device or a pipe, not a file")
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise IsADirectoryError(21, "is a folder")
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent
+        _remove_abandoned(target.parent, _FILE)
+        lock, temporary = _locked(
+            lambda: tempfile.mkstemp(prefix=_FILE, suffix=target.suffix, dir=target.parent)
         )
-        os.close(handle)
-        temporary = Path(name)
         # mkstemp makes the file private to the user; results follow the umask like any other.
         umask = os.umask(0)
         os.umask(umask)
@@ -65,6 +76,64 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: str | Path | None = None) -> Iterator[Path]:
+    """Give an empty folder that only this user may enter; it goes at the end of the block.
+
+    Those that killed processes have left are removed.
+
+    Args:
+        parent: Where; None for the system's folder for temporary files.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    place = Path(parent or tempfile.gettempdir())
+    _remove_abandoned(place, _FOLDER)
+
+    def make() -> tuple[int, str]:
+        name = tempfile.mkdtemp(prefix=_FOLDER, dir=place)
+        return os.open(name, os.O_RDONLY), name
+
+    lock, folder = _locked(make)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked(make: Callable[[], tuple[int, str]]) -> tuple[int, Path]:
+    """What ``make`` opens, locked until it is closed."""
+    while True:
+        handle, name = make()
+        with contextlib.suppress(OSError):  # a file system without locks: nobody can remove it
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if Path(name).exists():
+            return handle, Path(name)
+        os.close(handle)  # another process found it before it was locked, and removed it
+
+
+def _remove_abandoned(place: Path, prefix: str) -> None:
+    """Remove what this user's dead processes left; once a folder, as listing one may take long."""
+    if place / prefix in _tidied:
+        return
+    _tidied.add(place / prefix)
+    for path in place.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):  # such as BlockingIOError: whoever made it is at work
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if os.fstat(handle).st_uid == os.getuid():
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if prefix == _FILE:
+                        path.unlink()
+                    else:
+                        shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 def write_bytes(target: str | Path, data: bytes) -> Path:

@@ -184,7 +184,12 @@ def parsed(data: bytes, path: Path) -> Any:
             )
         use_one_domain(proto)
         onnx.checker.check_model(proto)
-    except (DecodeError, onnx.checker.ValidationError, RecursionError) as error:
+    except (
+        DecodeError,
+        onnx.checker.ValidationError,
+        RecursionError,
+        UnicodeDecodeError,  # of a name, which the checker's complaint has in it
+    ) as error:
         raise ArtifactUnreadable(
             f"{path} is no valid .onnx model: {first_line(error)}.",
             expected="a complete file that onnx.checker accepts",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedf.artifact import ModelFormat
+from edgedf.files import scratch_folder
 from edgedf.progress import Progress, silent
 from edgedf.quantize.auto import Bench, Made
 from edgedf.quantize.ladder import Ladder, climb
@@ -103,12 +103,12 @@ def _trained_once(
 ) -> Iterator[Callable[[], Source]]:
     """Trains when it is called first; what it leaves is gone at the end of the block."""
     found: list[Source] = []
-    with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
+    with scratch_folder() as folder:
 
         def trained() -> Source:
             if not found and training.trainer is not None and training.checkpoint is not None:
                 checkpoint = training.trainer(
-                    training.checkpoint, training.pictures, Path(folder), progress
+                    training.checkpoint, training.pictures, folder, progress
                 )
                 made = load_source(checkpoint, formats, progress=progress)
                 # What was trained still has to agree with what it was before.

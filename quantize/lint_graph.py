@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable
+from edgedf.files import scratch_folder
 from edgedf.quantize.lint_rules import Node
 from edgedf.quantize.plain_graph import make_plain
 
@@ -45,18 +44,24 @@ def tflite_graph(model: bytes) -> Graph:
     Raises:
         ArtifactUnreadable: The flatbuffer is damaged.
     """
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_quantizer.utils import tfl_flatbuffer_utils
-
     try:
-        flatbuffer = tfl_flatbuffer_utils.read_model(strip_tflite(model))
-        graph = flatbuffer.subgraphs[0]
+        return _tflite_nodes(model)
+    except ImportError:
+        raise
     except Exception as error:  # whatever a damaged table of offsets leads to
         raise ArtifactUnreadable(
             "The .tflite model is damaged.",
             expected="a float .tflite",
             next_step="copy or download it again, or export it again",
         ) from error
+
+
+def _tflite_nodes(model: bytes) -> Graph:
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_quantizer.utils import tfl_flatbuffer_utils
+
+    flatbuffer = tfl_flatbuffer_utils.read_model(strip_tflite(model))
+    graph = flatbuffer.subgraphs[0]
     operators = {v: name for name, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
     kinds = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT32: np.int32}
     made = {int(tensor) for op in graph.operators for tensor in op.outputs}
@@ -115,8 +120,8 @@ def onnx_graph(model: bytes) -> Graph:
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
-        plain, prepared = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
+    with scratch_folder() as folder:
+        plain, prepared = folder / "a.onnx", folder / "b.onnx"
         try:
             # As a model of somebody's own will be before it is quantized.
             proto = make_plain(onnx.load_model_from_string(model))

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.errors import ArtifactUnreadable, MissingExtra
+from edgedf.files import scratch_folder
 from edgedf.progress import Progress, silent
 from edgedf.quantize.activations import Range, check_ranges, merged_ranges, never_empty
 from edgedf.quantize.activations_onnx import OnnxActivations
@@ -75,8 +74,8 @@ def to_int8(
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
-        plain, prepared, quantized = (Path(folder) / f"{n}.onnx" for n in ("a", "b", "c"))
+    with scratch_folder() as folder:
+        plain, prepared, quantized = (folder / f"{n}.onnx" for n in ("a", "b", "c"))
         plain.write_bytes(without_metadata(_load(model)).SerializeToString(deterministic=True))
         kept = kept_layers(model, "onnx", keep, "int8" if activation_bits == 8 else "int8-a16")
         floats = kept.tensors("fp32")

@@ -11,14 +11,13 @@ so it is asked: :func:`executed_operators`.
 from __future__ import annotations
 
 import collections
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgedf.artifact import ModelFormat, strip_tflite
 from edgedf.errors import OutputError
+from edgedf.files import scratch_folder
 from edgedf.quantize.describe import CURVE_PREFIX
 from edgedf.runtime.backends.onnx import NUMPY_NAMES
 from edgedf.runtime.backends.onnx_session import open_session
@@ -112,8 +111,8 @@ def executed_nodes(model: bytes) -> tuple[tuple[str, Operator], ...]:
     """
     import onnx
 
-    with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
-        path = Path(folder) / "optimized.onnx"
+    with scratch_folder() as folder:
+        path = folder / "optimized.onnx"
         try:
             open_session(model, optimized_model=path)
             optimized = onnx.load(str(path))

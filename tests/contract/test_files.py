@@ -1,12 +1,14 @@
 import codecs
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from edgedf.errors import OutputError
-from edgedf.files import atomic_path, open_text, sha256_of, write_bytes, write_text
+from edgedf.files import atomic_path, open_text, scratch_folder, sha256_of, write_bytes, write_text
 
 
 def test_the_file_appears_whole_and_nothing_else_does(tmp_path: Path) -> None:
@@ -117,3 +119,59 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
     with open_text(pipe) as stream:
         assert stream.read() == "steps = 3\n"
     writer.join()
+
+
+_MAKES = """
+import sys, time
+from pathlib import Path
+from edgedf.files import atomic_path, scratch_folder
+with atomic_path(Path(sys.argv[1]) / "a.bin") as file, scratch_folder(sys.argv[1]) as folder:
+    file.write_bytes(b"half")
+    (folder / "inside").write_bytes(b"more")
+    print("made", flush=True)
+    time.sleep(60)
+"""
+_WRITES = """
+import sys
+from pathlib import Path
+from edgedf.files import scratch_folder, write_bytes
+write_bytes(Path(sys.argv[1]) / "a.bin", b"whole")
+with scratch_folder(sys.argv[1]):
+    pass
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_live_one_holds_is_kept(
+    tmp_path: Path,
+) -> None:
+    def names() -> list[str]:
+        return sorted(path.name.rpartition("-")[0] for path in tmp_path.iterdir())
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _MAKES, str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "made\n"
+        return process
+
+    def write() -> None:
+        subprocess.run([sys.executable, "-c", _WRITES, str(tmp_path)], check=True)
+
+    with start() as killed, start() as alive:
+        killed.kill()
+        killed.wait()
+        assert names() == [".edgedf-part", ".edgedf-part", "edgedf-scratch", "edgedf-scratch"]
+        write()
+        assert names() == ["", ".edgedf-part", "edgedf-scratch"]
+        assert (tmp_path / "a.bin").read_bytes() == b"whole"
+        alive.kill()
+        alive.wait()
+        write()
+        assert names() == [""]
+
+
+def test_a_link_that_looks_like_ours_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "edgedf-scratch-abcdefgh").symlink_to("precious")
+    with scratch_folder(tmp_path) as folder:
+        assert folder.stat().st_mode & 0o077 == 0
+    assert (tmp_path / "precious").is_dir()

@@ -496,6 +496,7 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "text": lambda data: b"not a model at all",
     "ours": lambda data: embed_onnx(data, make_spec()),
+    "an operator whose name is no text": lambda data: data.replace(b"Gemm", b"G\xffmm"),
 }
 
 

@@ -20,6 +20,7 @@ from edgedf.quantize.operators import xnnpack_partitions as pieces_of
 from edgedf.quantize.source import FORMATS
 from edgedf.runtime.models import shipped_model
 from tests.quantize.own_models import own_model
+from tests.runtime.tiny import bare_tflite
 
 SIDE = 16
 
@@ -169,3 +170,8 @@ def test_what_follows_a_float_layer_stays_float_too() -> None:
 def test_a_damaged_model_is_refused(model_format: ModelFormat) -> None:
     with pytest.raises(ArtifactUnreadable):
         lint_model(hostile(model_format)[:200], model_format)
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ArtifactUnreadable, match="damaged"):
+        lint_model(bare_tflite().replace(b"contrast", b"contr\xffst"), "tflite")

@@ -171,11 +171,12 @@ class PhoneFolder:
         limit = threading.Timer(_START_SECONDS, guard.kill)
         limit.start()
         try:
-            first = guard.stdout.readline().decode("utf-8", "replace").strip()
+            first = guard.stdout.readline(2000).decode("utf-8", "replace").strip()
         finally:
             limit.cancel()
         if first == _READY:
             return
+        guard.kill()  # whatever runs there may never end
         said = guard.stderr.read(2000).decode("utf-8", "replace").strip() if guard.stderr else ""
         raise DeviceError(
             f"No folder could be made in {ROOT} on the phone {self._adb.serial}: "

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgedf.artifact import read_model
 from edgedf.errors import DeviceError
+from edgedf.files import scratch_folder
 from edgedf.runtime.profile.devices import board
 from edgedf.runtime.profile.devices.adb_client import Adb, Printed, finish
 from edgedf.runtime.profile.devices.adb_errors import Cut
@@ -23,6 +23,7 @@ from edgedf.runtime.profile.devices.board_answers import (
     ended,
     found,
     not_received,
+    parsed,
 )
 from edgedf.runtime.profile.devices.host import WORKER
 from edgedf.runtime.profile.devices.payload import REQUEST, make_payload
@@ -73,8 +74,7 @@ class WorkerRun:
             DeviceError: There is no Python that would do, a package is missing, the phone is full,
                 or the worker failed.
         """
-        with tempfile.TemporaryDirectory() as name:
-            here = Path(name)
+        with scratch_folder() as here:
             there = self._look(here)
             self._send(there, here)
         self._measure(machine)
@@ -167,11 +167,8 @@ class WorkerRun:
 def _answer(printed: Printed) -> dict[str, Any] | None:
     """What a script answered; None for nothing."""
     text = sections(printed.output).get(_WORD[2:], "")
-    try:
-        answer = json.loads(text.strip().partition("\n")[0])
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(answer, dict):
+    answer = parsed(text.strip().partition("\n")[0])
+    if answer is None:
         return None
     if (
         answer.get("system") == "Android"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from edgedf import typed_json
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices.wheels import MODULES, OLDEST, Interpreter
 
-__all__ = ["Board", "check_room", "ended", "found", "not_received"]
+__all__ = ["Board", "check_room", "ended", "found", "not_received", "parsed"]
 
 _OLDEST = ".".join(map(str, OLDEST))
 _NOT_FOUND = (126, 127)  # of a shell: no such command, or one that cannot be run
@@ -29,6 +31,31 @@ class Board:
     interpreter: Interpreter
     parent: str
     free: int
+
+
+@dataclass(frozen=True)
+class _Probed:
+    """What ``board/probe.py`` answers; a Python that is too old leaves some of it out."""
+
+    implementation: str
+    version: tuple[int, ...]
+    system: str
+    architecture: str = ""
+    abiflags: str = ""
+    modules: dict[str, str] = field(default_factory=dict)
+    libc: str = ""
+    libc_version: str = ""
+    folder: str = ""
+    free: int = 0
+
+
+def parsed(line: str) -> dict[str, Any] | None:
+    """The answer in a line of JSON; None where it holds none."""
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def found(
@@ -54,38 +81,45 @@ def found(
             next_step="install it there (apt install python3, or the like), or name another one: "
             "--python PATH",
         )
-    major, minor, micro = (*map(int, answer["version"]), 0, 0, 0)[:3]
+    try:
+        probed = typed_json.decode(_Probed, dict(answer))
+    except ValueError as error:
+        raise DeviceError(
+            f"{where} was asked what it is, and its answer is not understood: {error}.",
+            expected=f"the answer of a Python {_OLDEST} or newer",
+            next_step=f"see what {python} there is: it may be a script that stands for one",
+        ) from error
+    major, minor, micro = (*probed.version, 0, 0, 0)[:3]
     version = (major, minor, micro)
     words = ".".join(map(str, version))
-    if version < OLDEST or answer["implementation"] != "CPython":
+    if version < OLDEST or probed.implementation != "CPython":
         raise DeviceError(
-            f"{where} has {answer['implementation']} {words} as {python}.",
+            f"{where} has {probed.implementation} {words} as {python}.",
             expected=f"CPython {_OLDEST} or newer",
             next_step="install a newer one there and name it: --python PATH",
         )
-    if answer["system"] != "Linux":
+    if probed.system != "Linux":
         raise DeviceError(
-            f"{where} runs {answer['system']}.",
+            f"{where} runs {probed.system}.",
             expected="Linux",
             next_step="measure on another machine; on this one use --device host",
         )
-    if not answer["folder"]:
+    if not probed.folder:
         raise DeviceError(
             f"On {where} there is no folder to work in.",
             expected="a home folder, /var/tmp or /tmp that can be written and may hold programs "
             "(mounted without noexec)",
             next_step="make room in one of them",
         )
-    modules = {name: str(answer["modules"][name]) for name in MODULES if name in answer["modules"]}
     interpreter = Interpreter(
         version=version,
-        architecture=str(answer["architecture"]),
-        libc=str(answer["libc"]),
-        libc_version=str(answer["libc_version"]),
-        modules=modules,
-        free_threaded="t" in str(answer["abiflags"]),
+        architecture=probed.architecture,
+        libc=probed.libc,
+        libc_version=probed.libc_version,
+        modules={name: probed.modules[name] for name in MODULES if name in probed.modules},
+        free_threaded="t" in probed.abiflags,
     )
-    return Board(interpreter, str(answer["folder"]), int(answer["free"]))
+    return Board(interpreter, probed.folder, probed.free)
 
 
 def check_room(where: str, board: Board, needed: int) -> None:
@@ -112,7 +146,9 @@ def not_received(
     """
     kind, problem = answer.get("kind"), answer.get("problem") or _last_line(said)
     if kind == "full":
-        return _full(where, board.parent, needed, int(answer["free"]), problem)
+        free = answer.get("free")
+        free = free if isinstance(free, int) else board.free
+        return _full(where, board.parent, needed, free, problem)
     if kind == "imports":
         return DeviceError(
             f"Packages that were sent to {where} cannot be loaded there: {problem}.",

@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from edgedf import typed_json
 from edgedf.errors import DeviceError
+from edgedf.files import scratch_folder
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.stream import end, follow
 from edgedf.runtime.profile.events import Emit
@@ -54,8 +54,8 @@ class HostDevice:
         models = tuple(str(path.absolute()) for path in job.models)
         images = tuple(str(path.absolute()) for path in job.images)
         request = typed_json.encode(job.request(models, images))
-        with tempfile.TemporaryDirectory(prefix="edgedf-profile-") as folder:
-            path = Path(folder) / "request.json"
+        with scratch_folder() as folder:
+            path = folder / "request.json"
             path.write_text(json.dumps(request), encoding="utf-8")
             try:
                 process = subprocess.Popen(

@@ -11,13 +11,13 @@ import contextlib
 import secrets
 import shlex
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgedf.artifact import ModelFormat, read_model
 from edgedf.errors import DeviceError
+from edgedf.files import scratch_folder
 from edgedf.runtime.profile.devices import board
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.board_answers import (
@@ -32,7 +32,7 @@ from edgedf.runtime.profile.devices.payload import Payload, make_payload
 from edgedf.runtime.profile.devices.ssh_connection import FAILED, SshConnection, quoted
 from edgedf.runtime.profile.devices.ssh_errors import lost
 from edgedf.runtime.profile.devices.ssh_target import SshTarget
-from edgedf.runtime.profile.devices.stream import end, follow
+from edgedf.runtime.profile.devices.stream import end, follow, skip_to
 from edgedf.runtime.profile.devices.wheels import MODULES, PACKAGES, fetch, wanted
 from edgedf.runtime.profile.events import Emit, Progressed
 
@@ -85,9 +85,9 @@ class SshDevice:
     def run(self, job: Job, emit: Emit) -> None:
         """See :meth:`edgedf.runtime.profile.devices.base.Device.run`."""
         formats = {read_model(path)[0] for path in job.models}
-        with self._connect() as connection, tempfile.TemporaryDirectory() as wheels:
+        with self._connect() as connection, scratch_folder() as wheels:
             machine = self._look(connection, formats)
-            payload, imports = self._gather(job, formats, machine, Path(wheels), emit)
+            payload, imports = self._gather(job, formats, machine, wheels, emit)
             check_room(self._where, machine, payload.taken)
             folder = self._send(connection, machine, payload, imports, emit)
             try:
@@ -153,10 +153,11 @@ class SshDevice:
             seconds=600,  # a slow card, and packages of some hundred MB
             doing="files were sent",
         )
-        last = answer.answers[-1] if answer.answers else {}
-        if last.get("kind") != "":
+        first, last = (answer.answers[at] if answer.answers else {} for at in (0, -1))
+        folder = first.get("folder")
+        if last.get("kind") != "" or not isinstance(folder, str):
             raise not_received(self._where, machine, payload.taken, last, answer.said)
-        return str(answer.answers[0]["folder"])
+        return folder
 
     def _measure(self, connection: SshConnection, folder: str, emit: Emit) -> None:
         word = secrets.token_hex(16)
@@ -166,7 +167,7 @@ class SshDevice:
         )
         try:
             with _heartbeat(process):
-                _skip_to(process, word)
+                skip_to(process.stdout, word.encode())
                 follow(process, emit)
         except DeviceError as error:
             end(process)
@@ -213,11 +214,3 @@ def _heartbeat(process: subprocess.Popen[bytes]) -> Iterator[None]:
     finally:
         done.set()
         thread.join(1)
-
-
-def _skip_to(process: subprocess.Popen[bytes], word: str) -> None:
-    """Leave out what a login shell may say by itself."""
-    if process.stdout is not None:
-        for line in process.stdout:
-            if line.strip() == word.encode():
-                return

@@ -25,9 +25,11 @@ from types import TracebackType
 from typing import IO, Any
 
 from edgedf.errors import DeviceError
+from edgedf.files import scratch_folder
+from edgedf.runtime.profile.devices.board_answers import parsed
 from edgedf.runtime.profile.devices.ssh_errors import login_error, lost, no_client
 from edgedf.runtime.profile.devices.ssh_target import SshTarget
-from edgedf.runtime.profile.devices.stream import end
+from edgedf.runtime.profile.devices.stream import end, skip_to
 
 __all__ = ["FAILED", "Answer", "SshConnection", "quoted"]
 
@@ -37,6 +39,7 @@ FAILED = 255
 _CONNECT_SECONDS = 10
 _ALIVE_SECONDS = 5
 _ALIVE_TRIES = 3
+_MOST_SAID = 1 << 20
 _LONGEST_SOCKET = 80  # sun_path has 108 bytes, and ssh appends 17 to the name for a moment
 
 # Whatever the user's own configuration says: no question, no terminal, no forwarding, and messages.
@@ -122,7 +125,8 @@ class SshConnection:
         ssh = shutil.which("ssh")
         if ssh is None:
             raise no_client()
-        self._folder = _short_folder()
+        self._stack = contextlib.ExitStack()
+        self._folder = self._stack.enter_context(_short_folder())
         alive = (
             f"ConnectTimeout={connect_seconds}",
             f"ServerAliveInterval={_ALIVE_SECONDS}",
@@ -202,10 +206,10 @@ class SshConnection:
             if status == FAILED:
                 raise lost(self.target, doing)
             complaints.seek(0)
-            said = complaints.read().decode("utf-8", "replace")
+            said = complaints.read(_MOST_SAID).decode("utf-8", "replace")
         lines = collected.result().decode("utf-8", "replace").splitlines()
-        answers = [json.loads(lines[at + 1]) for at, line in enumerate(lines[:-1]) if line == word]
-        return Answer(status, tuple(answers), said)
+        answers = [parsed(lines[at + 1]) for at, line in enumerate(lines[:-1]) if line == word]
+        return Answer(status, tuple(answer for answer in answers if answer is not None), said)
 
     @property
     def is_open(self) -> bool:
@@ -218,7 +222,7 @@ class SshConnection:
         if master is not None:
             end(master)
         self._complaints.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._stack.close()
 
     def __enter__(self) -> SshConnection:
         return self
@@ -249,12 +253,12 @@ class SshConnection:
         with contextlib.suppress(BrokenPipeError):
             self._master.stdin.write(word)
             self._master.stdin.flush()
-        for line in self._master.stdout:  # a chatty shell may have said something before
-            if line.endswith(word):
-                return
-        status = self._master.wait()
+        if skip_to(self._master.stdout, word):
+            return
+        end(self._master, seconds=10)
+        status = self._master.returncode
         self._complaints.seek(0)
-        said = self._complaints.read().decode("utf-8", "replace")
+        said = self._complaints.read(_MOST_SAID).decode("utf-8", "replace")
         if status == FAILED:
             raise login_error(self.target, said)
         raise DeviceError(
@@ -265,7 +269,10 @@ class SshConnection:
 
 
 class _Collector:
-    """Reads a stream to its end in a thread, so that the other side never waits for us."""
+    """Reads a stream to its end in a thread, so that the other side never waits for us.
+
+    One that does not end is closed, which ends what writes to it.
+    """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -275,17 +282,16 @@ class _Collector:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            self._content = self._stream.read()
+            self._content = self._stream.read(_MOST_SAID)
+            if len(self._content) == _MOST_SAID:
+                self._stream.close()
 
     def result(self) -> bytes:
         self._thread.join(5)
         return self._content
 
 
-def _short_folder() -> Path:
+def _short_folder() -> contextlib.AbstractContextManager[Path]:
     """A private folder whose path is short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="edgedf-"))
-    if len(os.fsencode(folder)) <= _LONGEST_SOCKET or not Path("/tmp").is_dir():
-        return folder
-    folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="edgedf-", dir="/tmp"))
+    longest = len(os.fsencode(tempfile.gettempdir())) + len("/edgedf-scratch-12345678/socket")
+    return scratch_folder("/tmp" if longest > _LONGEST_SOCKET and Path("/tmp").is_dir() else None)

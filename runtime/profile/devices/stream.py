@@ -12,9 +12,11 @@ from typing import IO
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.events import Emit, Failed, Finished, from_line
 
-__all__ = ["end", "follow"]
+__all__ = ["end", "follow", "skip_to"]
 
 _MOST_BYTES = 8 << 20  # of a line; a block of thousands of inferences has some 100 KB
+_MOST_IN_ALL = 256 << 20  # eight hours at 5 ms an inference take a quarter of it
+_MOST_BEFORE = 1 << 20  # of what a login shell says by itself
 _TAIL = 20  # lines of standard error
 _PATIENCE_S = 5.0
 
@@ -59,6 +61,27 @@ def follow(process: subprocess.Popen[bytes], emit: Emit) -> None:
     )
 
 
+def skip_to(stream: IO[bytes] | None, word: bytes) -> bool:
+    """Leave out what a login shell may say by itself.
+
+    Args:
+        stream: What is written there.
+        word: What is waited for, at the end of a line.
+
+    Returns:
+        Whether it came.
+    """
+    left = _MOST_BEFORE
+    while stream is not None and left > 0:
+        line = stream.readline(left)
+        if not line:
+            break
+        if line.rstrip().endswith(word.rstrip()):
+            return True
+        left -= len(line)
+    return False
+
+
 def end(process: subprocess.Popen[bytes], *, seconds: float = 3.0) -> None:
     """Close a process's input, give it a moment, then end it."""
     if process.stdin is not None:
@@ -80,8 +103,16 @@ def end(process: subprocess.Popen[bytes], *, seconds: float = 3.0) -> None:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[str]:
+    left = _MOST_IN_ALL
     while True:
         line = stream.readline(_MOST_BYTES)
+        left -= len(line)
+        if left < 0:
+            raise DeviceError(
+                f"The worker wrote more than {_MOST_IN_ALL >> 20} MiB.",
+                expected="the events of some hours",
+                next_step="see what else writes to standard output there, or measure for less time",
+            )
         if not line:
             return
         if not line.endswith(b"\n"):  # cut off in the middle, or endless

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import DeviceError
+from edgedf.errors import DeviceError, OutputError
+from edgedf.files import atomic_path
 
 __all__ = [
     "MODULES",
@@ -260,10 +261,9 @@ def _keep(wheels: Sequence[Path], cache: Path) -> None:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         for wheel in wheels:
-            with tempfile.TemporaryDirectory(dir=cache) as name:
-                copy = Path(shutil.copy(wheel, name))
-                copy.replace(cache / wheel.name)
-    except OSError:
+            with atomic_path(cache / wheel.name) as copy:
+                shutil.copyfile(wheel, copy)
+    except (OSError, OutputError):
         return
 
 

@@ -10,7 +10,6 @@ the optimized graph: a convolution with its DequantizeLinear and QuantizeLinear 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from edgedf.artifact import read_model, read_onnx_nodes
 from edgedf.errors import OutputError
+from edgedf.files import scratch_folder
 from edgedf.imaging import RGBImage
 from edgedf.runtime.backends.onnx import OPTIMIZED, OnnxBackend
 from edgedf.runtime.profile.events import Operators, OperatorTime
@@ -49,14 +49,14 @@ def time_onnx_operators(
     configuration: int, model: bytes, threads: int, images: Sequence[RGBImage], queries: int
 ) -> Operators:
     """See :func:`edgedf.runtime.profile.operators.time_operators`."""
-    with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
-        profiled = OnnxBackend(model, threads=threads, profile=Path(folder))
+    with scratch_folder() as folder:
+        profiled = OnnxBackend(model, threads=threads, profile=folder)
         plain = OnnxBackend(model, threads=threads)
         turns = take_turns(profiled.run, plain.run, images, queries)
         entries = _read(profiled.end_profile())
         profiled.close()
         plain.close()
-        executed = read_model(Path(folder) / OPTIMIZED)[1]
+        executed = read_model(folder / OPTIMIZED)[1]
     nodes = _nodes(entries, turns.counted)
     in_file = read_onnx_nodes(model)
     names = name_executed(

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from edgedf.errors import DeviceError, EdgedfError, OutputError
+from edgedf.files import scratch_folder
 from edgedf.imaging import RGBImage
 from edgedf.runtime.backends.tflite import TFLiteBackend
 from edgedf.runtime.delegation import Delegation, read_delegation
@@ -105,8 +104,8 @@ def _in_child(
 ) -> Operators:
     numbers = (configuration, threads, queries)
     try:
-        with tempfile.TemporaryDirectory(prefix="edgedf-") as folder:
-            path, pictures = Path(folder) / "model.tflite", Path(folder) / "images.npy"
+        with scratch_folder() as folder:
+            path, pictures = folder / "model.tflite", folder / "images.npy"
             path.write_bytes(model)
             np.save(pictures, np.stack(images), allow_pickle=False)
             command = [sys.executable, "-m", _CHILD, str(path), str(pictures), *map(str, numbers)]

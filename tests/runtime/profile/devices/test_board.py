@@ -15,7 +15,7 @@ import pytest
 
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices import board
-from edgedf.runtime.profile.devices.board_answers import Board, ended, found, not_received
+from edgedf.runtime.profile.devices.board_answers import Board, ended, found, not_received, parsed
 from edgedf.runtime.profile.devices.wheels import Interpreter
 
 SCRIPTS = Path(board.__file__).parent
@@ -165,6 +165,10 @@ def probe(**changes: Any) -> dict[str, Any]:
         (probe(system="Darwin"), "runs Darwin"),
         (probe(folder=""), "no folder to work in"),
         (None, "is not there"),
+        ({}, "its answer is not understood: implementation is missing"),
+        (probe(version="3.11"), "its answer is not understood: version is str"),
+        (probe(free=[1]), "its answer is not understood: free is list"),
+        (probe(modules={"numpy": 2}), "its answer is not understood: modules.numpy is int"),
     ],
 )
 def test_a_board_that_does_not_do_is_refused(answer: dict[str, Any] | None, words: str) -> None:
@@ -177,6 +181,17 @@ def test_a_board_that_does_is_understood() -> None:
     machine = found("pi@pi", "python3", 0, probe(modules={"numpy": "2.1", "other": "1"}), "")
     assert machine.interpreter.name == "Python 3.11, aarch64, glibc 2.36"
     assert machine.interpreter.modules == {"numpy": "2.1"}
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "[" * 100_000, '{"free": 1e'])
+def test_a_line_that_is_no_answer(line: str) -> None:
+    assert parsed(line) is None
+
+
+def test_a_full_board_that_does_not_say_how_full() -> None:
+    machine = found("pi@pi", "python3", 0, probe(), "")
+    error = not_received("pi@pi", machine, 5_000_000, {"kind": "full", "free": "none"}, "")
+    assert "pi@pi is full: 5.0 MB are needed" in error.message
 
 
 def test_a_signal_is_named() -> None:
