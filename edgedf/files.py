@@ -21,7 +21,15 @@ from typing import TextIO
 
 from edgedf.errors import OutputError
 
-__all__ = ["atomic_path", "open_text", "scratch_folder", "sha256_of", "write_bytes", "write_text"]
+__all__ = [
+    "atomic_path",
+    "check_target",
+    "open_text",
+    "scratch_folder",
+    "sha256_of",
+    "write_bytes",
+    "write_text",
+]
 
 _FILE, _FOLDER = ".edgedf-part-", "edgedf-scratch-"
 
@@ -134,6 +142,23 @@ def _remove_abandoned(place: Path, prefix: str) -> None:
                         shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(handle)
+
+
+def check_target(target: str | Path) -> None:
+    """Raise before the work what :func:`atomic_path` would raise after it.
+
+    Args:
+        target: Final path of a file; its folder is made.
+
+    Raises:
+        OutputError: The file cannot be written, or there is a folder of that name.
+    """
+    with contextlib.suppress(_NotNow), atomic_path(target):
+        raise _NotNow
+
+
+class _NotNow(Exception):
+    pass
 
 
 def write_bytes(target: str | Path, data: bytes) -> Path:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError
+from edgedf.files import check_target
 from edgedf.progress import Progress, silent
 from edgedf.quantize.adopt import Description
 from edgedf.quantize.calibration import check_samples, choose_images, find_candidates
 from edgedf.quantize.climbing import Trainer, Training, checkpoint_of, climb_formats
 from edgedf.quantize.conversion_audit import audit_conversion
 from edgedf.quantize.converted import describe_file
-from edgedf.quantize.delivery import refuse_overwriting, writable_folder, write_all
+from edgedf.quantize.delivery import refuse_overwriting, write_all
 from edgedf.quantize.input_type import check_input_type, input_type_named
 from edgedf.quantize.keep import Keep, kept_layers, parse_keep
 from edgedf.quantize.ladder import Ladder
@@ -27,7 +28,7 @@ from edgedf.quantize.proof import Originals, Proof, diagnosed, through_gate, wit
 from edgedf.quantize.ranges import Method, method_named
 from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.report import ConversionReport
-from edgedf.quantize.source import FORMATS, load_source, named_formats
+from edgedf.quantize.source import load_source, named_formats, possible_formats, stem_of
 from edgedf.quantize.verify import Gate
 from edgedf.spec import Precision
 
@@ -122,9 +123,12 @@ def convert(
 
     # What is wrong with the folders should be known before the minute that an export takes.
     candidates, described = find_candidates(calibration, calibration_split)
-    folder = writable_folder(Path(out))
+    stem = f"{stem_of(source)}_{wanted_precision}"
+    targets = {name: Path(out) / f"{stem}.{name}" for name in wanted or possible_formats(source)}
+    for target in targets.values():
+        check_target(target)
     loaded = load_source(source, wanted, describe=describe, progress=progress)
-    names = [name for name in FORMATS if name in loaded.models]
+    names = list(targets)
     check_available(wanted_precision, names)
     learned = {} if method is not None or wanted_precision != "int8" else loaded.ranges
     _check_learned(learned, recipe)
@@ -132,7 +136,6 @@ def convert(
         kept_layers(loaded.models[name], name, to_keep, wanted_precision)
         if wanted_precision in CALIBRATED and not (allow_hostile or is_auto):
             check_int8_friendly(loaded.models[name], name, delegated=wanted_precision == "int8")
-    targets = {name: folder / f"{loaded.stem}_{wanted_precision}.{name}" for name in names}
     refuse_overwriting(targets.values(), loaded.paths)
     clock.lap("load")
     images = choose_images(

@@ -1,44 +1,17 @@
-"""Where converted files go: checked before the work, written whole after it."""
+"""Where converted files go."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError, OutputError
+from edgedf.errors import ConfigError
 from edgedf.files import atomic_path
 
-__all__ = ["refuse_overwriting", "writable_folder", "write_all"]
-
-
-def writable_folder(folder: Path) -> Path:
-    """Make the folder and write something there, before a minute of work rather than after.
-
-    Args:
-        folder: Where files are to go.
-
-    Returns:
-        The folder.
-
-    Raises:
-        OutputError: Nothing can be written there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as stream:
-            stream.write(b"edgedf")
-            stream.flush()
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write into {folder}: {error.strerror or error}.",
-            expected="a folder that exists or can be made, with write permission and free space",
-            next_step="choose another folder with --out, or free some space",
-        ) from error
-    return folder
+__all__ = ["refuse_overwriting", "write_all"]
 
 
 def refuse_overwriting(targets: Iterable[Path], sources: Sequence[Path]) -> None:

@@ -24,7 +24,15 @@ from edgedf.runtime import models as shipped
 from edgedf.runtime.detector import naming
 from edgedf.spec import ModelSpec
 
-__all__ = ["FORMATS", "SHIPPED_STEM", "Source", "load_source", "named_formats"]
+__all__ = [
+    "FORMATS",
+    "SHIPPED_STEM",
+    "Source",
+    "load_source",
+    "named_formats",
+    "possible_formats",
+    "stem_of",
+]
 
 FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 SHIPPED_STEM = "student"
@@ -40,7 +48,6 @@ class Source:
 
     Args:
         description: Where they came from, in words.
-        stem: Beginning of the names of what is made from them.
         models: A float file per format, its spec inside.
         specs: The specs.
         originals: Per format, the model that the conversion has to agree with: the checkpoint
@@ -53,7 +60,6 @@ class Source:
     """
 
     description: str
-    stem: str
     models: Mapping[ModelFormat, bytes]
     specs: Mapping[ModelFormat, ModelSpec]
     originals: Mapping[ModelFormat, Run]
@@ -104,7 +110,7 @@ def load_source(
         return _from_own(source, formats, describe)
     if source is None:
         artifacts = [read_artifact(_shipped_model(name)) for name in formats or FORMATS]
-        return _from_artifacts("the shipped student", SHIPPED_STEM, artifacts)
+        return _from_artifacts("the shipped student", artifacts)
     path = Path(source)
     if path.suffix.lower() == ".safetensors":
         return _from_checkpoint(path, formats or FORMATS, progress)
@@ -130,6 +136,17 @@ def load_source(
         raise naming(path, error) from error
     except ArtifactError as error:
         raise naming(path, error) from error
+
+
+def stem_of(source: str | Path | None) -> str:
+    """Beginning of the names of what is made from a source."""
+    return SHIPPED_STEM if source is None else Path(source).stem.removesuffix("_fp32")
+
+
+def possible_formats(source: str | Path | None) -> tuple[ModelFormat, ...]:
+    """All formats that a source can give, by its name."""
+    suffix = "" if source is None else Path(source).suffix.lower()
+    return tuple(name for name in FORMATS if suffix == f".{name}") or FORMATS
 
 
 def named_formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
@@ -199,7 +216,7 @@ def _from_file(artifact: Artifact, formats: Sequence[ModelFormat]) -> Source:
             expected=f"--to {artifact.format} for this source",
             next_step="convert the .safetensors checkpoint, which gives every format",
         )
-    return _from_artifacts(str(path), path.stem.removesuffix("_fp32"), [artifact])
+    return _from_artifacts(str(path), [artifact])
 
 
 def _from_own(
@@ -224,7 +241,6 @@ def _from_own(
         raise naming(path, error) from error
     return Source(
         str(path),
-        path.stem,
         {"onnx": own.model},
         {"onnx": own.spec},
         {"onnx": own.original},
@@ -233,10 +249,9 @@ def _from_own(
     )
 
 
-def _from_artifacts(description: str, stem: str, artifacts: Sequence[Artifact]) -> Source:
+def _from_artifacts(description: str, artifacts: Sequence[Artifact]) -> Source:
     return Source(
         description,
-        stem,
         {a.format: a.model for a in artifacts},
         {a.format: a.spec for a in artifacts},
         {a.format: open_model(a.model, a.format, a.spec) for a in artifacts},
@@ -255,7 +270,6 @@ def _from_checkpoint(path: Path, formats: Sequence[ModelFormat], progress: Progr
     exported = export_checkpoint(path, formats, progress=progress)
     return Source(
         str(path),
-        path.stem,
         exported.models,
         exported.specs,
         dict.fromkeys(formats, exported.torch_run),

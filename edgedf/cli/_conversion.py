@@ -68,7 +68,7 @@ _SETS = {"calibration": "used for calibration", "held out": "that calibration ne
 def _images(report: ConversionReport) -> Text:
     text = Text(printable(f"Images: {report.images}."))
     for entry in report.skipped[:_SHOWN_SKIPPED]:
-        text.append(printable(f"\nSkipped {entry.path}: {entry.reason}"), style="yellow")
+        text.append("\n" + printable(f"Skipped {entry.path}: {entry.reason}"), style="yellow")
     if len(report.skipped) > _SHOWN_SKIPPED:
         more = len(report.skipped) - _SHOWN_SKIPPED
         text.append(f"\nSkipped {more} more; --json lists them all.", style="yellow")

@@ -81,7 +81,7 @@ def skipped_text(skipped: Sequence[Skipped]) -> Text:
     text = Text(f"{len(skipped)} picture{'' if one else 's'} could not be read and ")
     text.append(f"{'is' if one else 'are'} left out:")
     for entry in skipped[:_LISTED]:
-        text.append(printable(f"\n{entry.file}: {entry.reason}"), style="yellow")
+        text.append("\n" + printable(f"{entry.file}: {entry.reason}"), style="yellow")
     if len(skipped) > _LISTED:
         text.append(f"\n{len(skipped) - _LISTED} more; --json lists them all.", style="yellow")
     return text

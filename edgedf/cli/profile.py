@@ -18,6 +18,7 @@ __all__ = ["app"]
 
 app = typer.Typer(add_completion=False)
 
+_WRITTEN = ("profile.json", "report.html", "report.md")
 _IMAGES = 16  # of the shipped sample, shown in turn
 NOT_VALID, INTERRUPTED = 1, 130
 
@@ -174,6 +175,7 @@ def profile(
     """
     from edgedf.cli._console import StepProgress, print_json, printable
     from edgedf.cli._profile import Wanted, chosen_images, chosen_models, show
+    from edgedf.files import check_target
     from edgedf.runtime.profile.devices import Tools, open_device
 
     refuse_together("--json", as_json, "--markdown", as_markdown)
@@ -192,6 +194,9 @@ def profile(
     job = wanted.job(chosen_models(models or []), shown)
     tools = Tools(runner=runner, python=python, wheels=wheels, identity=identity)
     machines = [open_device(name, tools) for name in devices or ["host"]]
+    if out is not None:
+        for name in _WRITTEN:
+            check_target(out / name)
     from edgedf.runtime.profile.session import profile as measure
 
     with StepProgress() as progress:
@@ -241,9 +246,9 @@ def _write(folder: Path, found: Profile, comparison: Comparison | None) -> None:
     from edgedf.runtime.profile.html_report import render
     from edgedf.runtime.profile.markdown import markdown
 
-    write_text(folder / "profile.json", to_json(found))
-    write_text(folder / "report.html", render(found, comparison))
-    write_text(folder / "report.md", markdown(found, comparison))
+    texts = to_json(found), render(found, comparison), markdown(found, comparison)
+    for name, text in zip(_WRITTEN, texts, strict=True):
+        write_text(folder / name, text)
 
 
 def _code(found: Profile, comparison: Comparison | None, interrupted: bool) -> int:

@@ -38,6 +38,17 @@ def profile_of(capsys: Captured, *arguments: str | Path) -> Profile:
     return typed_json.decode(Profile, json.loads(capsys.readouterr().out))
 
 
+def test_a_folder_in_the_way_of_a_result_is_named_before_the_work(
+    workshop: Path, capsys: Captured
+) -> None:
+    Path("taken/report.html").mkdir(parents=True)
+    assert call(TFLITE, *ALONE, "--out", "taken") == MISTAKE
+    shown, said = capsys.readouterr()
+    assert shown == ""
+    assert "report.html: is a folder" in said
+    assert [path.name for path in Path("taken").iterdir()] == ["report.html"]
+
+
 def test_everything_is_measured_and_written(workshop: Path, capsys: Captured) -> None:
     assert call(*FEW, "--threads", "1,2", "--out", "profiles") in (DONE, NOT_VALID)
     shown, said = capsys.readouterr()

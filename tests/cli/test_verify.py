@@ -358,7 +358,7 @@ def test_unreadable_pictures_are_listed_and_change_no_verdict(
     arguments = (TFLITE, "--against", TFLITE, "--data", tmp_path / "data")
     assert call(*arguments) == PASSES
     said = capsys.readouterr().err
-    assert "1 picture could not be read and is left out" in said
+    assert "1 picture could not be read and is left out:\n" in said
     found = outcome_of(capsys, *arguments, code=PASSES)
     assert [Path(entry.file).name for entry in found.skipped] == ["broken.png"]
 

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from edgedf.errors import OutputError
-from edgedf.files import atomic_path, open_text, scratch_folder, sha256_of, write_bytes, write_text
+from edgedf.files import (
+    atomic_path,
+    check_target,
+    open_text,
+    scratch_folder,
+    sha256_of,
+    write_bytes,
+    write_text,
+)
 
 
 def test_the_file_appears_whole_and_nothing_else_does(tmp_path: Path) -> None:
@@ -31,6 +39,16 @@ def test_the_temporary_file_keeps_the_suffix_and_the_folder(tmp_path: Path) -> N
         assert temporary.parent == tmp_path
         assert temporary.suffix == ".tflite"
         temporary.write_bytes(b"")
+
+
+def test_a_target_is_checked_without_being_touched(tmp_path: Path) -> None:
+    target = write_text(tmp_path / "a.txt", "old")
+    check_target(target)
+    check_target(tmp_path / "new" / "b.txt")
+    assert target.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.txt", "new"]
+    with pytest.raises(OutputError, match="new: is a folder"):
+        check_target(tmp_path / "new")
 
 
 def test_a_file_where_a_folder_is_needed_is_a_clear_error(tmp_path: Path) -> None:

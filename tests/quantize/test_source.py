@@ -24,7 +24,7 @@ from edgedf.errors import (
 )
 from edgedf.quantize.input_type import described_input, with_input_type
 from edgedf.quantize.run import open_model
-from edgedf.quantize.source import load_source
+from edgedf.quantize.source import load_source, possible_formats, stem_of
 from edgedf.runtime.models import shipped_model
 from tests.contract.specs import make_spec
 from tests.quantize.students import (
@@ -41,18 +41,32 @@ FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 
 def test_without_a_name_it_is_the_shipped_student_in_both_formats() -> None:
     source = load_source(None)
-    assert source.stem == "student"
     assert not source.from_checkpoint
     assert list(source.models) == ["tflite", "onnx"]
     assert source.paths == (shipped_model("tflite"), shipped_model("onnx"))
     assert {spec.precision for spec in source.specs.values()} == {"fp32"}
 
 
+@pytest.mark.parametrize(
+    ("source", "stem", "formats"),
+    [
+        (None, "student", FORMATS),
+        ("a/b_fp32.onnx", "b", ("onnx",)),
+        (Path("b.TFLITE"), "b", ("tflite",)),
+        ("b.safetensors", "b", FORMATS),
+    ],
+)
+def test_names_of_results_are_known_before_anything_is_loaded(
+    source: str | Path | None, stem: str, formats: tuple[str, ...]
+) -> None:
+    assert stem_of(source) == stem
+    assert possible_formats(source) == formats
+
+
 @pytest.mark.parametrize("model_format", FORMATS)
 def test_a_float_model_gives_its_own_format(model_format: ModelFormat) -> None:
     source = load_source(small_model(model_format))
     assert list(source.models) == [model_format]
-    assert source.stem == "small"
     image = np.random.default_rng(0).integers(0, 256, (SMALL, SMALL, 3), np.uint8)
     wanted, found = small_exports().torch_run(image), source.originals[model_format](image)
     for name in ("fake_logit", "defocus_map"):
