@@ -74,6 +74,7 @@ memory as at full size, so it is refused."""
 MIN_SIDE = 32
 
 _SUMS_AT_ONCE = 1 << 15
+_PIXELS_AT_ONCE = 1 << 15
 _HALF_SIZE = cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -206,14 +207,17 @@ def orient(image: RGBImage, orientation: int) -> RGBImage:
             expected="1 to 8",
             next_step="pass 1 for a picture that is upright already",
         )
+    height, width, channels = image.shape
+    own: RGBImage | None = None
     if orientation >= 5:
-        image = image.transpose(1, 0, 2)
+        image = own = np.asarray(cv2.transpose(image), np.uint8)
+        height, width = width, height
     # What remains after the transposition: which axes run backwards.
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)
+    backwards = (orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7))
+    if any(backwards):
+        around = {(True, False): 0, (False, True): 1, (True, True): -1}[backwards]
+        image = np.asarray(cv2.flip(image, around, own), np.uint8)
+    return np.ascontiguousarray(image).reshape(height, width, channels)
 
 
 def center_square_crop(image: RGBImage) -> RGBImage:
@@ -347,8 +351,9 @@ def _decode(data: bytes) -> DecodedImage:
     if header.transparent is not None and pixels.ndim == 2:
         # Of transparent colours OpenCV makes alpha, but not of a transparent grey.
         pixels[pixels == header.transparent] = 65535 if pixels.dtype == np.uint16 else 255
+    pixels = _to_rgb(pixels)  # under the same name, so that what was decoded is freed
     damaged = header.format == "jpeg" and bool(complaints)
-    return DecodedImage(orient(_to_rgb(pixels), header.orientation), damaged)
+    return DecodedImage(orient(pixels, header.orientation), damaged)
 
 
 def _check_reducible(header: ImageHeader) -> None:
@@ -380,29 +385,35 @@ def _check_side(height: int, width: int) -> None:
 
 def _to_rgb(pixels: NDArray[np.generic]) -> RGBImage:
     """OpenCV's grey, BGR or BGRA of 8 or 16 bits → uint8 RGB, as the module's head defines."""
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    elif pixels.dtype != np.uint8:
+    if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageUnreadable(
             f"The image has samples of type {pixels.dtype}.",
             expected="8 or 16 bits a sample",
             next_step="save it as 8-bit JPEG or PNG",
         )
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, np.newaxis]
+    height, width = pixels.shape[:2]
+    pixels = pixels.reshape(height, width, -1)
     channels = pixels.shape[2]
-    if channels == 3:
-        return np.asarray(
-            cv2.cvtColor(pixels.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB), np.uint8
-        )
-    color = pixels[:, :, :1] if channels <= 2 else pixels[:, :, 2::-1]
-    if channels in (2, 4):
-        alpha = pixels[:, :, -1:].astype(np.uint32)
-        over_white = color.astype(np.uint32) * alpha + 255 * (255 - alpha)
-        color = ((over_white + 127) // 255).astype(np.uint8)
-    if color.shape[2] == 1:
-        color = np.repeat(color, 3, axis=2)
-    return np.ascontiguousarray(color, dtype=np.uint8)
+    image: NDArray[Any] = pixels
+    if pixels.dtype == np.uint16 or channels in (2, 4):
+        image = np.empty((height, width, 1 if channels <= 2 else 3), np.uint8)
+        # A few rows at a time stay in the cache, and need little memory.
+        step = max(1, _PIXELS_AT_ONCE // width)
+        for at in (slice(top, top + step) for top in range(0, height, step)):
+            image[at] = _opaque_bytes(pixels[at])
+    order = cv2.COLOR_GRAY2RGB if image.shape[2] == 1 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(image, order), np.uint8)
+
+
+def _opaque_bytes(rows: NDArray[Any]) -> NDArray[np.uint8]:
+    """Samples of 8 or 16 bits, the last of two or four channels alpha → those of the others."""
+    if rows.dtype == np.uint16:
+        rows = ((rows.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if rows.shape[2] in (1, 3):
+        return rows
+    alpha = rows[:, :, -1:].astype(np.uint16)  # nothing here exceeds 16 bits
+    over_white = rows[:, :, :-1] * alpha + (255 * (255 - alpha) + 127)
+    return (over_white // 255).astype(np.uint8)
 
 
 def _axis_weights(side: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.errors import CalibrationError, ConfigError, ImageError
-from edgedf.imaging import IMAGE_SUFFIXES, preprocess, read_image_bytes
+from edgedf.errors import CalibrationError, ConfigError, ImageError, ImageUnreadable
+from edgedf.imaging import IMAGE_SUFFIXES, prepare, read_image, read_image_bytes
 from edgedf.manifest import MANIFEST, SPLITS, ClassName, read_samples
 from edgedf.picture_folders import class_of_folder, left_out_text, walk_pictures
 from edgedf.progress import Progress, silent
@@ -373,7 +373,10 @@ def _shuffled(candidates: Sequence[Candidate], seed: int) -> Iterator[Candidate]
 
 def _prepare(candidate: Candidate, size: int) -> _Prepared:
     data = read_image_bytes(candidate.path)
-    pixels = preprocess(data, size)
+    image = read_image(data)
+    if image.damaged:
+        raise ImageUnreadable("The JPEG data are damaged.")
+    pixels = prepare(image.pixels, size)
     return _Prepared(candidate, pixels, facts_of(candidate.path, candidate.label, data, pixels))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 import unicodedata
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "StepProgress",
     "error_text",
+    "json_text",
     "new_console",
     "print_error",
     "print_json",
@@ -34,6 +36,7 @@ __all__ = [
 
 # Rich assumes 80 columns where there is no terminal, which folds tables in logs and pipes.
 _WIDTH_WITHOUT_TERMINAL = 120
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _STDERR = 2  # where native code writes, whatever sys.stderr is
 
 
@@ -67,9 +70,20 @@ def printable(text: str) -> str:
     return "".join(map(shown, text))
 
 
+def json_text(data: Any, *, indent: int | None = None) -> str:
+    """JSON that every reader takes.
+
+    Bytes in a file's name that are no UTF-8 are half characters to Python, for which JSON has no
+    word: U+FFFD stands for them.
+    """
+    text = json.dumps(data, ensure_ascii=False)
+    whole = json.loads(_HALF_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", text))
+    return json.dumps(whole, indent=indent)
+
+
 def print_json(data: Any) -> None:
     """Write one JSON document to standard output."""
-    sys.stdout.write(json.dumps(data, indent=1) + "\n")
+    sys.stdout.write(json_text(data, indent=1) + "\n")
 
 
 def error_text(error: EdgedfError, *, label: str = "Error") -> Text:

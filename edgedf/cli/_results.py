@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import tempfile
 from collections import Counter
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO, Union
 
 from rich.text import Text
 
-from edgedf.cli._console import StepProgress, printable
+from edgedf.cli._console import StepProgress, json_text, printable
 from edgedf.errors import ImageError, OutputError
 from edgedf.runtime.folder import Failure
 
@@ -98,7 +97,7 @@ class JsonLines:
 
     def take(self, result: Result) -> None:
         """Print one object."""
-        self._progress.result(Text(json.dumps(result.to_dict())))
+        self._progress.result(Text(json_text(result.to_dict())))
 
 
 class Failures:

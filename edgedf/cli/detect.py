@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import sys
 import time
@@ -79,7 +78,7 @@ def detect(
     A score near 1 means fake; the thresholds of the model turn it into real, fake or unsure.
     Images that cannot be read are reported, the rest is done. Only the centre square is judged.
     """
-    from edgedf.cli._console import StepProgress
+    from edgedf.cli._console import StepProgress, json_text
     from edgedf.cli._results import CsvRows, Failures, JsonLines, Overlays, Table, Tally
     from edgedf.errors import ConfigError
     from edgedf.picture_folders import left_out_text
@@ -121,7 +120,7 @@ def detect(
         if left_out:
             progress.note(f"{left_out_text(left_out)}.")
             if as_json:
-                progress.result(json.dumps({"left_out": left_out}))
+                progress.result(json_text({"left_out": left_out}))
         progress.note(tally.summary(time.perf_counter() - start))
     if tally.counts["failed"]:
         raise typer.Exit(SOME_FAILED if tally.judged else NOTHING_READ)

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import enum
-import json
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,6 +108,7 @@ def write_maps(
     """
     from edgedf.cli._console import StepProgress
     from edgedf.errors import ConfigError, EdgedfError
+    from edgedf.picture_folders import left_out_text
     from edgedf.runtime.folder import Failure, find_images
 
     if 0 < size < _SMALLEST:
@@ -119,7 +120,8 @@ def write_maps(
     with StepProgress() as progress:
         report = _Report(progress, as_json)
         jobs: list[_Job] = []
-        for place in find_images(paths, skip=out):
+        left_out: Counter[str] = Counter()
+        for place in find_images(paths, skip=out, left_out=left_out):
             if isinstance(place, Failure):
                 report.failed(place)
                 continue
@@ -134,6 +136,8 @@ def write_maps(
             else:
                 jobs.append(job)
         _compute(jobs, profile.value, size or None, workers, report, progress)
+        if left_out:
+            progress.note(f"{left_out_text(left_out)}.")
         progress.note(report.summary())
     if report.failures:
         raise typer.Exit(SOME_FAILED if report.written + report.kept else NOTHING_READ)
@@ -226,7 +230,7 @@ class _Report:
         """A map is written (``defocus``) or was there already (None)."""
         from rich.text import Text
 
-        from edgedf.cli._console import printable
+        from edgedf.cli._console import json_text, printable
 
         mean = largest = None
         if defocus is None:
@@ -243,7 +247,7 @@ class _Report:
                 "status": "kept" if defocus is None else "written",
                 "sigma_px": None if mean is None else {"mean": mean, "max": largest},
             }
-            self._progress.result(Text(json.dumps(row)))
+            self._progress.result(Text(json_text(row)))
             return
         if not self._has_header:
             self._has_header = True
@@ -256,9 +260,11 @@ class _Report:
         """An image gave no map."""
         from rich.text import Text
 
+        from edgedf.cli._console import json_text
+
         self.failures += 1
         if self._as_json:
-            self._progress.result(Text(json.dumps(failure.to_dict())))
+            self._progress.result(Text(json_text(failure.to_dict())))
         self._progress.failure(failure.source, failure.error)
 
     def summary(self) -> str:

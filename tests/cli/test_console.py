@@ -14,6 +14,7 @@ from rich.text import Text
 from edgedf.cli._console import (
     StepProgress,
     error_text,
+    json_text,
     print_error,
     print_json,
     printable,
@@ -59,6 +60,13 @@ def test_errors_go_to_standard_error_unfolded_and_unstyled(
 def test_json_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": ["ü", 1]})
     assert capsys.readouterr() == ('{\n "a": [\n  "\\u00fc",\n  1\n ]\n}\n', "")
+
+
+def test_half_a_character_never_gets_into_json() -> None:
+    name = os.fsdecode(b"caf\xe9 ") + "\N{PILE OF POO}\\ud800"  # the last is a backslash and text
+    assert json_text({name: [name]}) == (
+        '{"caf\\ufffd \\ud83d\\udca9\\\\ud800": ["caf\\ufffd \\ud83d\\udca9\\\\ud800"]}'
+    )
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(

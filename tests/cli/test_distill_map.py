@@ -114,6 +114,7 @@ def test_broken_images_are_reported_and_the_rest_is_done(
 ) -> None:
     Path("photos/bad.jpg").write_bytes(b"\xff\xd8\xff\xe0cut off")
     Path("photos/empty.png").touch()
+    Path("photos/other.heic").touch()
     assert map_photos("--json") == distill_map.SOME_FAILED
     out, err = capsys.readouterr()
     failed = [row["source"] for row in rows(out) if "error" in row]
@@ -121,6 +122,7 @@ def test_broken_images_are_reported_and_the_rest_is_done(
     assert len(maps()) == 3
     assert err.count("Failed: ") == 2
     assert "3 maps written, 2 failed" in err
+    assert "1 file left out for their suffix: 1 .heic." in err
     assert "Traceback" not in err
 
 

@@ -23,7 +23,7 @@ from edgedf.quantize.calibration import (
     sample_candidates,
 )
 from tests.quantize.students import photograph_folder, write_manifest
-from tests.runtime.pictures import BROKEN, write_broken
+from tests.runtime.pictures import BROKEN, damaged, encoded, photographs, write_broken
 
 SIDE = 64
 
@@ -95,12 +95,15 @@ def test_broken_images_are_skipped_and_reported(tmp_path: Path) -> None:
     shutil.copytree(photograph_folder(), tmp_path / "mixed")
     write_broken(tmp_path / "mixed")
     cv2.imwrite(str(tmp_path / "mixed" / "grey.png"), np.full((80, 80, 3), 128, np.uint8))
+    half = damaged(encoded(photographs()[1], "JPEG"))
+    (tmp_path / "mixed" / "half.jpg").write_bytes(half)
     images = chosen(tmp_path / "mixed")
     reasons = {entry.path.name: entry.reason for entry in images.skipped}
-    assert reasons.keys() == {*BROKEN, "grey.png"}
+    assert reasons.keys() == {*BROKEN, "grey.png", "half.jpg"}
     for name, (_, said) in BROKEN.items():
         assert said in reasons[name]
     assert "grey level" in reasons["grey.png"]
+    assert "damaged" in reasons["half.jpg"]
 
 
 def test_a_folder_of_unreadable_images_names_some_of_them(tmp_path: Path) -> None:
