@@ -1,4 +1,4 @@
-# Two commands on a bare machine with Python 3.10+ and make:
+# Two commands on a bare machine with Python 3.10 to 3.14 and make:
 #   make convert   int8 TFLite and ONNX of the shipped student in build/ (no torch)
 #   make test      lint, types and the whole test suite (installs torch, CPU is enough)
 
@@ -8,10 +8,21 @@ CONVERT := $(VENVS)/convert
 DEV := $(VENVS)/dev
 TYPED := build/typed
 PIP := -m pip --disable-pip-version-check --quiet
-CHECK_PYTHON := $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "edgedf needs Python 3.10 or newer: make PYTHON=python3.11 ...")'
+
+# Runs on any Python. The pinned packages have wheels up to 3.14.
+define CHECK_PYTHON
+import sys
+version, name = sys.version_info[:2], "Python %d.%d" % sys.version_info[:2]
+if not (3, 10) <= version <= (3, 14):
+    sys.exit("edgedf's packages have wheels for Python 3.10 to 3.14, not for %s: "
+             "make convert PYTHON=python3.11, or another of them" % name)
+if version < (3, 11):
+    print("%s has no wheel of onnxruntime 1.32.0: an older one is used" % name)
+endef
+export CHECK_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help convert test lint types tests dev clean
+.PHONY: help convert test lint types tests dev check-python clean
 
 help:
 	@sed -n '1,4p' Makefile
@@ -38,18 +49,21 @@ tests: dev
 	$(DEV)/bin/python -m pytest -n 2 --dist loadfile
 
 $(CONVERT)/.installed: pyproject.toml constraints.txt
-	@$(CHECK_PYTHON)
+	@$(PYTHON) -c "$$CHECK_PYTHON"
 	$(PYTHON) -m venv $(CONVERT)
 	$(CONVERT)/bin/python $(PIP) install -c constraints.txt -e '.[convert]'
 	@touch $@
 
 # torch goes first and alone: a pinned version keeps a resolver from fetching another build of it.
 $(DEV)/.installed: pyproject.toml constraints.txt
-	@$(CHECK_PYTHON)
+	@$(PYTHON) -c "$$CHECK_PYTHON"
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python $(PIP) install torch==2.13.0
 	$(DEV)/bin/python $(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
+
+check-python:
+	@$(PYTHON) -c "$$CHECK_PYTHON"
 
 clean:
 	rm -rf $(VENVS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -118,13 +118,10 @@ def read_limits(kind: type[L], path: Path | None, given: Mapping[str, float | No
 
     Raises:
         ConfigError: The file cannot be used, or a limit makes no sense.
-        MissingExtra: The file cannot be read with this version of Python.
     """
-    from edgedf.cli._figures import needs_distill
-
     options = {name: value for name, value in given.items() if value is not None}
     if path is None:
         return kind(**options)
-    with needs_distill("Reading a file of limits with this version of Python"):
-        from edgedf.distill.config import load_settings
+    from edgedf.distill.config import load_settings
+
     return load_settings(kind, path, [f"{name}={value!r}" for name, value in options.items()])

@@ -263,11 +263,9 @@ def _trainer(minutes: float | None, precision: str) -> Trainer | None:
 def _description(path: Path | None) -> Description | None:
     if path is None:
         return None
-    from edgedf.cli._figures import needs_distill
+    from edgedf.distill.config import load_settings
     from edgedf.quantize.adopt import Description
 
-    with needs_distill("Reading a description with this version of Python"):
-        from edgedf.distill.config import load_settings
     return load_settings(Description, path)
 
 

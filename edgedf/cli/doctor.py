@@ -43,6 +43,7 @@ _STAND_INS = {
     ),
 }
 _LOAD_TIMEOUT_S = 120
+_NEWEST_PYTHON = (3, 14)  # that the packages of extras with pinned versions have wheels for
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,26 @@ def _system() -> dict[str, Any]:
     unknown = "" if _version("edgedf") else " (not installed, so what it needs is not known)"
     return {
         "edgedf": __version__ + unknown,
-        "python": platform.python_version(),
+        "python": platform.python_version() + _without_wheels(),
         "system": platform.platform(),
         "cpu": processor.name,
         "int8 dot product": {True: "yes", False: "no", None: "unknown"}[processor.int8_dot_product],
         "cores": available_cores(),
     }
+
+
+def _without_wheels() -> str:
+    """What of the pinned packages this Python cannot have, in brackets."""
+    if sys.version_info[:2] > _NEWEST_PYTHON:
+        newest = ".".join(map(str, _NEWEST_PYTHON))
+        return f" (convert, export and distill need 3.10 to {newest}: no wheels for a newer one)"
+    needed = importlib.metadata.requires("edgedf") if _version("edgedf") else None
+    pinned = [
+        f"{pin[1]} {pin[2]}"
+        for line in needed or ()
+        if (pin := re.match(r"([\w.-]+)==([\w.+]+)", line)) and not _is_for_this_python(line)
+    ]
+    return f" (no wheel of {', '.join(pinned)}: an older one is used)" if pinned else ""
 
 
 def _checked(extra: Extra, requirements: dict[str, str]) -> Extra:

@@ -1,5 +1,6 @@
 import json
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,24 @@ def test_the_tables_say_the_same(workshop: Path, capsys: Captured) -> None:
     assert "✗" not in out
     for text in ("numpy", "edgedf convert CHECKPOINT", "ms for its first picture", "cpu"):
         assert text in out
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ((3, 10, 13), " (no wheel of onnxruntime 1.32.0: an older one is used)"),
+        ((3, 11, 0), ""),
+        ((3, 14, 1), ""),
+        ((3, 15, 0), " (convert, export and distill need 3.10 to 3.14: no wheels for a newer one)"),
+    ],
+)
+def test_a_python_that_pinned_packages_lack_wheels_for_is_told(
+    version: tuple[int, int, int], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgedf.cli import doctor as command
+
+    monkeypatch.setattr(sys, "version_info", version)
+    assert command._without_wheels() == said
 
 
 def doctor(folder: Path, environment: dict[str, str]) -> tuple[int, dict[str, Any]]:
