@@ -25,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edgedf.runtime.host import this_host
-from tests.fuzz.kinds import KINDS, case, outcome
+from tests.fuzz.kinds import KINDS, case, cool, outcome
 from tests.fuzz.sandbox import Outcome
 
 CLI_EVERY = 10
@@ -80,6 +80,7 @@ def _kind(name: str, count: int, seed: int, keep: Path | None) -> list[Outcome]:
         except BaseException:
             traceback.print_exc()
         finally:
+            cool()
             os._exit(status)
     os.close(write)
     last = time.monotonic()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +19,14 @@ import numpy as np
 
 import edgedf.sample
 from edgedf.artifact import embed_onnx, embed_tflite
+from edgedf.errors import DeviceError
 from tests.contract.specs import make_spec
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Mutation, damage, damage_json, damage_tree
-from tests.fuzz.sandbox import Outcome, run_case
+from tests.fuzz.sandbox import LIMIT_SECONDS, Outcome, run_case
 from tests.runtime.tiny import SIZE, bare_onnx, bare_tflite, tiny_spec, write_tiny
 
-__all__ = ["KINDS", "Kind", "case", "outcome"]
+__all__ = ["KINDS", "Kind", "case", "cool", "outcome"]
 
 Seeds = Callable[[], Sequence[bytes]]
 
@@ -38,7 +41,8 @@ class Kind:
         take: Reads it as the verbs do, in an empty folder that holds nothing else.
         damage: Makes a bad input of a good one.
         argv: Command line that reads it, such that it ends soon; None where none does.
-        warm: Imports what a case needs, once for all.
+        warm: Imports and starts what a case needs, once for all; :func:`cool` ends it.
+        seconds: What a case may take. Measuring on a device takes some by itself.
     """
 
     file: str
@@ -47,6 +51,15 @@ class Kind:
     damage: Mutation = damage
     argv: Callable[[Path], list[str]] | None = None
     warm: Callable[[], object] = lambda: None
+    seconds: float = LIMIT_SECONDS
+
+
+_started = contextlib.ExitStack()
+
+
+def cool() -> None:
+    """End what kinds have started when they were warmed."""
+    _started.close()
 
 
 def outcome(name: str, number: int, seed: int, *, through_cli: bool = False) -> Outcome:
@@ -68,7 +81,7 @@ def outcome(name: str, number: int, seed: int, *, through_cli: bool = False) -> 
         kind.take(path)
         return ""
 
-    return run_case(act)
+    return run_case(act, seconds=kind.seconds)
 
 
 def _through_main(argv: list[str], folder: Path) -> str:
@@ -676,6 +689,113 @@ def _take_program(path: Path) -> None:
     check_runner(path, ["arm64-v8a", "x86_64"])
 
 
+# Devices that lie: what a case holds is the random numbers of its lies
+
+
+def _lies(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    return random.randbytes(8)
+
+
+def _liar(path: Path) -> Callable[[bytes], bytes]:
+    """Tells the truth more often than not, or nobody would listen for long."""
+    random = Random(path.read_bytes())
+    honest = random.choice((0.5, 0.8, 0.95))
+
+    def lie(said: bytes) -> bytes:
+        if random.random() < honest:
+            return said
+        return (_damage_lines if random.random() < 0.5 else damage)(random, said, [said])
+
+    return lie
+
+
+def _measure(device: Any, folder: Path, effort: Any) -> None:
+    from edgedf.runtime.profile.devices.base import Job
+    from edgedf.runtime.profile.html_report import render
+    from edgedf.runtime.profile.session import profile
+
+    smallest = min(edgedf.sample.images(), key=lambda picture: picture.path.stat().st_size)
+    job = Job((write_tiny(folder, "tflite"),), (smallest.path,), (1,), effort)
+    made, _ = profile(job, [device], images_from="sample", folder=folder)
+    render(made, None)
+    for run in made.devices:
+        if run.problem is not None:
+            raise DeviceError(run.problem.message)
+
+
+def _short_effort() -> Any:
+    from edgedf.runtime.profile.request import Effort
+
+    return Effort(8, 0.05, 0.05, cold_starts=0, pipeline_queries=0, operator_queries=0)
+
+
+def _take_phone(path: Path) -> None:
+    from edgedf.runtime.profile.devices.adb import AdbDevice
+    from tests.runtime.profile.devices.phone import Phone
+    from tests.runtime.profile.devices.test_adb import HELP, SAID
+
+    phone = Phone(path.parent / "phone")
+    phone.trouble.lie = _liar(path)
+    subprocess.run(["adb", "connect", phone.serial], check=True, capture_output=True)
+    runner = path.with_name("benchmark_model")
+    runner.write_text(f"#!/bin/sh\n{HELP}cat <<'END'\n{SAID}END\n")
+    native = path.read_bytes()[0] % 4 > 0
+    wheels = path.with_name("wheels")
+    wheels.mkdir()  # empty: whatever it claims to lack is not looked for on the internet
+    tools: Any = {"runner": runner} if native else {"python": sys.executable, "wheels": wheels}
+    _measure(AdbDevice(phone.serial, **tools), path.parent, _short_effort())
+
+
+def _adb() -> None:
+    import shutil
+    import tempfile
+
+    from tests.runtime.profile.devices.conftest import adb_server
+
+    _profile_modules()
+    home = _started.enter_context(tempfile.TemporaryDirectory(prefix="fuzz-adb-"))
+    if shutil.which("adb") is not None:
+        os.environ.update(_started.enter_context(adb_server(Path(home))))
+
+
+_PYTHON = """\
+#!{python}
+import os, subprocess, sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.fuzz.kinds import _liar
+lie = _liar(Path({path!r}))
+process = subprocess.Popen([{python!r}, *sys.argv[1:]], stdout=subprocess.PIPE)
+while said := os.read(process.stdout.fileno(), 16384):
+    os.write(1, lie(said))
+sys.exit(process.wait() % 256)
+"""
+
+
+def _take_board(path: Path) -> None:
+    """A real SSH server, and a Python there that lies."""
+    python = path.with_name("python3")
+    root = str(Path(__file__).resolve().parents[2])
+    python.write_text(_PYTHON.format(python=sys.executable, root=root, path=str(path)))
+    python.chmod(0o755)
+    wheels = path.with_name("wheels")
+    wheels.mkdir()  # empty: whatever it claims to lack is not looked for on the internet
+    _measure(_boards[0].device(python=str(python), wheels=wheels), path.parent, _short_effort())
+
+
+_boards: list[Any] = []
+
+
+def _sshd() -> None:
+    import tempfile
+
+    from tests.runtime.profile.devices.sshd import running_board
+
+    _profile_modules()
+    place = _started.enter_context(tempfile.TemporaryDirectory(prefix="fuzz-ssh-"))
+    _boards.append(_started.enter_context(running_board(Path(place))))
+
+
 KINDS: Mapping[str, Kind] = {
     "jpeg": Kind("photo.jpg", _jpegs, _take_picture, mutations.damage_jpeg, _detect, _runtimes),
     "png": Kind("photo.png", _pngs, _take_picture, mutations.damage_png, _detect, _runtimes),
@@ -706,4 +826,6 @@ KINDS: Mapping[str, Kind] = {
     "benchmark": Kind("said.txt", _native_outputs, _take_native, warm=_profile_modules),
     "android": Kind("facts.txt", _android_facts, _take_android, warm=_profile_modules),
     "program": Kind("runner", _programs, _take_program, warm=_profile_modules),
+    "adb": Kind("lies", lambda: [b""], _take_phone, _lies, warm=_adb, seconds=60),
+    "ssh": Kind("lies", lambda: [b""], _take_board, _lies, warm=_sshd, seconds=60),
 }

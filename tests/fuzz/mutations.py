@@ -196,10 +196,11 @@ def _collect(tree: Any, places: list[tuple[Any, Any]], depth: int = 0) -> None:
 
 
 def damage_json(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
-    """A JSON document; in a third of the cases its text."""
-    if random.random() < 0.33:
-        return damage(random, data, others)
-    return as_json(damage_tree(random, json.loads(data)))
+    """A JSON document; in a third of the cases its text, as where it is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        if random.random() < 0.67:
+            return as_json(damage_tree(random, json.loads(data)))
+    return damage(random, data, others)
 
 
 def as_json(tree: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -16,16 +17,18 @@ from tests.runtime.profile.devices.phone import Phone
 AddPhone = Callable[..., Phone]
 
 
-@pytest.fixture(scope="package")
-def _adb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A server on a free port with a home of its own: the user's one is not touched."""
-    if shutil.which("adb") is None:
-        pytest.skip("there is no adb client here (Debian: apt install adb)")
+@contextlib.contextmanager
+def adb_server(home: Path) -> Iterator[dict[str, str]]:
+    """A server on a free port with a home of its own: the user's one is not touched.
+
+    Yields:
+        The environment that leads to it.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ours = {
         "ANDROID_ADB_SERVER_PORT": str(port),
-        "HOME": str(tmp_path_factory.mktemp("adb-home")),
+        "HOME": str(home),
         "ADB_LOCAL_TRANSPORT_MAX_PORT": "5554",  # no search for emulators
         "ADB_MDNS": "0",
     }
@@ -33,6 +36,14 @@ def _adb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     subprocess.run(["adb", "start-server"], env=environment, check=True, capture_output=True)
     yield ours
     subprocess.run(["adb", "kill-server"], env=environment, check=False, capture_output=True)
+
+
+@pytest.fixture(scope="package")
+def _adb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if shutil.which("adb") is None:
+        pytest.skip("there is no adb client here (Debian: apt install adb)")
+    with adb_server(tmp_path_factory.mktemp("adb-home")) as ours:
+        yield ours
 
 
 @pytest.fixture

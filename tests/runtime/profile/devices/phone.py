@@ -43,6 +43,7 @@ class Trouble:
         drop_at: Cut the connection when a command with this text has begun to write.
         stay_away: Take no new connection after that.
         on_command: Called with each command before it runs.
+        lie: Changes what commands print.
     """
 
     unauthorized: bool = False
@@ -50,6 +51,7 @@ class Trouble:
     drop_at: str | None = None
     stay_away: bool = False
     on_command: Callable[[str], None] = field(default=lambda command: None)
+    lie: Callable[[bytes], bytes] = field(default=lambda printed: printed)
 
 
 class Phone:
@@ -289,6 +291,7 @@ def _shell(stream: _Stream, command: str) -> None:
     def forward(source: IO[bytes], kind: int) -> None:
         with source, contextlib.suppress(EOFError, OSError):
             while part := os.read(source.fileno(), 16384):
+                part = phone.trouble.lie(part)
                 stream.write(struct.pack("<BI", kind, len(part)) + part)
                 if phone.trouble.drop_at and phone.trouble.drop_at in command:
                     phone.trouble.drop_at = None
