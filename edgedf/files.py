@@ -15,6 +15,7 @@ import io
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 _FILE, _FOLDER = ".edgedf-part-", "edgedf-scratch-"
+
+_REDIRECTING = threading.RLock()
 
 _tidied: set[Path] = set()
 
@@ -88,13 +91,18 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def scratch_folder(parent: str | Path | None = None) -> Iterator[Path]:
+def scratch_folder(
+    parent: str | Path | None = None, *, for_libraries: bool = False
+) -> Iterator[Path]:
     """Give an empty folder that only this user may enter; it goes at the end of the block.
 
     Those that killed processes have left are removed.
 
     Args:
         parent: Where; None for the system's folder for temporary files.
+        for_libraries: Whether all that this process puts into the folder for temporary files
+            meanwhile goes here too: what a library writes there would be left by a kill. One block
+            at a time.
 
     Raises:
         OSError: It cannot be made.
@@ -108,7 +116,15 @@ def scratch_folder(parent: str | Path | None = None) -> Iterator[Path]:
 
     lock, folder = _locked(make)
     try:
-        yield folder
+        if not for_libraries:
+            yield folder
+            return
+        with _REDIRECTING:
+            before, tempfile.tempdir = tempfile.tempdir, str(folder)
+            try:
+                yield folder
+            finally:
+                tempfile.tempdir = before
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)

@@ -41,6 +41,7 @@ class ImageHeader:
             so that a decoder has to keep all coefficients of the picture.
         transparent: Of a grey PNG the sample that is transparent (tRNS), in the 8 or 16 bits that
             it is decoded to; None where there is none.
+        deep: Whether it is a PNG of 16 bits a sample.
     """
 
     format: Format
@@ -49,6 +50,7 @@ class ImageHeader:
     orientation: int = 1
     one_scan: bool = True
     transparent: int | None = None
+    deep: bool = False
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -168,7 +170,9 @@ def _png(data: bytes) -> ImageHeader:
         elif kind == b"eXIf":
             orientation = orientation or _exif_orientation(data[body : body + length])
         elif kind == b"IEND":
-            return ImageHeader("png", *size, orientation or 1, transparent=transparent)
+            return ImageHeader(
+                "png", *size, orientation or 1, transparent=transparent, deep=depth == 16
+            )
         at = body + length + 4
 
 

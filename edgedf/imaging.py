@@ -171,8 +171,9 @@ def read_image(source: ImageSource) -> DecodedImage:
 
     Raises:
         ImageNotFound: No readable file at the path.
-        ImageTooLarge: More than :data:`MAX_FILE_BYTES`, :data:`MAX_PIXELS` or, of a JPEG that is
-            not progressive, :data:`MAX_JPEG_PIXELS`; nothing was decoded.
+        ImageTooLarge: More than :data:`MAX_FILE_BYTES`, :data:`MAX_PIXELS` (half of it for a PNG of
+            16 bits a sample) or, of a JPEG that is not progressive, :data:`MAX_JPEG_PIXELS`;
+            nothing was decoded.
         ImageUnreadable: Not an image that is decoded here, cut off, animated, smaller than
             :data:`MIN_SIDE`, or an array of another shape or type.
     """
@@ -335,7 +336,7 @@ def _decode(data: bytes) -> DecodedImage:
     _check_side(header.height, header.width)
     # UNCHANGED keeps 16 bits and alpha and leaves the orientation to us, in every version.
     shape, flags = (header.height, header.width), cv2.IMREAD_UNCHANGED
-    if header.width * header.height > MAX_PIXELS:
+    if header.width * header.height > _most_pixels(header):
         _check_reducible(header)
         shape, flags = ((header.height + 1) // 2, (header.width + 1) // 2), _HALF_SIZE
     try:
@@ -356,11 +357,17 @@ def _decode(data: bytes) -> DecodedImage:
     return DecodedImage(orient(pixels, header.orientation), damaged)
 
 
+def _most_pixels(header: ImageHeader) -> int:
+    """What is decoded as it is, in less than 1 GiB."""
+    return MAX_PIXELS // 2 if header.deep else MAX_PIXELS
+
+
 def _check_reducible(header: ImageHeader) -> None:
     reducible = header.format == "jpeg" and header.one_scan
-    limit = MAX_JPEG_PIXELS if reducible else MAX_PIXELS
+    limit = MAX_JPEG_PIXELS if reducible else _most_pixels(header)
     if header.width * header.height > limit:
         what = header.format.upper() if header.one_scan else "progressive JPEG"
+        what += " of 16 bits a sample" if header.deep else ""
         raise ImageTooLarge(
             f"The image claims {header.width} x {header.height} pixels.",
             expected=f"at most {limit / 1e6:.0f} million pixels of a {what}",

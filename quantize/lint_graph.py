@@ -120,7 +120,7 @@ def onnx_graph(model: bytes) -> Graph:
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with scratch_folder() as folder:
+    with scratch_folder(for_libraries=True) as folder:
         plain, prepared = folder / "a.onnx", folder / "b.onnx"
         try:
             # As a model of somebody's own will be before it is quantized.

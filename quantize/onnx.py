@@ -74,7 +74,7 @@ def to_int8(
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with scratch_folder() as folder:
+    with scratch_folder(for_libraries=True) as folder:
         plain, prepared, quantized = (folder / f"{n}.onnx" for n in ("a", "b", "c"))
         plain.write_bytes(without_metadata(_load(model)).SerializeToString(deterministic=True))
         kept = kept_layers(model, "onnx", keep, "int8" if activation_bits == 8 else "int8-a16")

@@ -2,6 +2,7 @@ import codecs
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -193,3 +194,13 @@ def test_a_link_that_looks_like_ours_is_left_alone(tmp_path: Path) -> None:
     with scratch_folder(tmp_path) as folder:
         assert folder.stat().st_mode & 0o077 == 0
     assert (tmp_path / "precious").is_dir()
+
+
+def test_what_libraries_put_into_the_folder_for_temporary_files_can_be_caught(
+    tmp_path: Path,
+) -> None:
+    before = tempfile.gettempdir()
+    with scratch_folder(tmp_path, for_libraries=True) as folder:
+        assert Path(tempfile.mkdtemp(prefix="ort.quant.")).parent == folder
+    assert tempfile.gettempdir() == before
+    assert not list(tmp_path.iterdir())

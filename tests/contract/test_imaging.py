@@ -519,6 +519,18 @@ def test_other_pictures_beyond_the_limit_are_refused_before_they_are_decoded(
     assert ("not progressive" in caught.value.next_step) == (height == 101)
 
 
+def test_a_deep_png_has_half_as_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight bytes a pixel while it is decoded: 100 million of them took 1.6 GB."""
+    monkeypatch.setattr(imaging, "MAX_PIXELS", 2 * 40 * 50)
+    deep = np.full((40, 50, 4), 65535, np.uint16)
+    assert decode_image(cv2.imencode(".png", deep)[1].tobytes()).shape == (40, 50, 3)
+    larger = cv2.imencode(".png", np.full((41, 50, 4), 65535, np.uint16))[1].tobytes()
+    with pytest.raises(ImageTooLarge) as caught:
+        decode_image(larger)
+    assert "of a PNG of 16 bits a sample" in caught.value.expected
+    assert decode_image(cv2.imencode(".png", np.zeros((80, 50), np.uint8))[1].tobytes()).any() == 0
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
