@@ -72,7 +72,6 @@ class OnnxGraphs:
         self._parent = onnx.load_model_from_string(parent)
         self._threads = threads
         self._places: dict[str, str] = {}  # in the artifact, of the tensor that is looked at
-        self._conversions: dict[str, Any] = {}  # the artifact's QuantizeLinear
         self._find()
         self._runs: tuple[Graph, Graph, Graph] | None = None
 
@@ -172,7 +171,6 @@ class OnnxGraphs:
                 quantizer = quantizers.get(place)
                 steps = None if quantizer is None else self._steps(quantizer, constants)
                 self._places[name] = place if quantizer is None else quantizer.output[0]
-                self._conversions[name] = quantizer
                 layers.append(Layer(order, node.op_type, name, names[name], inputs, steps, found))
         self.layers = tuple(layers)
         self.unmatched = tuple(unmatched)
@@ -237,11 +235,14 @@ class OnnxGraphs:
         helper, steps = self._onnx.helper, layer.steps
         if steps is None:
             return
-        name, domain = layer.tensor, self._conversions[layer.tensor].domain
+        name = layer.tensor
         raw, integers, scale, zero_point = (
             f"{name}_{part}" for part in ("raw", "integers", "scale", "zero_point")
         )
-        self._accept_conversions_of_artifact(model)
+        # That domain has 16 bits whatever the opset of the parent.
+        domain = "com.microsoft"
+        if all(entry.domain != domain for entry in model.opset_import):
+            model.opset_import.append(helper.make_opsetid(domain, 1))
         nodes = list(model.graph.node)
         (at,) = (number for number, node in enumerate(nodes) if name in node.output)
         nodes[at].output[list(nodes[at].output).index(name)] = raw
@@ -260,16 +261,6 @@ class OnnxGraphs:
         nodes[at + 1 : at + 1] = pair
         del model.graph.node[:]
         model.graph.node.extend(nodes)
-
-    def _accept_conversions_of_artifact(self, model: Any) -> None:
-        """Let QuantizeLinear take the types that the artifact needs, such as 16 bits."""
-        known = {entry.domain: entry for entry in model.opset_import}
-        model.ir_version = max(model.ir_version, self._artifact.ir_version)
-        for entry in self._artifact.opset_import:
-            if entry.domain not in known:
-                model.opset_import.append(entry)
-            elif entry.version > known[entry.domain].version:
-                known[entry.domain].version = entry.version
 
     def _copy(self, proto: Any) -> Any:
         made = self._onnx.ModelProto()

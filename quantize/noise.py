@@ -69,7 +69,8 @@ class Steps:
             scale, zero_point = scale.reshape(()), zero_point.reshape(())
         shifted = integers.astype(np.int64) - zero_point if integers.itemsize > 2 else None
         if shifted is None:  # 8 and 16 bits are exact in float32, which is faster
-            return (integers.astype(np.float32) - zero_point.astype(np.float32)) * scale
+            found = (integers.astype(np.float32) - zero_point.astype(np.float32)) * scale
+            return np.asarray(found)  # of a tensor without dimensions NumPy makes a number
         return np.asarray(shifted * scale.astype(np.float64), np.float32)
 
     def rounded(self, values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,8 @@ __all__ = ["make_plain", "use_one_domain"]
 
 # The first format version in which weights need not be inputs as well.
 _WEIGHTS_APART = 4
-_SPATIAL: dict[tuple[int, ...], str] = {(2, 3): "NCHW", (1, 2): "NHWC"}
+# Rank, and the axes of height and width; those may be flattened into one.
+_SPATIAL = {(4, (2, 3)): "NCHW", (4, (1, 2)): "NHWC", (3, (2,)): "NCHW"}
 
 
 def use_one_domain(proto: Any) -> None:
@@ -107,12 +108,13 @@ def _pool_globally(proto: Any) -> None:
     nodes: list[Any] = []
     for node in graph.node:
         layout = None
-        if node.op_type == "ReduceMean" and ranks.get(node.input[0]) == 4:
+        rank = ranks.get(node.input[0], 0) if node.op_type == "ReduceMean" else 0
+        if rank:
             given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             axes = given.get("axes", ())
             if len(node.input) > 1 and node.input[1] in constants:
                 axes = onnx.numpy_helper.to_array(constants[node.input[1]]).ravel().tolist()
-            layout = _SPATIAL.get(tuple(sorted(int(axis) % 4 for axis in axes)))
+            layout = _SPATIAL.get((rank, tuple(sorted(int(axis) % rank for axis in axes))))
         nodes += [node] if layout is None else _pooling(node, layout, given.get("keepdims", 1))
     del graph.node[:]
     graph.node.extend(nodes)

@@ -25,7 +25,7 @@ def own_model(
     head: Literal["logit", "flat", "sigmoid", "two", "softmax"] = "logit",
     dense: Literal["NCHW", "NHWC", "flat"] = "NCHW",
     curve: Literal["relu", "silu"] = "relu",
-    pool: Literal["global", "mean", "mean flat", "mean NHWC", "mean NHWC flat"] = "global",
+    pool: Literal["global", "mean", "mean flat", "mean NHWC", "mean NHWC flat", "line"] = "global",
     names: tuple[str, str, str] = ("pixels", "score", "blur"),
     opset: int = 18,
     edit: Any = None,
@@ -87,6 +87,11 @@ def own_model(
         add("Squeeze", [at, "channel"], blur)
     if pool == "global":
         add("GlobalAveragePool", ["features"], "pooled")
+    elif pool == "line":
+        weights["rows"] = np.array([0, 8, -1], np.int64)
+        weights["axes"] = np.array([-1], np.int64)
+        add("Reshape", ["features", "rows"], "line")
+        add("ReduceMean", ["line", "axes"], "pooled", keepdims=0)
     else:
         last = "NHWC" in pool
         at = add("Transpose", ["features"], "last", perm=[0, 2, 3, 1]) if last else "features"

@@ -108,6 +108,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Description]] = {
     "a mean, old operators": ({"pool": "mean", "opset": 13}, FLOATS),
     "a mean, channels last": ({"pool": "mean NHWC", "opset": 13}, FLOATS),
     "a mean without axes, channels last": ({"pool": "mean NHWC flat"}, FLOATS),
+    "a mean over a line of pixels": ({"pool": "line"}, FLOATS),
 }
 
 
@@ -321,6 +322,7 @@ OTHER_FORMS: dict[str, dict[str, Any]] = {
     "nodes of one name": {"edit": one_name_for_all},
     "a mean": {"pool": "mean"},
     "a mean, channels last": {"pool": "mean NHWC flat", "opset": 17},
+    "a mean over a line of pixels": {"pool": "line"},
 }
 
 

@@ -3,6 +3,7 @@ import json
 from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -14,6 +15,8 @@ from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite, read_artifact
 from edgedf.errors import ConfigError, DataError
 from edgedf.imaging import RGBImage
 from edgedf.quantize import layers as module
+from edgedf.quantize import onnx as onnx_stage
+from edgedf.quantize.adopt import Description, adopt
 from edgedf.quantize.layers import (
     MAX_PICTURES,
     LayerError,
@@ -30,6 +33,7 @@ from edgedf.quantize.layers_onnx import OnnxGraphs
 from edgedf.quantize.layers_tflite import TFLiteGraphs
 from edgedf.runtime.backends import open_backend
 from edgedf.runtime.models import shipped_model
+from tests.quantize.own_models import MEAN, STD, own_model, with_head
 from tests.quantize.students import (
     HOSTILE,
     SMALL,
@@ -262,6 +266,34 @@ def test_tensors_without_a_counterpart_are_counted_and_the_rest_is_compared(
 
 
 # Noise on its way
+
+
+def with_maximum(model: onnx.ModelProto) -> None:
+    """An operator that opset 18 writes in another way, and 16 bits need opset 21."""
+    (node,) = (node for node in model.graph.node if node.op_type == "ReduceMean")
+    node.op_type = "ReduceMax"
+
+
+@pytest.mark.parametrize(
+    ("bits", "options"),
+    [
+        (8, {"edit": with_head(("Squeeze", "<"))}),
+        (16, {"edit": with_head(("Squeeze", "<"))}),
+        (16, {"opset": 17, "pool": "mean", "edit": with_maximum}),
+    ],
+)
+def test_layers_of_a_model_of_ones_own_are_compared(
+    bits: Literal[8, 16], options: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "own.onnx").write_bytes(own_model(**options).SerializeToString())
+    parent = adopt(tmp_path / "own.onnx", Description(mean=MEAN, std=STD)).model
+    images = small_images()[:3]
+    artifact = onnx_stage.to_int8(parent, images, activation_bits=bits)
+    graphs = OnnxGraphs(artifact, parent)
+    seen = list(graphs.compare(images[0]))
+    assert len(seen) == len(graphs.layers) > 8
+    logit, _ = graphs.isolated([layer.tensor for layer in graphs.layers])(images[0])
+    assert logit == pytest.approx(open_backend(artifact, "onnx").run(images[0])[0], abs=0.1)
 
 
 def test_noise_grows_along_the_worst_way_to_an_output() -> None:
