@@ -30,6 +30,7 @@ __all__ = [
     "print_error",
     "print_json",
     "printable",
+    "quiet_but_for_progress",
     "quiet_natives",
     "set_debugging",
 ]
@@ -231,3 +232,19 @@ def quiet_natives() -> Iterator[None]:
     finally:
         os.dup2(saved, _STDERR)
         os.close(saved)
+
+
+@contextlib.contextmanager
+def quiet_but_for_progress() -> Iterator[None]:
+    """Drop what C++ libraries write to standard error, and keep what Python writes there."""
+    try:
+        is_plain = sys.stderr.fileno() == _STDERR
+    except (OSError, AttributeError, ValueError):
+        is_plain = False
+    with contextlib.ExitStack() as stack:
+        if is_plain:
+            copy = os.fdopen(os.dup(_STDERR), "w", 1, sys.stderr.encoding, "backslashreplace")
+            stack.enter_context(copy)
+            stack.enter_context(contextlib.redirect_stderr(copy))
+        stack.enter_context(quiet_natives())
+        yield

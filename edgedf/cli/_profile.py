@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from edgedf.runtime.profile.against import Comparison
     from edgedf.runtime.profile.devices.base import Job
-    from edgedf.runtime.profile.document import Profile
+    from edgedf.runtime.profile.document import ModelAccuracy, Profile
     from edgedf.runtime.profile.request import Effort
 
-__all__ = ["Wanted", "chosen_images", "chosen_models", "show"]
+__all__ = ["Wanted", "accuracies_of", "chosen_images", "chosen_models", "show"]
 
 _MOST_IMAGES = 64  # all are decoded before the work and stay in memory
 _MOST_THREADS = 256
@@ -103,6 +103,30 @@ def chosen_images(place: str | None, of_sample: int) -> tuple[list[Path], str]:
         read_image_bytes(image)  # now, so that a mistyped name costs no measurement
         found.append(Path(image))
     return found, place
+
+
+def accuracies_of(files: Sequence[Path], data: Path | None) -> tuple[list[ModelAccuracy], str]:
+    """Whether each of some files is accurate enough to be shipped, and what that is judged by.
+
+    Args:
+        files: Of one student.
+        data: Folder of labelled pictures; None for what is on record.
+
+    Raises:
+        EdgedfError: The files or the pictures cannot be used.
+    """
+    from edgedf.quantize.standing import files_of_one_student, on_pictures, on_record
+
+    opened = files_of_one_student(files)
+    if data is None:
+        return on_record(opened), "what the files say of themselves"
+    from edgedf.cli._console import StepProgress, quiet_but_for_progress
+    from edgedf.cli._pictures import labelled_pictures
+
+    with quiet_but_for_progress(), StepProgress() as progress:
+        pictures, split = labelled_pictures(data, "auto", None, (), progress)
+        found = on_pictures(opened, pictures, data=str(data), split=split, progress=progress)
+    return found, f"{len(pictures):,} pictures of {data}, split {split}"
 
 
 def _thread_counts(text: str) -> tuple[int, ...]:

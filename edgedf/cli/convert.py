@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -195,13 +192,13 @@ def convert(
     Original and result run on the calibration images and on images that calibration never saw.
     Files appear whole or not at all, and only when every figure is within its tolerance.
     """
-    from edgedf.cli._console import StepProgress, print_json
+    from edgedf.cli._console import StepProgress, print_json, quiet_but_for_progress
     from edgedf.quantize.convert import convert as run_conversion
 
     if lint:
         _lint(checkpoint, to, describe, as_json)
         return
-    with _quiet_but_for_progress(), StepProgress() as progress:
+    with quiet_but_for_progress(), StepProgress() as progress:
         wanted = _gate(gate, limits, progress)
         report = run_conversion(
             checkpoint,
@@ -271,11 +268,16 @@ def _description(path: Path | None) -> Description | None:
 
 def _lint(checkpoint: Path | None, to: str | None, describe: Path | None, as_json: bool) -> None:
     """Say what int8 would make of the model; exit with 1 where that is not good."""
-    from edgedf.cli._console import StepProgress, new_console, print_json
+    from edgedf.cli._console import (
+        StepProgress,
+        new_console,
+        print_json,
+        quiet_but_for_progress,
+    )
     from edgedf.cli._lint import lint_sections
     from edgedf.quantize.lint import lint_source
 
-    with _quiet_but_for_progress(), StepProgress() as progress:
+    with quiet_but_for_progress(), StepProgress() as progress:
         described = _description(describe)
         reports = lint_source(checkpoint, _formats(to), describe=described, progress=progress)
     friendly = all(report.friendly for report in reports)
@@ -308,24 +310,6 @@ def _gate(data: Path | None, limits: Path | None, progress: Progress) -> Gate | 
     allowed = limits_of(limits, {})
     chosen = compared_pictures(data, "auto", None, (), progress)
     return Gate(chosen.pictures, allowed, str(data), chosen.split)
-
-
-@contextlib.contextmanager
-def _quiet_but_for_progress() -> Iterator[None]:
-    """Drop what C++ libraries write to standard error, and keep what Python writes there."""
-    from edgedf.cli._console import quiet_natives
-
-    try:
-        is_plain = sys.stderr.fileno() == 2
-    except (OSError, AttributeError, ValueError):
-        is_plain = False
-    with contextlib.ExitStack() as stack:
-        if is_plain:
-            copy = os.fdopen(os.dup(2), "w", 1, sys.stderr.encoding, "backslashreplace")
-            stack.enter_context(copy)
-            stack.enter_context(contextlib.redirect_stderr(copy))
-        stack.enter_context(quiet_natives())
-        yield
 
 
 def _print(report: ConversionReport) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgedf.cli._gate import CODES, GateCommand
+from edgedf.cli._gate import GateCommand
 from edgedf.cli._options import refuse_alone, refuse_together
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ app = typer.Typer(add_completion=False)
 
 _WRITTEN = ("profile.json", "report.html", "report.md")
 _IMAGES = 16  # of the shipped sample, shown in turn
-NOT_VALID, INTERRUPTED = 1, 130
+NOT_VALID, CANNOT_TELL, INTERRUPTED = 1, 2, 130
 
 _EPILOG = """Examples:
 
@@ -30,13 +30,16 @@ _EPILOG = """Examples:
 
 [bold]edgedf profile --against profiles/profile.json --limit 0.1[/]
 
+[bold]edgedf profile --recommend build/student_int8.tflite build/student_int8.onnx[/]
+
 [bold]edgedf profile --device ssh:pi@raspberrypi.local --sustained 30m[/]
 
 [bold]edgedf profile --device adb --runner benchmark_model[/]
 
 Exit code: 0 every figure can be believed (with --quick: as a first look) and is
 within --limit, 1 one is invalid, a device was lost or --limit is broken, 2
---against cannot tell, 64 something that was asked or given is wrong."""
+--against or --recommend cannot tell, 64 something that was asked or given is
+wrong."""
 
 
 @app.command(cls=GateCommand, epilog=_EPILOG)
@@ -150,6 +153,25 @@ def profile(
             rich_help_panel="Comparing",
         ),
     ] = None,
+    recommend: Annotated[
+        bool,
+        typer.Option(
+            "--recommend",
+            help="Name the file to ship, of several formats and precisions of one student, by "
+            "accuracy, speed and size; or say that one cannot tell.",
+            rich_help_panel="Comparing",
+        ),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --recommend: labelled pictures to judge accuracy on, as edgedf verify does. "
+            "Default: what the files say of themselves.",
+            show_default=False,
+            rich_help_panel="Comparing",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -174,7 +196,7 @@ def profile(
     for, a long run. A figure from a machine that was throttled or busy is called invalid.
     """
     from edgedf.cli._console import StepProgress, print_json, printable
-    from edgedf.cli._profile import Wanted, chosen_images, chosen_models, show
+    from edgedf.cli._profile import Wanted, accuracies_of, chosen_images, chosen_models, show
     from edgedf.files import check_target
     from edgedf.runtime.profile.devices import Tools, open_device
 
@@ -189,9 +211,11 @@ def profile(
         operators=not no_operators,
     )
     refuse_alone("--limit", limit is not None, "--against", against is not None)
+    refuse_alone("--data", data is not None, "--recommend", recommend)
     previous = _previous(against)
     shown, images_from = chosen_images(images, _IMAGES)
-    job = wanted.job(chosen_models(models or []), shown)
+    files = chosen_models(models or [])
+    job = wanted.job(files, shown)
     tools = Tools(runner=runner, python=python, wheels=wheels, identity=identity)
     machines = [open_device(name, tools) for name in devices or ["host"]]
     if out is not None:
@@ -199,6 +223,7 @@ def profile(
             check_target(out / name)
     from edgedf.runtime.profile.session import profile as measure
 
+    accuracies = accuracies_of(files, data) if recommend else None
     with StepProgress() as progress:
         found, interrupted = measure(
             job,
@@ -208,6 +233,10 @@ def profile(
             resume=resume,
             progress=progress,
         )
+    if accuracies is not None:
+        from edgedf.runtime.profile.recommend import recommend as recommended
+
+        found = recommended(found, *accuracies)
     comparison = None
     if previous is not None:
         from edgedf.runtime.profile.against import LIMIT, compare
@@ -258,6 +287,9 @@ def _code(found: Profile, comparison: Comparison | None, interrupted: bool) -> i
         run.status != "complete" or any(r.validity.status == "invalid" for r in run.results)
         for run in found.devices
     )
-    if bad:
+    if bad or (comparison is not None and comparison.verdict == "fail"):
         return NOT_VALID
-    return 0 if comparison is None else CODES[comparison.verdict]
+    open_ = any(each.model is None for run in found.devices for each in run.recommendations)
+    if open_ or (comparison is not None and comparison.verdict == "cannot tell"):
+        return CANNOT_TELL
+    return 0

@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgedf.errors import ConfigError
-from edgedf.runtime.profile.document import Latency, Profile, Ratio
+from edgedf.runtime.profile.document import Latency, Profile
 from edgedf.runtime.profile.matching import Pair, Sides, devices_of
+from edgedf.runtime.profile.ratios import turned
 
 __all__ = ["LIMIT", "Change", "Comparison", "Verdict", "What", "compare"]
 
@@ -162,11 +163,12 @@ class _Judge:
             first, second = pairs.get(ratio.first), pairs.get(ratio.second)
             if first is None or second is None:
                 continue
-            old = then.get((first.at_before, second.at_before)) or _turned(
-                then.get((second.at_before, first.at_before))
-            )
+            old = then.get((first.at_before, second.at_before))
             if old is None:
-                continue
+                other_way = then.get((second.at_before, first.at_before))
+                if other_way is None:
+                    continue
+                old = turned(other_way)
             change = self._measured(
                 f"{second.name} / {first.name}",
                 "ratio",
@@ -291,11 +293,3 @@ def _figure(latency: Latency, what: str) -> _Measured:
 def _undecided(change: Change, why: str) -> Change:
     # One figure of each result says that nothing is decided; the others need not repeat it.
     return replace(change, verdict=None if change.what != "p50" else "cannot tell", reason=why)
-
-
-def _turned(ratio: Ratio | None) -> Ratio | None:
-    if ratio is None:
-        return None
-    return Ratio(
-        ratio.second, ratio.first, 1 / ratio.ratio, 1 / ratio.high, 1 / ratio.low, ratio.rounds
-    )

@@ -19,7 +19,6 @@ from edgedf.runtime.profile.document import (
     ColdStartTimes,
     DeviceRun,
     Memory,
-    Model,
     OperatorShares,
     Pipeline,
     Problem,
@@ -44,7 +43,6 @@ from edgedf.runtime.profile.events import (
     WarmedUp,
 )
 from edgedf.runtime.profile.minutes import sustained
-from edgedf.runtime.profile.models import describe_model
 from edgedf.runtime.profile.operators.verdict import delegation_verdict
 from edgedf.runtime.profile.ratios import pairs, ratio_between, rounds_of, rounds_of_summaries
 from edgedf.runtime.profile.request import Configuration
@@ -69,8 +67,6 @@ def assemble(
     events: Sequence[Event],
     device: str,
     problem: EdgedfError | None = None,
-    *,
-    models: Sequence[Model] | None = None,
 ) -> DeviceRun:
     """What a device gave.
 
@@ -79,14 +75,12 @@ def assemble(
         events: All that came, in order; a run that was cut off lacks the last ones.
         device: As the user wrote it.
         problem: What ended it early.
-        models: The job's models, where they have been described already.
 
     Returns:
         A result per model and number of threads, in the order of the request. Those of which
         nothing came have no latency and are invalid.
     """
     configurations = job.request(tuple(map(str, job.models)), ()).configurations
-    known = [describe_model(path) for path in job.models] if models is None else list(models)
     machine = next((event.machine for event in events if isinstance(event, Started)), None)
     finished = any(isinstance(event, Finished) for event in events)
     results = tuple(
@@ -102,7 +96,7 @@ def assemble(
         status=status,
         machine=machine,
         results=results if measured or machine is not None else (),
-        ratios=_ratios(configurations, known, results, events),
+        ratios=_ratios(configurations, results, events),
         states=thinned([event for event in events if isinstance(event, State)]),
         problem=_problem(status, events, problem),
     )
@@ -212,10 +206,7 @@ def _result(
 
 
 def _ratios(
-    configurations: Sequence[Configuration],
-    models: Sequence[Model],
-    results: Sequence[Result],
-    events: Sequence[Event],
+    configurations: Sequence[Configuration], results: Sequence[Result], events: Sequence[Event]
 ) -> tuple[Ratio, ...]:
     blocks: list[list[Block]] = [[] for _ in results]
     summaries: list[list[Summary]] = [[] for _ in results]
@@ -231,8 +222,7 @@ def _ratios(
     }
     measured = [index for index in range(len(results)) if times[index]]
     found = (
-        ratio_between(first, second, times)
-        for first, second in pairs(configurations, models, measured)
+        ratio_between(first, second, times) for first, second in pairs(configurations, measured)
     )
     return tuple(ratio for ratio in found if ratio is not None)
 

@@ -16,18 +16,21 @@ from edgedf.runtime.profile.request import Effort
 __all__ = [
     "PROFILE_SCHEMA_VERSION",
     "ColdStartTimes",
+    "Considered",
     "DeviceRun",
     "Distribution",
     "Latency",
     "Memory",
     "Minute",
     "Model",
+    "ModelAccuracy",
     "Moment",
     "OperatorShares",
     "Pipeline",
     "Problem",
     "Profile",
     "Ratio",
+    "Recommendation",
     "Result",
     "Stage",
     "Sustained",
@@ -372,6 +375,58 @@ class Ratio:
 
 
 @dataclass(frozen=True)
+class ModelAccuracy:
+    """Whether a file is accurate enough to be shipped.
+
+    Args:
+        standing: ``within``: it loses no more than the limits allow against its float model;
+            ``over``: it loses more; ``unknown``.
+        reason: Why, in words, with the figures that there are.
+        next_step: What would tell; empty unless unknown.
+    """
+
+    standing: Literal["within", "over", "unknown"]
+    reason: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
+class Considered:
+    """A file among those of which one is recommended.
+
+    Args:
+        model: Index into the profile's models.
+        accuracy: Whether it is accurate enough.
+        finding: What became of it, in words.
+    """
+
+    model: int
+    accuracy: ModelAccuracy
+    finding: str
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Which file to ship for one device and number of threads.
+
+    Args:
+        threads: Threads of the runtime.
+        model: Index into the profile's models; None where one cannot tell.
+        reason: Why, or why one cannot tell, in words.
+        considered: All files, in the profile's order.
+        accuracy_from: What their accuracy was judged by, in words.
+        next_step: What would tell; empty where a file is recommended.
+    """
+
+    threads: int
+    model: int | None
+    reason: str
+    considered: tuple[Considered, ...]
+    accuracy_from: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
 class DeviceRun:
     """What one device gave.
 
@@ -380,9 +435,10 @@ class DeviceRun:
         status: ``complete``; ``partial``: cut off, what there is was kept; ``failed``: nothing.
         machine: None where it was never reached.
         results: A result per model and number of threads.
-        ratios: Of every result to the first one, and of int8 to float where both are there.
+        ratios: Of every result to the first one, and between those of as many threads.
         states: The machine over time, thinned out to a few hundred.
         problem: Why it is not complete.
+        recommendations: One per number of threads, where they were asked for.
     """
 
     device: str
@@ -392,6 +448,7 @@ class DeviceRun:
     ratios: tuple[Ratio, ...] = ()
     states: tuple[State, ...] = ()
     problem: Problem | None = None
+    recommendations: tuple[Recommendation, ...] = ()
 
 
 @dataclass(frozen=True)

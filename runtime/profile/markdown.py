@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edgedf.runtime.profile.against import Comparison
 from edgedf.runtime.profile.document import Profile
+from edgedf.runtime.profile.recommend_wording import SHIP
 from edgedf.runtime.profile.wording import (
     VERDICT_MARKS,
     Section,
@@ -19,7 +20,7 @@ from edgedf.runtime.profile.wording import (
 
 __all__ = ["markdown"]
 
-_OPEN = ("Latency", "Ratios of medians", "What could not be measured")
+_OPEN = ("Latency", "Ratios of medians", SHIP, "What could not be measured")
 
 
 def markdown(profile: Profile, comparison: Comparison | None = None) -> str:
@@ -43,7 +44,7 @@ def markdown(profile: Profile, comparison: Comparison | None = None) -> str:
             parts.append(f"**{_escaped(problem_line(run.problem))}**")
         folded: list[str] = []
         for section in sections(profile, run):
-            (parts if section.title in _OPEN else folded).extend(_section(section))
+            (parts if section.title.startswith(_OPEN) else folded).extend(_section(section))
         if folded:
             parts.append("<details><summary>Start, memory, pipeline, operators</summary>")
             parts.extend((*folded, "</details>"))

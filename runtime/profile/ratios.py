@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.runtime.interleaved import LEAST_ROUNDS, ratio_of
-from edgedf.runtime.profile.document import Model, Ratio
+from edgedf.runtime.profile.document import Ratio
 from edgedf.runtime.profile.events import Block, Summary
 from edgedf.runtime.profile.request import Configuration
 from edgedf.runtime.profile.statistics import draws, interval, resampled, run_length
 
-__all__ = ["Rounds", "pairs", "ratio_between", "rounds_of", "rounds_of_summaries"]
+__all__ = ["Rounds", "pairs", "ratio_between", "rounds_of", "rounds_of_summaries", "turned"]
 
 Rounds = Mapping[int, NDArray[np.float64]]
 """Times of one configuration by round, in milliseconds."""
 
-_FLOAT = "fp32"
 _MOST_ROUNDS = 1000
 
 
@@ -39,31 +39,21 @@ def rounds_of_summaries(summaries: Sequence[Summary]) -> Rounds:
 
 
 def pairs(
-    configurations: Sequence[Configuration], models: Sequence[Model], measured: Sequence[int]
+    configurations: Sequence[Configuration], measured: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
-    """Which configurations are compared: all with the first, and int8 with float.
+    """Which configurations are compared: all with the first, and those of as many threads.
 
     Args:
         configurations: In the order of the request.
-        models: That they name by index.
         measured: Indices of those that have times, ascending.
 
     Yields:
         First and second, no pair twice.
     """
-    seen = set()
-    for second in measured[1:]:
-        seen.add((measured[0], second))
-        yield measured[0], second
-    for first in measured:
-        for second in measured:
-            one, other = configurations[first], configurations[second]
-            float_model, quantized = models[one.model], models[other.model]
-            alike = (float_model.format, one.threads) == (quantized.format, other.threads)
-            both = float_model.precision == _FLOAT and quantized.precision.startswith("int8")
-            if alike and both and not seen & {(first, second), (second, first)}:
-                seen.add((first, second))
-                yield first, second
+    for first, second in itertools.combinations(measured, 2):
+        alike = configurations[first].threads == configurations[second].threads
+        if first == measured[0] or alike:
+            yield first, second
 
 
 def ratio_between(first: int, second: int, times: Mapping[int, Rounds]) -> Ratio | None:
@@ -93,6 +83,13 @@ def ratio_between(first: int, second: int, times: Mapping[int, Rounds]) -> Ratio
     below, above = (resampled(side, (0.5,), drawn)[0] for side in joined)
     low, high = interval(ratio, above / below)
     return Ratio(first, second, ratio, low, high, len(common))
+
+
+def turned(ratio: Ratio) -> Ratio:
+    """The same ratio with the other one in the denominator."""
+    return Ratio(
+        ratio.second, ratio.first, 1 / ratio.ratio, 1 / ratio.high, 1 / ratio.low, ratio.rounds
+    )
 
 
 def _joined(side: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:

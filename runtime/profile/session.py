@@ -13,7 +13,7 @@ from edgedf.errors import ConfigError, DeviceError, EdgedfError
 from edgedf.progress import Progress, silent
 from edgedf.runtime.profile.assemble import assemble
 from edgedf.runtime.profile.devices.base import Device, Job
-from edgedf.runtime.profile.document import DeviceRun, Model, Profile
+from edgedf.runtime.profile.document import DeviceRun, Profile
 from edgedf.runtime.profile.events import Emit, Event, Progressed
 from edgedf.runtime.profile.models import describe_model
 from edgedf.runtime.profile.record import Record
@@ -75,7 +75,7 @@ def profile(
     runs = []
     for device in devices:
         record = Record.open(folder, device.name, job, models, resume=resume)
-        runs.append(_Run(device, job, models, record))
+        runs.append(_Run(device, job, record))
     interrupted = _measure(runs, progress)
     found = tuple(run.assembled() for run in runs)
     made = Profile(
@@ -94,8 +94,8 @@ def profile(
 class _Run:
     """A device on its way."""
 
-    def __init__(self, device: Device, job: Job, models: tuple[Model, ...], record: Record) -> None:
-        self.device, self._job, self._models, self._record = device, job, models, record
+    def __init__(self, device: Device, job: Job, record: Record) -> None:
+        self.device, self._job, self._record = device, job, record
         self.problem: EdgedfError | None = None
         self.done = record.complete
 
@@ -117,7 +117,7 @@ class _Run:
                 next_step="run it again; with --out and --resume complete devices are kept",
             )
         events, name = self._record.events, self.device.name
-        return assemble(self._job, events, name, problem, models=self._models)
+        return assemble(self._job, events, name, problem)
 
 
 def _measure(runs: Sequence[_Run], progress: Progress) -> bool:

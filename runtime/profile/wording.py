@@ -18,6 +18,7 @@ from edgedf.runtime.profile.document import (
     ValidityStatus,
 )
 from edgedf.runtime.profile.figures import NONE, Section, kib, megabytes, ms, number
+from edgedf.runtime.profile.recommend_wording import recommended
 from edgedf.runtime.profile.request import FULL
 
 __all__ = [
@@ -152,7 +153,7 @@ def top_operators(found: OperatorShares) -> tuple[tuple[int, float], ...]:
 
 
 def sections(profile: Profile, run: DeviceRun) -> tuple[Section, ...]:
-    """All tables of a device: latency, ratios, start and memory, pipeline, operators, sustained.
+    """All tables of a device, from latency to which file to ship.
 
     Parts without anything in them are left out; why a device's run is not complete is not among
     them.
@@ -168,6 +169,7 @@ def sections(profile: Profile, run: DeviceRun) -> tuple[Section, ...]:
         _pipelines(profile, run),
         *_operators(profile, run),
         *_sustained(profile, run),
+        *recommended(profile, run),
         _problems(profile, run),
     )
     return tuple(section for section in found if section.rows or section.remarks)

@@ -101,7 +101,7 @@ def document(
         Started(machine) if isinstance(event, Started) else event
         for event in run_events(levels, load=load, runtime=runtime)
     ]
-    run = assemble(job(models), events, device, models=models)
+    run = assemble(job(models), events, device)
     return Profile(
         created="2026-01-01T00:00:00+00:00",
         edgedf="0.0.0",

@@ -32,7 +32,6 @@ from tests.runtime.profile.made import (
     FLOAT,
     INT8,
     MACHINE,
-    MODELS,
     ROUNDS,
     document,
     job,
@@ -47,7 +46,7 @@ EVENTS = run_events(LEVELS)
 
 
 def assembled(events: Sequence[Event], problem: DeviceError | None = None) -> DeviceRun:
-    return assemble(job(), events, "host", problem, models=MODELS)
+    return assemble(job(), events, "host", problem)
 
 
 def test_a_whole_run_becomes_results_in_the_order_of_the_request() -> None:
@@ -89,7 +88,7 @@ def test_the_pipelines_shares_add_up() -> None:
 def test_a_load_started_halfway_is_invalid_and_not_averaged_away() -> None:
     half = ROUNDS // 2
     levels = [[level] * half + [1.4 * level] * half for level in (20.0, 10.0)]
-    run = assemble(job(), run_events(levels, load=None), "host", models=MODELS)
+    run = assemble(job(), run_events(levels, load=None), "host")
     assert [result.validity.status for result in run.results] == ["invalid"] * 2
     # The two were slowed down alike, so their ratio is what it was.
     assert run.ratios[0].ratio == pytest.approx(0.5, rel=0.02)
@@ -138,7 +137,7 @@ def test_a_configuration_that_failed_leaves_the_others_and_their_ratios() -> Non
         for event in run_events([*LEVELS, LEVELS[0]])
         if getattr(event, "configuration", None) != 0
     ]
-    run = assemble(job(three), events, "host", models=three)
+    run = assemble(job(three), events, "host")
     assert run.results[0].latency is None
     assert run.results[0].validity.reasons == ("nothing was measured",)
     assert [(ratio.first, ratio.second) for ratio in run.ratios] == [(1, 2)]
@@ -221,14 +220,6 @@ def test_a_whole_document_survives_a_file_and_its_schema(tmp_path: Path) -> None
 def test_events_that_went_over_the_wire_give_the_same_document() -> None:
     sent = [from_line(to_line(event)) for event in EVENTS]
     assert assembled(sent) == assembled(EVENTS)
-
-
-def test_a_model_file_is_described_where_nobody_has(tmp_path: Path) -> None:
-    from tests.runtime.tiny import write_tiny
-
-    paths = tuple(write_tiny(tmp_path, kind) for kind in ("tflite", "onnx"))
-    run = assemble(replace(job(), models=paths), EVENTS, "host")
-    assert len(run.results) == 2
 
 
 def test_times_of_nothing_are_no_ratio() -> None:
