@@ -12,9 +12,11 @@ from edgedf import typed_json
 from edgedf.cli import main, profile
 from edgedf.runtime.profile.devices import Job
 from edgedf.runtime.profile.devices import host as host_module
-from edgedf.runtime.profile.document import Profile, from_json, to_json
+from edgedf.runtime.profile.document import Profile, Validity, from_json, to_json
 from edgedf.runtime.profile.events import Block, Emit
+from edgedf.runtime.profile.recommend import recommend
 from tests.cli.runs import assert_clear, workshop
+from tests.runtime.pictures import noise, write
 
 __all__ = ["workshop"]
 
@@ -125,6 +127,32 @@ def test_what_grew_beyond_the_limit_fails(earlier: Profile, capsys: Captured) ->
     assert "size" in shown
 
 
+def test_the_file_to_ship_is_named_or_it_is_said_why_not(workshop: Path, capsys: Captured) -> None:
+    for index in range(4):
+        label = ("real", "fake")[index % 2]
+        write(workshop / "data" / label / f"{index}.png", noise(64, 64, index))
+    enough = "--seconds", "1"  # for blocks by turns, without which there are no ratios
+    arguments = (*ALONE, *enough, "--recommend", "--data", "data", "--json", "--out", "profiles")
+    code = call(*arguments)
+    found = typed_json.decode(Profile, json.loads(capsys.readouterr().out))
+    (chosen,) = found.devices[0].recommendations
+    assert [entry.accuracy.standing for entry in chosen.considered] == ["within", "within"]
+    assert chosen.accuracy_from == "4 pictures of data, split all"
+    assert chosen.reason.endswith(".")
+    valid = all(result.validity.status != "invalid" for result in found.devices[0].results)
+    assert code == ((CANNOT_TELL if chosen.model is None else DONE) if valid else NOT_VALID)
+    assert from_json("profiles/profile.json") == found
+    assert "Which file to ship" in Path("profiles/report.md").read_text("utf-8")
+    # The same figures, had the machine done nothing else, so that the rule itself is asked.
+    (run,) = found.devices
+    quiet = tuple(replace(r, validity=Validity("semi-valid")) for r in run.results)
+    accuracies = [entry.accuracy for entry in chosen.considered]
+    again = recommend(replace(found, devices=(replace(run, results=quiet),)), accuracies, "x")
+    (chosen,) = again.devices[0].recommendations
+    assert "invalid" not in chosen.reason
+    assert chosen.considered[0].finding != "not compared"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -142,6 +170,9 @@ def test_what_grew_beyond_the_limit_fails(earlier: Profile, capsys: Captured) ->
         (["--json", "--markdown"], "exclude each other"),
         (["--images", "nowhere"], "nowhere"),
         (["--resume"], "nothing to resume"),
+        (["--data", "photos"], "means nothing without --recommend"),
+        (["--recommend", TFLITE], "nothing to choose among"),
+        (["--recommend", "--data", "nowhere"], "nowhere"),
         (["none.tflite"], "none.tflite"),
         (["photo.jpg"], "photo.jpg"),
         (["--device", "adb"], "--runner"),
