@@ -23,8 +23,8 @@ from edgedf.quantize.proof import Originals, Proof, through_gate, with_own_thres
 from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.run import Outputs
 from edgedf.quantize.verify import Gate, Verification
-from edgedf.runtime.backends import open_backend
-from edgedf.runtime.interleaved import LatencyRatio, over, take_turns
+from edgedf.runtime.int8_speed import turns_of
+from edgedf.runtime.interleaved import LatencyRatio, take_turns
 
 __all__ = ["Bench", "Made", "distance"]
 
@@ -142,10 +142,7 @@ class Bench:
     def latency(self, made: Made) -> LatencyRatio:
         """One thread, by turns with the float model, on held-out images."""
         models = (self._originals.source.models[self._format], made.made.file)
-        images = self._originals.images.held_out
-        first, second = (
-            over(images, open_backend(model, self._format, threads=1).run) for model in models
-        )
+        first, second = turns_of(models, self._format, self._originals.images.held_out)
         return take_turns(first, second, rounds=_ROUNDS, progress=self._progress)
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError
+from edgedf.errors import ArtifactUnreadable, ConfigError
 from edgedf.files import check_target
+from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.adopt import Description
 from edgedf.quantize.calibration import check_samples, choose_images, find_candidates
@@ -30,6 +31,7 @@ from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.report import ConversionReport
 from edgedf.quantize.source import load_source, named_formats, possible_formats, stem_of
 from edgedf.quantize.verify import Gate
+from edgedf.runtime.int8_speed import INT8, Int8Speed, measured_speed
 from edgedf.spec import Precision
 
 __all__ = ["DEFAULT_SAMPLES", "convert"]
@@ -196,6 +198,10 @@ def convert(
         for name, entry in made.items()
     }
     clock.lap("prove")
+    speeds = {
+        name: _speed(loaded.models[name], entry, images.held_out) for name, entry in made.items()
+    }
+    clock.lap("time")
     verifications = [
         rung.verification for ladder in ladders for rung in ladder.rungs if rung.passed
     ]
@@ -220,6 +226,7 @@ def convert(
                 forced=allow_hostile or is_auto,
             ),
             diagnosis=diagnoses[name],
+            speed=speeds[name],
         )
         for name, entry in made.items()
     ]
@@ -245,6 +252,15 @@ def convert(
         return report
     write_all({name: targets[name] for name in made}, {n: entry.file for n, entry in made.items()})
     return replace(report, models=tuple(replace(model, written=True) for model in report.models))
+
+
+def _speed(float_model: bytes, made: MadeFile, images: Sequence[RGBImage]) -> Int8Speed | None:
+    if made.spec.precision not in INT8:
+        return None
+    try:
+        return measured_speed(float_model, made.file, made.format, made.spec.precision, images)
+    except ArtifactUnreadable:  # which the comparisons say
+        return None
 
 
 def _check_auto(

@@ -36,6 +36,7 @@ from edgedf.quantize.verify import Pictures, verify_pair
 from edgedf.runtime.backends import Backend, open_backend
 from edgedf.runtime.detector import naming
 from edgedf.runtime.host import this_host
+from edgedf.runtime.int8_speed import slower_than_float
 from edgedf.runtime.interleaved import LEAST_ROUNDS, over, take_turns
 from edgedf.spec import check_tensors
 
@@ -297,7 +298,16 @@ def _latency(opened: Opened, rounds: int, progress: Progress) -> Latency:
     ]
     measured = take_turns(*turns, rounds=rounds, progress=progress)
     runtimes = [f"{backend.name} {backend.version}" for backend in opened.backends]
-    return Latency(measured, runtimes[0], runtimes[1], opened.threads, this_host())
+    host = this_host()
+    remark = ""
+    first, second = opened.files
+    if first.format == second.format:
+        remark = slower_than_float(
+            (first.spec.precision, second.spec.precision),
+            *(measured.ratio, measured.low, measured.high),
+            host.int8_dot_product,
+        )
+    return Latency(measured, runtimes[0], runtimes[1], opened.threads, host, remark)
 
 
 def _ratios(

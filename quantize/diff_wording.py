@@ -170,6 +170,7 @@ def _latency(difference: Difference) -> Section:
     said = (
         f"{found.measured.rounds} turns each (A B A B …), {found.threads} thread{_s(found.threads)}"
         f"; {host.cpu}{cores}{load}, {host.system}, Python {host.python}.",
+        *((found.remark,) if found.remark else ()),
     )
     return Section("Latency", ("", "runtime", "median", "p90", "minimum"), rows, said)
 

@@ -148,6 +148,7 @@ class Latency:
         second_runtime: Likewise B.
         threads: Given to each.
         host: The machine.
+        remark: That int8 is slower than float there, and what to make of it; else empty.
     """
 
     measured: LatencyRatio
@@ -155,6 +156,7 @@ class Latency:
     second_runtime: str
     threads: int
     host: Host
+    remark: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from edgedf.quantize.parity import Comparison, reasons
 from edgedf.quantize.verify import Verification
 from edgedf.quantize.wording import headline
 from edgedf.result import Threshold
+from edgedf.runtime.int8_speed import Int8Speed
 from edgedf.spec import Calibration, LayerOverride, Precision, Recalibration
 
 __all__ = ["ConversionReport", "ConvertedModel"]
@@ -57,6 +58,8 @@ class ConvertedModel:
         recalibration: What they change against its original's; None without labels enough.
         diagnosis: What is to blame, the model or this processor's int8 kernels; None where the file
             agrees with its original or computes in float.
+        speed: How fast it is beside the float file on this machine; None where the file computes in
+            float, or where one of the two does not run.
         session_options: What an app has to set where it opens the file with a session of its own.
         forced: Whether it was made although the lint objects, so that float operators are known.
     """
@@ -80,6 +83,7 @@ class ConvertedModel:
     threshold: Threshold | None = None
     recalibration: Recalibration | None = None
     diagnosis: Diagnosis | None = None
+    speed: Int8Speed | None = None
     session_options: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -15,6 +15,7 @@ from edgedf.cli._ladder import ladder_table, threshold_text
 from edgedf.cli._verification import parts
 from edgedf.int8_kernels import session_option_lines
 from edgedf.quantize.diagnosis import next_step, sentence
+from edgedf.runtime.int8_speed import sentence as speed_sentence
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -164,6 +165,8 @@ def _facts(model: ConvertedModel) -> Iterator[str]:
         pieces = f"{model.delegate_partitions} piece{'s' * (model.delegate_partitions != 1)}"
         left = _counted(model.undelegated_operators) or "none"
         yield f"XNNPACK takes them over in {pieces}; left to the interpreter: {left}"
+    if model.speed is not None:
+        yield from filter(None, (speed_sentence(model.speed),))
 
 
 def names_of(override: LayerOverride) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgedf.runtime.profile.document import DeviceRun, Profile, Recommendation
+from edgedf.runtime.profile.events import Machine
 from edgedf.runtime.profile.figures import Section, megabytes, ms
 
 __all__ = ["SHIP", "recommendation_line", "recommended"]
 
 SHIP = "Which file to ship"
 """Title of the tables."""
+
+_X86 = ("x86_64", "AMD64")
 
 
 def recommendation_line(profile: Profile, found: Recommendation) -> str:
@@ -55,11 +58,20 @@ def recommended(profile: Profile, run: DeviceRun) -> Iterator[Section]:
 def _place(run: DeviceRun) -> str:
     """On what the latencies were measured; a phone is spoken of only where it is that."""
     machine = run.machine
+    facts = []
+    if machine is not None:
+        named = machine.cpu if run.device == "host" else machine.name or machine.soc or machine.cpu
+        facts = [named, _dot_product(machine)]
+    known = ", ".join(filter(None, facts))
+    where = "this processor" if run.device == "host" else run.device
+    said = f"on {where} ({known})" if known else f"on {where}"
     if run.device != "host":
-        named = "" if machine is None else machine.name or machine.soc or machine.cpu
-        return f"on {run.device}" + (f" ({named})" if named else "")
-    cpu = "" if machine is None else f" ({machine.cpu})"
-    return (
-        f"on this processor{cpu}. A phone or board may order the files in another way: profile it "
-        "with --device"
-    )
+        return said
+    return f"{said}. Phones and boards may order the files in another way: profile with --device"
+
+
+def _dot_product(machine: Machine) -> str:
+    if machine.int8_dot_product is None:
+        return ""
+    what = "VNNI" if machine.architecture in _X86 else "dot-product instructions"
+    return f"{'with' if machine.int8_dot_product else 'without'} {what}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from edgedf.int8_kernels import kernels_in_words
+from edgedf.runtime.int8_speed import slower_than_float
 from edgedf.runtime.profile.against_wording import VERDICT_MARKS, compared, verdict_line
 from edgedf.runtime.profile.document import (
     DeviceRun,
@@ -242,7 +243,23 @@ def _ratios(profile: Profile, run: DeviceRun) -> Section:
     )
     headings = ("takes", "as long as", "ratio", "95 % interval", "rounds")
     said = ("Measured by turns (A B A B …), so what the machine did to both cancels.",)
-    return Section("Ratios of medians", headings, rows, said if rows else ())
+    slower = filter(None, (_slower_int8(profile, run, ratio) for ratio in run.ratios))
+    return Section("Ratios of medians", headings, rows, (*said, *slower) if rows else ())
+
+
+def _slower_int8(profile: Profile, run: DeviceRun, ratio: Ratio) -> str:
+    """That int8 is slower than float of the same format and threads; empty for other pairs."""
+    results = run.results[ratio.first], run.results[ratio.second]
+    first, second = (profile.models[result.model] for result in results)
+    if first.format != second.format or results[0].threads != results[1].threads:
+        return ""
+    said = slower_than_float(
+        (first.precision, second.precision),
+        *(ratio.ratio, ratio.low, ratio.high),
+        None if run.machine is None else run.machine.int8_dot_product,
+        "this processor" if run.device == "host" else run.device,
+    )
+    return said and f"{first.format}, {results[0].threads} thread{_s(results[0].threads)}: {said}"
 
 
 def _starts(profile: Profile, run: DeviceRun) -> Section:

@@ -17,6 +17,7 @@ from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.cli import convert as convert_module
 from edgedf.cli import main
 from edgedf.runtime.models import shipped_model
+from edgedf.runtime.processor import this_processor
 from tests.cli.runs import ENVIRONMENT, assert_clear, run
 from tests.quantize.conftest import one_torch_thread
 from tests.quantize.students import (
@@ -152,6 +153,8 @@ def test_json_is_one_document_with_everything_in_it() -> None:
     assert tflite["delegate_partitions"] == 1
     assert tflite["float_operators"] == []
     assert onnx["delegate_partitions"] is None
+    assert {model["speed"]["processor"] for model in (tflite, onnx)} == {this_processor().name}
+    assert data["seconds"]["time"] < 5  # a second, but for other work on this machine
     assert set(onnx["float_operators"]) <= {"Resize", "DequantizeLinear", "QuantizeLinear"}
     assert len(data["comparisons"]) == 5
     for comparison in data["comparisons"]:

@@ -158,6 +158,20 @@ def test_limits_of_size_and_latency(tmp_path: Path) -> None:
     assert [ratio.verdict for ratio in faster.ratios] == ["pass", "fail"]
 
 
+def test_int8_that_is_slower_than_float_is_remarked(tmp_path: Path) -> None:
+    # A float model that takes microseconds; the int8 one takes milliseconds.
+    quick, slow = write_tiny(tmp_path, "tflite"), shipped_int8("tflite")
+    for first, second in ((quick, slow), (slow, quick)):
+        found = diff(first, second, rounds=4).latency
+        assert found is not None
+        assert found.remark.startswith("int8 takes ")
+        assert "times as long as float on this processor" in found.remark
+    # Of two formats the runtimes may be the reason, and nothing is slower than itself.
+    for other in (write_tiny(tmp_path, "onnx"), shipped_model("tflite")):
+        found = diff(quick, other, rounds=4).latency
+        assert found is not None and found.remark == ""
+
+
 def test_layers_that_only_one_file_has(tmp_path: Path) -> None:
     path = write_tiny(tmp_path, "tflite")
     bare = bare_tflite()

@@ -21,9 +21,11 @@ from edgedf.runtime.profile.document import (
     from_json,
     to_json,
 )
+from edgedf.runtime.profile.events import Machine
 from edgedf.runtime.profile.html_report import render
 from edgedf.runtime.profile.markdown import markdown
 from edgedf.runtime.profile.recommend import ALIKE, recommend
+from edgedf.runtime.profile.recommend_wording import recommended
 from edgedf.runtime.profile.wording import sections
 from tests.runtime.profile.made import MACHINE, ROUNDS, document, model
 
@@ -249,13 +251,33 @@ def test_the_table_says_what_for_and_never_speaks_of_a_phone_from_a_server() -> 
     section = next(s for s in sections(profile, run) if s.title == "Which file to ship")
     assert [row[0] for row in section.rows] == ["float.tflite", "✓ int8.tflite"]
     assert section.remarks[0].startswith("Ship int8.tflite. It is the fastest and the smallest")
-    assert section.remarks[1].startswith("That holds for 1 thread on this processor (A processor")
-    assert "profile it with --device" in section.remarks[1]
+    assert section.remarks[1].startswith("That holds for 1 thread on this processor (A processor).")
+    assert "profile with --device" in section.remarks[1]
     assert section.remarks[-1].startswith("Accuracy by twenty pictures.")
-    board = replace(run, device="ssh:pi@board", machine=replace(MACHINE, name="Raspberry Pi 5"))
-    section = next(s for s in sections(profile, board) if s.title == "Which file to ship")
-    assert "on ssh:pi@board (Raspberry Pi 5" in section.remarks[1]
-    assert "this processor" not in section.remarks[1]
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "said"),
+    [
+        (Machine("EPYC", "x86_64", "", int8_dot_product=True), "host", "(EPYC, with VNNI)"),
+        (Machine("EPYC", "x86_64", "", int8_dot_product=False), "host", "(EPYC, without VNNI)"),
+        (
+            Machine("A76", "aarch64", "", name="Pi 5", int8_dot_product=True),
+            "ssh:pi@board",
+            "on ssh:pi@board (Pi 5, with dot-product instructions).",
+        ),
+        (Machine("", "aarch64", "", soc="SM1"), "adb", "on adb (SM1)."),
+        (None, "adb", "on adb."),
+    ],
+)
+def test_the_place_is_named_with_what_matters_for_int8(
+    machine: Machine | None, device: str, said: str
+) -> None:
+    profile = recommend(measured((8.0, 4.0)), accuracies(["within"] * 2), "x")
+    run = replace(profile.devices[0], device=device, machine=machine)
+    (section,) = recommended(profile, run)
+    assert said in section.remarks[1]
+    assert ("this processor" in section.remarks[1]) == (device == "host")
 
 
 def test_every_form_of_the_document_has_it(tmp_path: Path) -> None:

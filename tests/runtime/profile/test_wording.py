@@ -236,3 +236,21 @@ def test_markdown_marks_what_may_not_be_published_and_escapes_what_came_from_out
     assert "<script>" not in text
     assert r"a\|b\<script\>.tflite" in text
     assert r"**Lost \*it\*. Next step: again.**" in text
+
+
+def test_int8_that_is_slower_than_float_is_said_under_the_ratios() -> None:
+    slower = document([(10.0,) * ROUNDS, (13.5,) * ROUNDS])
+    run = slower.devices[0]
+    for device, where in (("host", "this processor"), ("ssh:pi", "ssh:pi")):
+        ratios = next(
+            s for s in sections(slower, replace(run, device=device)) if s.title.startswith("Ratios")
+        )
+        said = next(remark for remark in ratios.remarks if "int8 takes" in remark)
+        assert said.startswith("tflite, 1 thread: int8 takes 1.3")
+        assert f"times as long as float on {where} (" in said
+    faster = document([(10.0,) * ROUNDS, (5.0,) * ROUNDS])
+    assert not any(
+        "int8 takes" in remark
+        for section in sections(faster, faster.devices[0])
+        for remark in section.remarks
+    )
