@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -96,19 +98,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)"
     )
+    parser.add_argument(
+        "--processor",
+        metavar="NAME",
+        help="of tests/processors/machines.py: this one with instructions hidden (such as avx2)",
+    )
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="time that the thread had the processor, for a machine that does other work; only "
+        "with --threads 1",
+    )
     options = parser.parse_args(argv)
+    if options.cpu_time and options.threads != [1]:
+        parser.error("--cpu-time knows of one thread alone: --threads 1")
+    if options.processor is not None:
+        return _on(options.processor, list(sys.argv[1:] if argv is None else argv))
     if options.rounds < LEAST_ROUNDS or min(options.threads) < 1:
         parser.error("--rounds must be at least 2 and --threads at least 1")
     try:
         with quiet_natives(), _converted(options) as folder:
             results = [
-                _measure(folder, options.precision, model_format, threads, options.rounds)
+                _measure(folder, options, model_format, threads)
                 for threads in options.threads
                 for model_format in options.formats
             ]
             against = [
                 _formats(folder, options.precision, threads, options.rounds)
-                for threads in (options.threads if len(set(options.formats)) > 1 else [])
+                for threads in (
+                    options.threads
+                    if len(set(options.formats)) > 1 and not options.cpu_time
+                    else []
+                )
             ]
     except EdgedfError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -138,7 +159,37 @@ def _converted(options: argparse.Namespace) -> Iterator[Path]:
         yield Path(made)
 
 
-def _measure(folder: Path, precision: str, model_format: Any, threads: int, rounds: int) -> Result:
+def _on(name: str, arguments: list[str]) -> int:
+    """The same in a process that does not see all instructions of this processor."""
+    import pytest
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.processors.machines import PROCESSORS, start
+
+    problem = f"there is none; expected: {', '.join(PROCESSORS)}"
+    if name in PROCESSORS:
+        try:
+            machine = start(name)
+            problem = "it is emulated, which says nothing of its latency" * machine.emulated
+        except pytest.skip.Exception as error:
+            problem = str(error)
+    if problem:
+        print(f"Error: processor {name}: {problem}", file=sys.stderr)
+        return 2
+    before = ("", *arguments)
+    rest = [
+        argument
+        for last, argument in zip(before, arguments, strict=False)
+        if last != "--processor" and not argument.startswith("--processor")
+    ]
+    command = [*machine.command, __file__, *rest]
+    return subprocess.run(
+        command, env={**os.environ, **machine.environment}, check=False
+    ).returncode
+
+
+def _measure(folder: Path, options: argparse.Namespace, model_format: Any, threads: int) -> Result:
+    precision, rounds = options.precision, options.rounds
     artifacts = [
         read_artifact(path)
         for path in (shipped_model(model_format), folder / f"student_{precision}.{model_format}")
@@ -147,7 +198,8 @@ def _measure(folder: Path, precision: str, model_format: Any, threads: int, roun
     side = artifacts[0].spec.input.height
     images = [preprocess(image.path, side) for image in edgedf.sample.images()[:16]]
     full, small = (over(images, backend.run) for backend in pair)
-    found = take_turns(full, small, rounds=rounds)
+    clock = time.thread_time_ns if options.cpu_time else time.perf_counter_ns
+    found = take_turns(full, small, rounds=rounds, clock=clock)
     return Result(
         runtime=pair[0].name,
         version=pair[0].version,

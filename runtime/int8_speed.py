@@ -151,8 +151,9 @@ def slower_than_float(
     said = f"{precisions[1]} takes {ratio:.2f} times as long as float on {where} ({interval})"
     if int8_dot_product:
         return (
-            f"{said}, although it has dot-product instructions for int8: edgedf convert --lint "
-            "names what keeps int8 from being fast."
+            f"{said}, although it has dot-product instructions for int8. edgedf convert --lint "
+            "names what in a model keeps int8 from being fast; docs/processors.md has processors "
+            "whose kernels do."
         )
     known = "" if int8_dot_product is None else ", which has no dot-product instructions for int8"
     return f"{said}{known}. {_FASTER_THERE}"

@@ -124,9 +124,11 @@ def accuracies_of(files: Sequence[Path], data: Path | None) -> tuple[list[ModelA
     from edgedf.cli._pictures import labelled_pictures
 
     with quiet_but_for_progress(), StepProgress() as progress:
-        pictures, split = labelled_pictures(data, "auto", None, (), progress)
-        found = on_pictures(opened, pictures, data=str(data), split=split, progress=progress)
-    return found, f"{len(pictures):,} pictures of {data}, split {split}"
+        chosen = labelled_pictures(data, "auto", None, (), progress)
+        found = on_pictures(
+            opened, chosen.pictures, data=str(data), split=chosen.split, progress=progress
+        )
+    return found, f"{len(chosen.pictures):,} pictures of {data}, split {chosen.split}"
 
 
 def _thread_counts(text: str) -> tuple[int, ...]:

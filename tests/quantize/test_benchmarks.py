@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edgedf.quantize.convert import convert
-from tests.quantize.students import photograph_folder
+from tests.processors.machines import start
+from tests.quantize.students import photograph_folder, shipped_int8
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -59,6 +62,32 @@ def test_latency_gives_both_runtimes_and_every_number_of_threads(tmp_path: Path)
     assert "onnxruntime" in table
     assert "onnx / tflite" in table
     assert "95 %" in table
+
+
+def test_latency_on_a_processor_with_instructions_hidden() -> None:
+    if start("avx2").emulated:
+        pytest.skip("this processor cannot stand for one without AVX-512")
+    given = ("--model-dir", str(shipped_int8("tflite").parent), "--formats", "tflite")
+    few = ("--rounds", "2", "--threads", "1", "--cpu-time", "--json")
+    (found,) = json.loads(output_of("latency.py", "--processor", "avx2", *given, *few))["results"]
+    assert found["ratio_low"] <= found["ratio"] <= found["ratio_high"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--processor", "8086"], "processor 8086: there is none; expected: native, "),
+        (["--cpu-time", "--threads", "1", "2"], "one thread alone"),
+    ],
+)
+def test_latency_refuses_what_it_cannot_measure(arguments: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "latency.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
 def test_latency_says_what_is_missing(tmp_path: Path) -> None:

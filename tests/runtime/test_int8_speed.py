@@ -33,7 +33,7 @@ def speed(ratio: float, *, has: bool | None = True, width: float = 0.01) -> Int8
     [
         (False, ", which has no dot-product instructions for int8. Processors with dot-product"),
         (None, "(1.34 to 1.36). Processors with dot-product instructions"),
-        (True, "although it has dot-product instructions for int8: edgedf convert --lint"),
+        (True, "although it has dot-product instructions for int8. edgedf convert --lint"),
     ],
 )
 def test_slower_int8_is_said_with_what_to_make_of_it(has: bool | None, said: str) -> None:
