@@ -103,6 +103,12 @@ class Processor:
 _LIST = (
     Processor("native", "this machine's"),
     Processor(
+        "avx512-vnni",
+        "AVX-512 with VNNI, without AMX (Ice Lake, EPYC since Genoa)",
+        has=frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}),
+        lacks=_AMX,
+    ),
+    Processor(
         "avx512",
         "AVX-512 without VNNI (Skylake-SP)",
         has=frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}),
