@@ -282,7 +282,7 @@ def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """Drop the quantizer's warnings: of an opset that it raises itself, of axes that are not there."""
+    """Drop the quantizer's warnings, such as of an opset that it raises itself."""
 
     def is_error(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.ERROR
