@@ -153,3 +153,22 @@ def test_scaling_has_a_row_for_each_batch(tmp_path: Path) -> None:
     for row in document["rows"]:
         assert 0 < row["low"] <= row["ratio"] <= row["high"]
         assert 0 < row["ms_per_picture"] <= row["p90_ms_per_picture"]
+
+
+def test_processors_has_a_row_for_each_that_can_be_had() -> None:
+    given = ("--processors", "native", "--precisions", "fp32", "--pictures", "3")
+    document = json.loads(output_of("processors.py", "--json", "--emulated", "2", *given))
+    assert document["skipped"] == []
+    found = [(row["processor"], row["format"], row["pictures"]) for row in document["results"]]
+    assert found == [("native", "tflite", 3), ("native", "onnx", 3)]
+    for row in document["results"]:
+        assert row["kernels"] in ("exact", "widened")
+        assert row["correlation"] > 0.9999
+        assert max(row["logit_error"], row["map_error"]) < 1e-4
+
+
+def test_pythons_says_which_is_not_there() -> None:
+    (row,) = json.loads(output_of("pythons.py", "--json", "--pythons", "3.99"))
+    assert row["python"] == "3.99"
+    assert not row["works"]
+    assert row["failure"] == "not found on this machine"
