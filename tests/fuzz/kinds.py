@@ -595,7 +595,7 @@ def _board_answers() -> list[bytes]:
 def _take_answer(path: Path) -> None:
     from edgedf.runtime.profile.devices import board_answers
 
-    answer = json.loads(path.read_bytes())
+    answer = board_answers.parsed(path.read_bytes().decode("utf-8", "replace"))
     board = board_answers.found("a board", "python3", 0, answer, "")
     board_answers.check_room("a board", board, 1000)
 
