@@ -234,7 +234,7 @@ class _Bench:
         path = self._out / f"{recipe}, {fold.name}, {self._key}.json"
         try:
             return typed_json.decode(Row, json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             pass
         row = Row(recipe, fold.name, fold.figures(self._records, self._judge(recipe, fold)))
         write_text(path, json.dumps(typed_json.encode(row), indent=1))

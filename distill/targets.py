@@ -386,7 +386,15 @@ def _read(path: Path, jobs: int, settings: TargetSettings) -> _Shard | None:
         skipped = {int(position): str(why) for position, why in described["skipped"].items()}
         if described["sha256"] != _checksum(arrays, skipped):
             return None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ):
         return None
     small, records = settings.size // settings.stride, jobs - len(skipped)
     expected = {

@@ -209,7 +209,7 @@ def _kept(folder: Path, identity: dict[str, int]) -> tuple[Path, ...]:
         said = json.loads((folder / _DONE).read_text("utf-8"))
         frames = tuple(folder / Path(name).name for name in said["frames"])
         same = all(said[name] == value for name, value in identity.items())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()
     return frames if same and all(frame.is_file() for frame in frames) else ()
 

@@ -184,6 +184,7 @@ def test_results_that_are_there_are_read(
         b"{}",
         b'{"recipe": "rgb", "fold": "test", "figures": [1]}',
         b'{"recipe": "rgb", "fold": "test", "figures": [], "more": 1}',
+        b"[" * 100_000,
     ],
 )
 def test_a_damaged_result_is_computed_again(

@@ -114,7 +114,7 @@ def test_a_second_run_reads_what_the_first_one_wrote(jobs: tuple[Job, ...], tmp_
     assert told[-1] == ("defocus maps", 11, 11)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "bare"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "bare", "nested"])
 def test_a_damaged_shard_is_computed_again(
     jobs: tuple[Job, ...], tmp_path: Path, damage: str
 ) -> None:
@@ -124,8 +124,9 @@ def test_a_damaged_shard_is_computed_again(
     flipped = bytearray(intact)
     flipped[-1000] ^= 1
     bare = safetensors.numpy.save(safetensors.numpy.load(intact))  # no checksum
+    nested = safetensors.numpy.save(safetensors.numpy.load(intact), {"edgedf": "[" * 100_000})
     wrong = {"cut": intact[: len(intact) // 2], "empty": b"", "flipped": flipped, "bare": bare}
-    shard.write_bytes(wrong[damage])
+    shard.write_bytes({**wrong, "nested": nested}[damage])
     again = compute(jobs, tmp_path, SETTINGS)
     assert shard.read_bytes() == intact
     assert np.array_equal(first.images, again.images)

@@ -808,10 +808,18 @@ KINDS: Mapping[str, Kind] = {
         "b.tflite", lambda: [bare_tflite()], _take_lint, damage, _lint, _conversion
     ),
     "bare onnx": Kind("b.onnx", lambda: [bare_onnx()], _take_lint, damage, _lint, _conversion),
-    "student": Kind("s.safetensors", _students, _take_student, warm=_torch),
-    "teacher": Kind("t.safetensors", _teachers, _take_teacher, warm=_torch),
-    "state": Kind("state.safetensors", _states, _take_state, warm=_torch),
-    "statistics": Kind("shard", _statistics_shards, _take_statistics, warm=_torch),
+    "student": Kind(
+        "s.safetensors", _students, _take_student, mutations.damage_safetensors, warm=_torch
+    ),
+    "teacher": Kind(
+        "t.safetensors", _teachers, _take_teacher, mutations.damage_safetensors, warm=_torch
+    ),
+    "state": Kind(
+        "state.safetensors", _states, _take_state, mutations.damage_safetensors, warm=_torch
+    ),
+    "statistics": Kind(
+        "shard", _statistics_shards, _take_statistics, mutations.damage_safetensors, warm=_torch
+    ),
     "manifest": Kind(
         "manifest.csv", _manifests, _take_manifest, mutations.damage_csv, _evaluate, _settings
     ),

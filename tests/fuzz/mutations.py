@@ -13,7 +13,16 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-__all__ = ["Mutation", "damage", "damage_csv", "damage_jpeg", "damage_json", "damage_png", "odd"]
+__all__ = [
+    "Mutation",
+    "damage",
+    "damage_csv",
+    "damage_jpeg",
+    "damage_json",
+    "damage_png",
+    "damage_safetensors",
+    "odd",
+]
 
 Mutation = Callable[[Random, bytes, Sequence[bytes]], bytes]
 """Random numbers, a good file and all good files of its kind → a bad file."""
@@ -209,6 +218,22 @@ def as_json(tree: Any) -> bytes:
         return json.dumps(tree).encode()
     except RecursionError:
         return b'{"a":' * 100_000
+
+
+def damage_safetensors(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """Weights; in two thirds of the cases their header, or the JSON that it holds as text."""
+    if random.random() < 0.33:
+        return damage(random, data, others)
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    told = header.get("__metadata__", {})
+    if told and random.random() < 0.5:
+        key = random.choice(list(told))
+        told[key] = damage_json(random, told[key].encode(), [data]).decode("utf-8", "replace")
+        text = as_json(header)
+    else:
+        text = as_json(damage_tree(random, header))
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def damage_csv(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:

@@ -61,7 +61,7 @@ def test_frames_are_extracted_once_and_exactly(
     assert again == found
 
 
-@pytest.mark.parametrize("damage", ["marker", "frame", "video"])
+@pytest.mark.parametrize("damage", ["marker", "nested", "frame", "video"])
 def test_an_incomplete_or_outdated_cache_is_made_again(tmp_path: Path, damage: str) -> None:
     video = write_video(tmp_path / "set" / "a.mp4")
     clips = find_clips(tmp_path / "set")
@@ -70,6 +70,8 @@ def test_an_incomplete_or_outdated_cache_is_made_again(tmp_path: Path, damage: s
     if damage == "marker":  # what a killed run leaves
         (found.of[0][0].parent / "frames.json").unlink()
         found.of[0][1].write_bytes(b"half")
+    elif damage == "nested":
+        (found.of[0][0].parent / "frames.json").write_bytes(b"[" * 100_000)
     elif damage == "frame":
         found.of[0][1].unlink()
     else:
