@@ -114,7 +114,7 @@ def _check_files(manifest: Path, samples: Sequence[Sample]) -> None:
         "maps": [sample.map for sample in samples if sample.map is not None],
     }
     for what, paths in files.items():
-        missing = [path for path in paths if not path.is_file()]
+        missing = [path for path in paths if not _is_file(path)]
         if missing:
             raise DataError(
                 f"{len(missing)} of {len(paths)} {what} in {manifest} are not there, such as "
@@ -122,6 +122,13 @@ def _check_files(manifest: Path, samples: Sequence[Sample]) -> None:
                 expected="every file of the manifest",
                 next_step="copy the missing files, or take their lines out",
             )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as for a name that is too long
+        return False
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:

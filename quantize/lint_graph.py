@@ -11,6 +11,7 @@ from edgedf.errors import ArtifactUnreadable
 from edgedf.files import scratch_folder
 from edgedf.quantize.lint_rules import Node
 from edgedf.quantize.plain_graph import make_plain
+from edgedf.runtime.backends.onnx_session import open_session
 
 __all__ = ["Graph", "onnx_graph", "tflite_graph"]
 
@@ -90,7 +91,7 @@ def _tflite_nodes(model: bytes) -> Graph:
         options = vars(op.builtinOptions) if op.builtinOptions is not None else {}
         nodes.append(
             Node(
-                operator=operators.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM"),
+                operator=operators[max(code.builtinCode, code.deprecatedBuiltinCode)],
                 name=names[results[0]],
                 inputs=tuple(names[i] for i in data),
                 outputs=tuple(names[i] for i in results),
@@ -126,8 +127,11 @@ def onnx_graph(model: bytes) -> Graph:
             # As a model of somebody's own will be before it is quantized.
             proto = make_plain(onnx.load_model_from_string(model))
             plain.write_bytes(proto.SerializeToString(deterministic=True))
+            open_session(plain.read_bytes())  # what it refuses, the quantizer only writes about
             quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
             graph = onnx.load(str(prepared)).graph
+        except ArtifactUnreadable:
+            raise
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
             raise ArtifactUnreadable(
                 f"ONNX Runtime refuses the .onnx model: {str(error).partition(chr(10))[0]}.",

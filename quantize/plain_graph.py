@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from edgedf.errors import ArtifactUnreadable
+
 __all__ = ["make_plain", "use_one_domain"]
 
 # The first format version in which weights need not be inputs as well.
@@ -43,7 +45,11 @@ def make_plain(proto: Any) -> Any:
 
     Returns:
         The same object.
+
+    Raises:
+        ArtifactUnreadable: A name in it is no text.
     """
+    _check_names(proto)
     use_one_domain(proto)
     graph = proto.graph
     _store_constants(graph)
@@ -55,6 +61,22 @@ def make_plain(proto: Any) -> Any:
     _pool_globally(proto)
     _name_nodes(graph)
     return proto
+
+
+def _check_names(message: Any) -> None:
+    """Refuse names that are no text; where they should be text, protobuf gives them as bytes."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            for name in [value] if isinstance(value, (str, bytes)) else value:
+                if isinstance(name, bytes):
+                    raise ArtifactUnreadable(
+                        f"The .onnx model has a name that is no text: {name[:40]!r}.",
+                        expected="names in UTF-8",
+                        next_step="copy or download it again, or export it again",
+                    )
+        elif field.type == field.TYPE_MESSAGE:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                _check_names(part)
 
 
 def _store_constants(graph: Any) -> None:

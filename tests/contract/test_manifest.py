@@ -35,3 +35,9 @@ def test_other_separators_are_named(tmp_path: Path, separator: str, name: str) -
     with pytest.raises(DataError, match=f"has {name} between its columns") as caught:
         read_samples(written(tmp_path, data))
     assert "commas" in caught.value.expected
+
+
+def test_a_name_that_no_file_system_takes_is_a_missing_picture(tmp_path: Path) -> None:
+    table = TABLE + TABLE.splitlines()[1].replace("a.png", "x" * 5000) + "\n"
+    with pytest.raises(DataError, match="1 of 2 pictures"):
+        read_samples(written(tmp_path, table.encode()))

@@ -20,7 +20,7 @@ from edgedf.quantize.operators import xnnpack_partitions as pieces_of
 from edgedf.quantize.source import FORMATS
 from edgedf.runtime.models import shipped_model
 from tests.quantize.own_models import own_model
-from tests.runtime.tiny import bare_tflite
+from tests.runtime.tiny import bare_onnx, bare_tflite
 
 SIDE = 16
 
@@ -175,3 +175,29 @@ def test_a_damaged_model_is_refused(model_format: ModelFormat) -> None:
 def test_a_name_that_is_no_text_is_refused() -> None:
     with pytest.raises(ArtifactUnreadable, match="damaged"):
         lint_model(bare_tflite().replace(b"contrast", b"contr\xffst"), "tflite")
+
+
+def test_a_name_in_an_onnx_model_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ArtifactUnreadable, match="a name that is no text"):
+        lint_model(bare_onnx().replace(b"contrast", b"contr\xffst"), "onnx")
+
+
+def test_an_unknown_operator_is_refused_without_a_traceback(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ArtifactUnreadable, match="ONNX Runtime refuses"):
+        lint_model(bare_onnx().replace(b"Clip", b"Dlip"), "onnx")
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+def test_an_operator_code_that_does_not_exist_is_refused() -> None:
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bare_tflite()))
+    model.operatorCodes[0].builtinCode = 687_865_653
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    with pytest.raises(ArtifactUnreadable, match="damaged"):
+        lint_model(bytes(builder.Output()), "tflite")
