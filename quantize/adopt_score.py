@@ -20,7 +20,7 @@ from edgedf.quantize.adopt_checks import Description, OutputNames
 from edgedf.quantize.describe import LOGIT_BOUND
 from edgedf.result import sigmoid
 
-__all__ = ["SCORE_ENDS", "Score", "check_score", "find_score"]
+__all__ = ["SCORE_ENDS", "Score", "check_score", "find_score", "may_be_misread"]
 
 SCORE_ENDS = sigmoid(-LOGIT_BOUND), sigmoid(LOGIT_BOUND)
 """A probability is clipped to these before its logit is computed, float."""
@@ -81,7 +81,7 @@ def find_score(graph: Any, outputs: OutputNames, path: Path, description: Descri
         SpecMismatch: It is a part of a softmax and not described; or not what it is described as.
     """
     classes = int(np.prod(outputs.logit_shape))
-    tensor = _before_curve(graph, outputs.logit, classes)
+    tensor = _before_curve(graph, outputs)
     if tensor is None and description.output is None:
         raise SpecMismatch(
             f"The output {outputs.logit} of {path} is a part of a softmax.",
@@ -130,9 +130,8 @@ def check_score(
     found = np.stack([entry.ravel() for entry in values]).astype(np.float64)
     lowest, highest = float(found.min()), float(found.max())
     spoken = f"The verdict of {path} ({score.tensor}) goes from {lowest:.3g} to {highest:.3g}"
-    within = lowest >= -_NEARLY and highest <= 1 + _NEARLY
     if score.is_probability:
-        if not within:
+        if not _within(found):
             raise SpecMismatch(
                 f"{spoken} on photographs, and is described as a probability.",
                 expected="values between 0 and 1",
@@ -144,7 +143,7 @@ def check_score(
                 expected="the probabilities of the two classes, or one of them",
                 next_step="export the logits, or one probability",
             )
-    elif within and description.output is None and score.shape is not None:
+    elif may_be_misread(score, values, description):
         raise SpecMismatch(
             f"{spoken} on every picture shown: that is a probability rather than a logit.",
             expected="a logit, of which the sigmoid is the score, or word of what it is",
@@ -152,7 +151,26 @@ def check_score(
         )
 
 
-def _before_curve(graph: Any, name: str, classes: int) -> str | None:
+def may_be_misread(
+    score: Score, values: Sequence[NDArray[np.floating]], description: Description
+) -> bool:
+    """Whether what is taken for a logit may be a probability: all values are within [0, 1].
+
+    Args:
+        score: What it is taken for.
+        values: Of its tensor, for each picture.
+        description: May say that it is a logit.
+    """
+    if score.is_probability or score.shape is None or description.output is not None:
+        return False
+    return _within(np.stack([entry.ravel() for entry in values]))
+
+
+def _within(found: NDArray[np.floating]) -> bool:
+    return bool(found.min() >= -_NEARLY and found.max() <= 1 + _NEARLY)
+
+
+def _before_curve(graph: Any, outputs: OutputNames) -> str | None:
     """The logit behind a score: what goes into a last sigmoid, or a last softmax of two classes.
 
     Changes of shape or type behind the curve do not hide it, nor does a Clip that leaves nearly all
@@ -160,21 +178,25 @@ def _before_curve(graph: Any, name: str, classes: int) -> str | None:
 
     Args:
         graph: An ``onnx.GraphProto``.
-        name: Of the output.
-        classes: How many values it has.
+        outputs: The outputs of the model.
 
     Returns:
-        The tensor's name; ``name`` where there is no curve, None where one value was taken out of
-        a softmax.
+        The tensor's name; that of the output where there is no curve, None where one value was
+        taken out of a softmax.
     """
+    name, shape = outputs.logit, outputs.logit_shape
+    classes = int(np.prod(shape))
     makers = {made: node for node in graph.node for made in node.output}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     at = name
     while (node := makers.get(at)) is not None:
-        if node.op_type == "Sigmoid" or (node.op_type == "Softmax" and classes == 2):
+        if node.op_type == "Sigmoid":
             return str(node.input[0])
         if node.op_type == "Softmax":
-            return None
+            if classes == 1:
+                return None
+            axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
+            return str(node.input[0]) if axis in (-1, len(shape) - 1) else name
         is_part = classes == 1 and node.op_type in _PARTS
         if not (is_part or node.op_type in _SHAPES or _keeps_scores(node, constants)):
             break

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgedf.artifact import ModelFormat, read_model
-from edgedf.errors import ConfigError, MissingExtra
+from edgedf.artifact import SPEC_KEY, ModelFormat, read_model
+from edgedf.errors import ConfigError, EdgedfError, MissingExtra
 from edgedf.progress import Progress, silent
 from edgedf.quantize.adopt import Description
+from edgedf.quantize.adopt_checks import parsed
 from edgedf.quantize.describe import CURVE_PREFIX
 from edgedf.quantize.lint_graph import Graph, onnx_graph, tflite_graph
 from edgedf.quantize.lint_partitions import Fate, count_pieces
@@ -29,6 +30,7 @@ from edgedf.quantize.lint_rules import (
     onnx_rule,
     tflite_rule,
 )
+from edgedf.quantize.plain_graph import make_plain
 
 __all__ = ["LintLayer", "LintReport", "check_int8_friendly", "lint_model", "lint_source"]
 
@@ -140,9 +142,26 @@ def lint_source(
     if source is not None and is_file and describe is None:
         model_format, model = read_model(source)
         if wanted in (None, (model_format,)):
-            return (lint_model(model, model_format),)
+            return (lint_model(_as_converted(model, model_format, Path(source)), model_format),)
     loaded = load_source(source, wanted, describe=describe, progress=progress)
     return tuple(lint_model(model, name) for name, model in loaded.models.items())
+
+
+def _as_converted(model: bytes, model_format: ModelFormat, path: Path) -> bytes:
+    """An ``.onnx`` of somebody's own in the form that it is brought into before it is quantized."""
+    if model_format == "tflite":
+        return model
+    try:
+        proto = parsed(model, path)
+        if any(entry.key == SPEC_KEY for entry in proto.metadata_props):
+            return model
+        return bytes(make_plain(proto).SerializeToString(deterministic=True))
+    except ImportError as error:
+        raise MissingExtra("convert", "Reading an .onnx model") from error
+    except EdgedfError:
+        raise
+    except Exception:  # whatever a damaged graph leads to; ONNX Runtime puts it into words
+        return model
 
 
 def check_int8_friendly(model: bytes, model_format: ModelFormat, *, delegated: bool = True) -> None:
@@ -231,8 +250,8 @@ def _onnx(graph: Graph, names: Mapping[str, str]) -> LintReport:
     positive: set[str] = set()
     layers = []
     for node in graph.nodes:
-        if not node.floats or node.name.startswith(CURVE_PREFIX):
-            continue
+        if not node.floats or node.operator == "Shape" or node.name.startswith(CURVE_PREFIX):
+            continue  # nothing of it is quantized
         if node.operator == "Cast":  # of the input's bytes
             quantized.update(node.outputs)
             continue

@@ -10,7 +10,7 @@ from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable
 from edgedf.files import scratch_folder
 from edgedf.quantize.lint_rules import Node
-from edgedf.quantize.plain_graph import make_plain
+from edgedf.quantize.plain_graph import check_names
 from edgedf.runtime.backends.onnx_session import open_session
 
 __all__ = ["Graph", "onnx_graph", "tflite_graph"]
@@ -123,11 +123,10 @@ def onnx_graph(model: bytes) -> Graph:
 
     with scratch_folder(for_libraries=True) as folder:
         plain, prepared = folder / "a.onnx", folder / "b.onnx"
+        plain.write_bytes(model)
         try:
-            # As a model of somebody's own will be before it is quantized.
-            proto = make_plain(onnx.load_model_from_string(model))
-            plain.write_bytes(proto.SerializeToString(deterministic=True))
-            open_session(plain.read_bytes())  # what it refuses, the quantizer only writes about
+            check_names(onnx.load_model_from_string(model))
+            open_session(model)  # what it refuses, the quantizer only writes about
             quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
             graph = onnx.load(str(prepared)).graph
         except ArtifactUnreadable:

@@ -34,6 +34,8 @@ __all__ = [
     "without_metadata",
 ]
 
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
 
 def to_int8(
     model: bytes,
@@ -299,10 +301,13 @@ def _weights(proto: Any) -> list[tuple[Any, str, NDArray[Any]]]:
     """The weights of convolutions and the like: tensor, name, values; no biases."""
     import onnx
 
+    taken = {n for node in proto.graph.node if node.op_type in _WEIGHTED for n in node.input[:2]}
     return [
         (tensor, tensor.name, onnx.numpy_helper.to_array(tensor))
         for tensor in proto.graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1
+        if tensor.data_type == onnx.TensorProto.FLOAT
+        and len(tensor.dims) > 1
+        and tensor.name in taken
     ]
 
 

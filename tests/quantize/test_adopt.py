@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedf.artifact import MAX_MODEL_BYTES, embed_onnx, read_artifact
 from edgedf.errors import ArtifactUnreadable, ConfigError, EdgedfError, SpecMismatch, SpecMissing
 from edgedf.quantize import adopt as adopt_module
+from edgedf.quantize import onnx as onnx_stage
 from edgedf.quantize.adopt import Description, adopt
 from edgedf.quantize.convert import convert
 from edgedf.quantize.run import open_model
@@ -73,6 +74,66 @@ def both_domains(model: onnx.ModelProto) -> None:
     model.graph.node[0].domain = "ai.onnx"
 
 
+def in_front(*steps: tuple[str, Any]) -> Callable[[onnx.ModelProto], None]:
+    """An edit: operators between the input and the first convolution, each with its constants."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.input[:] = [f"in_{len(steps)}" if n == "pixels" else n for n in node.input]
+        nodes = []
+        for number, (operator, constants) in enumerate(steps, 1):
+            names = [f"in_{number}_{place}" for place in range(len(constants))]
+            model.graph.initializer.extend(
+                numpy_helper.from_array(np.asarray(values, np.float32), name)
+                for name, values in zip(names, constants, strict=True)
+            )
+            before = "pixels" if number == 1 else f"in_{number - 1}"
+            nodes.append(helper.make_node(operator, [before, *names], [f"in_{number}"]))
+        nodes += model.graph.node
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+
+    return edit
+
+
+CHANNELS = (1, 3, 1, 1)
+NORMALISED_INSIDE = in_front(
+    ("Sub", [np.full(CHANNELS, 0.1)]), ("Div", [np.reshape([1.2, 1.1, 1.3], CHANNELS)])
+)
+BATCH_NORM_FIRST = in_front(
+    ("BatchNormalization", [[1.1, 1, 0.9], [0.1, 0, -0.1], [0.3, 0.2, 0.1], [1.2, 1, 0.9]])
+)
+
+
+def halves(*, ends: bool) -> Callable[[onnx.ModelProto], None]:
+    """An edit: float16, with float32 at the ends and Casts behind them, or whole."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        graph = model.graph
+        for tensor in graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT:
+                values = numpy_helper.to_array(tensor).astype(np.float16)
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        if not ends:
+            for value in (*graph.input, *graph.output):
+                value.type.tensor_type.elem_type = TensorProto.FLOAT16
+            return
+        names = {name: f"{name}_half" for name in ("pixels", "score", "blur")}
+        for node in graph.node:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+        cast = [
+            helper.make_node("Cast", ["pixels"], ["pixels_half"], to=TensorProto.FLOAT16),
+            *graph.node,
+            helper.make_node("Cast", ["score_half"], ["score"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["blur_half"], ["blur"], to=TensorProto.FLOAT),
+        ]
+        del graph.node[:]
+        graph.node.extend(cast)
+
+    return edit
+
+
 def nameless(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         node.name = ""
@@ -103,6 +164,8 @@ SHAPES: dict[str, tuple[dict[str, Any], Description]] = {
     "weights as nodes": ({"edit": weights_as_nodes}, FLOATS),
     "both names of a domain": ({"edit": both_domains}, FLOATS),
     "nodes without a name": ({"edit": nameless}, FLOATS),
+    "normalised inside": ({"edit": NORMALISED_INSIDE}, FLOATS),
+    "batch normalisation first": ({"edit": BATCH_NORM_FIRST}, FLOATS),
     "a mean": ({"pool": "mean"}, FLOATS),
     "a mean without axes": ({"pool": "mean flat"}, FLOATS),
     "a mean, old operators": ({"pool": "mean", "opset": 13}, FLOATS),
@@ -146,6 +209,50 @@ def test_a_sigmoid_is_found_behind_changes_of_shape(tmp_path: Path) -> None:
     run = open_model(turned.model, "onnx", turned.spec)
     np.testing.assert_allclose(run(image)["fake_logit"], wanted, atol=1e-3)
     assert "Sigmoid" not in operators(turned.model)
+
+
+@pytest.mark.parametrize("edit", [NORMALISED_INSIDE, BATCH_NORM_FIRST])
+def test_constants_are_added_and_multiplied_with_in_integers(edit: Any, tmp_path: Path) -> None:
+    report = convert(
+        written(tmp_path, own_model(edit=edit)),
+        describe=FLOATS,
+        calibration=photograph_folder(),
+        samples=12,
+        out=tmp_path,
+        keep_failing=True,
+    )
+    (model,) = report.models
+    assert model.float_operators == ()
+    assert {"Sub", "Div", "BatchNormalization"}.isdisjoint(model.operators)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_float16_becomes_float32(ends: bool, tmp_path: Path) -> None:
+    plain = adopt(written(tmp_path, own_model()), FLOATS)
+    made = adopt(written(tmp_path, own_model(edit=halves(ends=ends))), FLOATS)
+    # Nothing is cast between input and normalisation, which goes into the first convolution.
+    assert operators(made.model)[:4] == operators(plain.model)[:4]
+    kinds = {t.data_type for t in onnx.load_model_from_string(made.model).graph.initializer}
+    assert TensorProto.FLOAT16 not in kinds
+    image = small_images()[0]
+    wanted, found = plain.original(image)["fake_logit"], made.original(image)["fake_logit"]
+    assert found == pytest.approx(wanted, abs=0.05)
+
+
+def test_only_weights_are_rounded_where_weights_are_int8(tmp_path: Path) -> None:
+    """The mean that is added is a tensor of several dimensions, and was rounded to whole levels."""
+    made = adopt(written(tmp_path, own_model()), FLOATS)
+    graph = onnx.load_model_from_string(onnx_stage.to_int8_weights(made.model)).graph
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    (added,) = (node for node in graph.node if node.op_type == "Add")
+    np.testing.assert_array_equal(stored[added.input[1]].ravel(), np.float32(MEAN) * -1)
+    assert stored["first.weight_int8"].dtype == np.int8
+
+
+def test_a_softmax_over_another_axis_is_none_of_two_classes(tmp_path: Path) -> None:
+    proto = own_model(head="two", edit=with_head(("Softmax", "<", {"axis": 0})))
+    with pytest.raises(SpecMismatch, match="from 1 to 1"):
+        adopt(written(tmp_path, proto), FLOATS)
 
 
 def test_the_other_class_turns_the_logit_round(tmp_path: Path) -> None:
@@ -323,6 +430,8 @@ OTHER_FORMS: dict[str, dict[str, Any]] = {
     "a mean": {"pool": "mean"},
     "a mean, channels last": {"pool": "mean NHWC flat", "opset": 17},
     "a mean over a line of pixels": {"pool": "line"},
+    "float16 inside": {"head": "sigmoid", "edit": halves(ends=True)},
+    "float16": {"edit": halves(ends=False)},
 }
 
 

@@ -59,6 +59,25 @@ def test_a_mean_over_the_picture_is_a_pooling(pool: Any, tmp_path: Path) -> None
     assert [report.layers for report in lint_source(path)] == [()]
 
 
+def test_a_shape_that_is_looked_up_is_no_layer(tmp_path: Path) -> None:
+    def with_shape(model: onnx.ModelProto) -> None:
+        (node,) = (node for node in model.graph.node if node.op_type == "Flatten")
+        at = list(model.graph.node).index(node)
+        nodes = list(model.graph.node)
+        nodes[at : at + 1] = [
+            helper.make_node("Shape", ["pooled"], ["sizes"], end=1),
+            helper.make_node("Concat", ["sizes", "rest"], ["to"], axis=0),
+            helper.make_node("Reshape", ["pooled", "to"], ["flat"]),
+        ]
+        model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "rest"))
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+
+    path = tmp_path / "own.onnx"
+    path.write_bytes(own_model(batch="N", edit=with_shape).SerializeToString())
+    assert [report.layers for report in lint_source(path)] == [()]
+
+
 def test_a_mean_over_channels_is_none(tmp_path: Path) -> None:
     def over_channels(model: onnx.ModelProto) -> None:
         (axes,) = (tensor for tensor in model.graph.initializer if tensor.name == "axes")
