@@ -5,10 +5,11 @@
 
 Each job runs twice without being disturbed; what is the same both times is what it has to give.
 Then it is started and its process group killed after a random share of the time it takes, several
-times before it may end. After each kill every file under a final name has to be whole, and one that
-the job gives in the end has to have the right bytes or not be there. After each run that ends, all
-bytes have to be right, and nothing temporary may be left: beside the results, in the caches, or in
-the folder for temporary files. Exit code: 0 all of that holds, 1 it does not.
+times before it may end; a run that had ended by then does not count. After each kill every file
+under a final name has to be whole, and one that the job gives in the end has to have the right
+bytes or not be there. After each run that ends, all bytes have to be right, and nothing temporary
+may be left: beside the results, in the caches, or in the folder for temporary files. Exit code: 0
+all of that holds, 1 it does not.
 
 Needs edgedf[distill].
 """
@@ -168,7 +169,7 @@ class _Trial:
         self.place = folder / f"{name}-{seed}"
         self.temporary = self.place / "tmp"
         self._book = folder / f"{name}-{seed}.json"
-        self.seen: dict = {"kills": 0, "ends": 0, "inside": 0, "problems": []}  # type: ignore[type-arg]
+        self.seen: dict = {"kills": 0, "ends": 0, "late": 0, "problems": []}  # type: ignore[type-arg]
         if self._book.is_file():
             self.seen = json.loads(self._book.read_text())
         else:
@@ -208,11 +209,13 @@ class _Trial:
     def go(self, kills: int) -> _Trial:
         while self.seen["kills"] < kills:
             rows = self.seen["kills"] // IN_A_ROW
-            self._remove(n for n in self.job.writes if rows % 2 == 0 or n not in self.job.keeps)
-            count = min(IN_A_ROW, kills - self.seen["kills"])
-            for number in range(self.seen["kills"], self.seen["kills"] + count):
-                self._kill(number)
-            self.seen["kills"] += count
+            anew = [n for n in self.job.writes if rows % 2 == 0 or n not in self.job.keeps]
+            self._remove(anew)
+            for _ in range(min(IN_A_ROW, kills - self.seen["kills"])):
+                while not self._kill(self.seen["kills"] + self.seen["late"]):
+                    self.seen["late"] += 1
+                    self._remove(anew)  # all is done: the next one would have nothing to do
+                self.seen["kills"] += 1
             self._check("the run that followed", self._end)
             self.seen["ends"] += 1
             write_text(self._book, json.dumps(self.seen, indent=1))
@@ -226,17 +229,19 @@ class _Trial:
     def summary(self) -> dict:  # type: ignore[type-arg]
         return {"job": self.name, **self.seen}
 
-    def _kill(self, number: int) -> None:
+    def _kill(self, number: int) -> bool:
+        """Start, and kill after a while; whether there was something to kill."""
         share = Random(f"{self.seed} {self.name} {number}").random()
         process = self._start()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(share * self.seen["seconds"])
-        except subprocess.TimeoutExpired:
-            self.seen["inside"] += 1
+            process.communicate()
+            return False
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         self._check(f"kill {number} after {share:.3f} of the time", self._whole)
+        return True
 
     def _end(self) -> None:
         self._run_to_the_end()
@@ -341,10 +346,10 @@ def _read(path: Path) -> None:
 def _print(document: dict) -> None:  # type: ignore[type-arg]
     print(f"{document['kills']} kills, seed {document['seed']}, {document['problems']} problems")
     print(f"{document['host']['cpu']}, {document['host']['cores']} cores\n")
-    print("| job | a run, s | kills | of a live process | runs to the end | problems | varies |")
+    print("| job | a run, s | kills | too late | runs to the end | problems | varies |")
     print("|---|---|---|---|---|---|---|")
     for job in document["jobs"]:
-        cells = (job["job"], f"{job['seconds']:.1f}", job["kills"], job["inside"], job["ends"])
+        cells = (job["job"], f"{job['seconds']:.1f}", job["kills"], job["late"], job["ends"])
         varying = ", ".join(Path(name).name for name in job["varying"]) or "nothing"
         print("|", " | ".join(map(str, (*cells, len(job["problems"]), varying))), "|")
 
