@@ -566,7 +566,7 @@ def _take_transcript(path: Path) -> None:
         follow(process, keep)
     finally:
         end(process)
-        run = assemble(job(), events, "host", models=MODELS)
+        run = assemble(job(), events, "host")
         made = Profile("now", "0", FULL, False, 1, "sample", MODELS, (run,))
         to_json(made)
         markdown(made, None)
