@@ -33,6 +33,8 @@ _DECODERS = (
 )
 _STDERR = 2
 
+_opening = threading.Lock()
+
 
 def listen(decode: Callable[[], _T]) -> tuple[_T, tuple[str, ...]]:
     """Decode a picture and hear what the decoder says of it.
@@ -46,7 +48,8 @@ def listen(decode: Callable[[], _T]) -> tuple[_T, tuple[str, ...]]:
     Returns:
         What ``decode`` returns, and the decoder's lines; none for a picture without fault.
     """
-    ear = _ear()
+    with _opening:  # a second ear would take the first one's file for C's stderr
+        ear = _ear()
     return (decode(), ()) if ear is None else ear.listen(decode)
 
 
@@ -132,6 +135,8 @@ def _ear() -> _Ear | None:
 
 def _start_anew() -> None:
     """In a forked child: its decoders must not be heard by the parent."""
+    global _opening
+    _opening = threading.Lock()
     if _ear.cache_info().currsize:
         ear = _ear()
         _ear.cache_clear()

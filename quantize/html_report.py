@@ -81,7 +81,7 @@ def render(
 {"".join(map(_row, lines(verification)))}</tbody>
 </table>
 {"".join(f"<p>{text(remark)}</p>" for remark in remarks(verification))}
-{_layers(layers)}{_worst(shown)}{_skipped(verification)}"""
+{_layers(layers)}{_worst(shown)}{_files(verification)}"""
     title = f"edgedf verify: {verification.artifact} against {verification.parent}"
     return page(title, body, footer=[_DEFINITIONS], style=_STYLE)
 
@@ -184,13 +184,18 @@ def _example(example: Example) -> str:
 """
 
 
-def _skipped(verification: Verification) -> str:
-    if not verification.skipped:
-        return ""
-    entries = "".join(
-        f"<li>{text(entry.file)}: {text(entry.reason)}</li>" for entry in verification.skipped
+def _files(verification: Verification) -> str:
+    """What is to be said of the files, a list each."""
+    lists = {
+        "Damaged, and judged as they decode": verification.damaged,
+        "Left out: not readable": [f"{e.file}: {e.reason}" for e in verification.skipped],
+        "Left out for their suffix": [f"{n} {s}" for s, n in verification.left_out.items()],
+    }
+    return "".join(
+        f"<h2>{heading}</h2>\n<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>\n"
+        for heading, lines in lists.items()
+        if lines
     )
-    return f"<h2>Left out: not readable</h2>\n<ul>{entries}</ul>\n"
 
 
 def _picture(pixels: RGBImage, alternative: str) -> str:

@@ -190,7 +190,7 @@ def through_gate(
         made.format,
         threads=available_cores(),
     )
-    return verify_pair(
+    found = verify_pair(
         Pair(model if diagnosed else replace(model, reference=None), parent),
         gate.pictures,
         limits=gate.limits,
@@ -199,6 +199,7 @@ def through_gate(
         worst=0,
         progress=progress,
     )
+    return replace(found, left_out=gate.left_out)
 
 
 def diagnosed(

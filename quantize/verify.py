@@ -71,12 +71,14 @@ class Gate:
         limits: What may be lost on them.
         data: Name of the pictures.
         split: Name of their split.
+        left_out: Files of the folder that were left out for their suffix, by suffix.
     """
 
     pictures: Pictures
     limits: Limits = field(default_factory=Limits)
     data: str = ""
     split: str = "all"
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 _MAX_DECODERS = 4

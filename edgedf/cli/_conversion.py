@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgedf.cli._console import printable
+from edgedf.cli._figures import notes
 from edgedf.cli._ladder import ladder_table, threshold_text
 from edgedf.cli._verification import parts
 from edgedf.int8_kernels import session_option_lines
@@ -48,7 +49,10 @@ def sections(report: ConversionReport) -> Iterator[tuple[str, RenderableType]]:
         images = f"{comparison.n} images {_SETS[comparison.images]}"
         yield f"{comparison.model} against {comparison.reference} on {images}", _rows(comparison)
     for verification in report.gate:
-        yield f"Gate on {printable(verification.data)}", Group(*parts(verification))
+        yield (
+            f"Gate on {printable(verification.data)}",
+            Group(*parts(verification), *notes(verification)),
+        )
     for model in report.models:
         if model.recalibration is not None and model.threshold is not None:
             yield (

@@ -309,7 +309,7 @@ def _gate(data: Path | None, limits: Path | None, progress: Progress) -> Gate | 
 
     allowed = limits_of(limits, {})
     chosen = compared_pictures(data, "auto", None, (), progress)
-    return Gate(chosen.pictures, allowed, str(data), chosen.split)
+    return Gate(chosen.pictures, allowed, str(data), chosen.split, dict(chosen.left_out))
 
 
 def _print(report: ConversionReport) -> None:

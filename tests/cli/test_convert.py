@@ -318,13 +318,17 @@ def bounds(limits: str) -> str:
 
 def test_a_file_that_passes_the_gate_is_written(tmp_path: Path, capsys: Captured) -> None:
     loose = bounds(LOOSE) + "\nlogit_correlation = 0.9\nmap_correlation = 0.9"
-    assert main(["convert", *gated(tmp_path, loose), "--json"]) == 0
+    shutil.copytree(photograph_folder(), tmp_path / "photos")
+    (tmp_path / "photos" / "fake" / "a.heic").touch()
+    options = gated(tmp_path, loose)[2:]
+    assert main(["convert", "--gate", str(tmp_path / "photos"), *options, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["passed"]
     (verification,) = data["gate"]
     assert verification["verdict"] == "pass"
     assert verification["limits"]["map_error_bound"] == 1.0
     assert verification["real"] + verification["fake"] == 23
+    assert verification["left_out"] == {".heic": 1}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["student_int8.onnx"]
 
 

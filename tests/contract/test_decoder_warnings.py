@@ -2,9 +2,12 @@ import ctypes
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import IO
 
 import cv2
 import numpy as np
@@ -40,6 +43,26 @@ def test_threads_hear_their_own_decoder_alone() -> None:
     with ThreadPoolExecutor(6) as pool:
         said = pool.map(lambda bad: decode(DAMAGED if bad else GOOD), wanted)
     assert [bool(lines) for lines in said] == wanted
+
+
+def test_threads_that_start_together_share_one_ear(
+    monkeypatch: pytest.MonkeyPatch, capfd: Captured
+) -> None:
+    opened = []
+
+    def slowly(*arguments: object) -> IO[bytes]:
+        opened.append(arguments)
+        time.sleep(0.02)
+        return open_file(*arguments)  # type: ignore[call-overload,no-any-return]
+
+    open_file = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", slowly)
+    decoder_warnings._ear.cache_clear()
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(decode, [DAMAGED] * 12))
+    assert len(opened) == 1
+    print_natively(b"later\n")
+    assert capfd.readouterr().err == "later\n"
 
 
 def print_natively(text: bytes) -> None:

@@ -79,6 +79,8 @@ def test_whatever_comes_from_outside_is_escaped(tmp_path: Path) -> None:
             data=NASTY,
             split=NASTY,
             skipped=(Skipped(NASTY, NASTY),),
+            damaged=(NASTY,),
+            left_out={NASTY: 3},
         ),
         [dataclasses.replace(shown[0], compared=nasty), shown[1]],
     )
@@ -86,7 +88,7 @@ def test_whatever_comes_from_outside_is_escaped(tmp_path: Path) -> None:
     page = Page(text)
     assert "\x1b" not in text
     assert len(page.named("img")) == len(plain.named("img"))
-    assert page.text.count("<img src=x onerror=alert(1)>") == 9
+    assert page.text.count("<img src=x onerror=alert(1)>") == 11
 
 
 def test_without_examples_there_is_no_heading_for_them(tmp_path: Path) -> None:
