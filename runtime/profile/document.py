@@ -498,11 +498,30 @@ def from_json(path: str | Path) -> Profile:
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > PROFILE_SCHEMA_VERSION:
             raise ValueError(f"its schema version {version} is from a newer edgedf")
-        return typed_json.decode(Profile, data)
+        found = typed_json.decode(Profile, data)
+        _check_indices(found)
+        return found
     except OSError as error:
         raise _no_profile(path, error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
         raise _no_profile(path, str(error)) from error
+
+
+def _check_indices(profile: Profile) -> None:
+    """Raise ValueError where something points to a model or a result that is not there."""
+    for run in profile.devices:
+        named = [result.model for result in run.results]
+        for told in run.recommendations:
+            named += [part.model for part in told.considered]
+            named += [] if told.model is None else [told.model]
+        compared = [index for ratio in run.ratios for index in (ratio.first, ratio.second)]
+        for what, indices, count in (
+            ("model", named, len(profile.models)),
+            ("result", compared, len(run.results)),
+        ):
+            bad = [index for index in indices if not 0 <= index < count]
+            if bad:
+                raise ValueError(f"it names {what} {bad[0]} of {count} on {run.device}")
 
 
 def profile_schema() -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import codecs
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedf import typed_json
-from edgedf.errors import DeviceError
+from edgedf.errors import DataError, DeviceError
 from edgedf.files import write_text
 from edgedf.runtime.profile.assemble import assemble, thinned
 from edgedf.runtime.profile.document import DeviceRun, from_json, profile_schema, to_json
@@ -215,6 +216,24 @@ def test_a_whole_document_survives_a_file_and_its_schema(tmp_path: Path) -> None
     spoilt = typed_json.encode(made)
     spoilt["devices"][0]["results"][0]["validity"]["status"] = "fine"
     assert list(validator.iter_errors(spoilt))
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "index", "says"),
+    [
+        ("results", "model", 2, "it names model 2 of 2"),
+        ("results", "model", -1, "it names model -1 of 2"),
+        ("ratios", "second", 7, "it names result 7 of 2"),
+    ],
+)
+def test_a_document_that_points_to_nothing_is_refused(
+    part: str, field: str, index: int, says: str, tmp_path: Path
+) -> None:
+    spoilt = typed_json.encode(document())
+    spoilt["devices"][0][part][0][field] = index
+    path = write_text(tmp_path / "profile.json", json.dumps(spoilt))
+    with pytest.raises(DataError, match=says):
+        from_json(path)
 
 
 def test_events_that_went_over_the_wire_give_the_same_document() -> None:
