@@ -116,13 +116,13 @@ class _Choice:
                 unclear.append(ratio)
             findings[at] = f"{_times(ratio)} the time of {self._file(fastest)}"
         findings[fastest] = "the fastest"
-        findings[chosen] += "; comes out by speed and size"
         if unclear:
             raise _CannotTell(
                 f"{self._file(unclear[0].second)} takes {_times(unclear[0])} as long as "
                 f"{self._file(fastest)}, which leaves open which of the two is faster.",
                 _LONGER,
             )
+        findings[chosen] += "; comes out by speed and size"
         return chosen, self._why(chosen, fastest, ratios)
 
     def _check_latencies(self, allowed: Sequence[int]) -> None:
@@ -132,18 +132,17 @@ class _Choice:
                 "add the float file, or convert with --precision auto --gate DIR",
             )
         for at in allowed:
-            result = self.run.results[at]
-            if result.latency is None:
+            if self.run.results[at].latency is None:
                 raise _CannotTell(
                     f"{self._file(at)} was not measured.",
                     "see what could not be measured, or leave the file out",
                 )
-            if result.validity.status == "invalid":
-                raise _CannotTell(
-                    f"The latency of {self._file(at)} is invalid: "
-                    f"{'; '.join(result.validity.reasons)}.",
-                    "measure again while the machine does nothing else",
-                )
+        invalid = [at for at in allowed if self.run.results[at].validity.status == "invalid"]
+        if invalid:
+            raise _CannotTell(
+                f"The latency is invalid of {', '.join(map(self._file, invalid))}.",
+                "measure again while the machine does nothing else",
+            )
 
     def _check_known(self, chosen: int, allowed: Sequence[int]) -> None:
         accuracy = self._accuracy(chosen)

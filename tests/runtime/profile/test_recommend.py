@@ -166,7 +166,7 @@ def test_invalid_or_missing_latencies_leave_it_open() -> None:
     busy = replace(profile, devices=(replace(run, results=(invalid, run.results[1])),))
     found = chosen(busy)
     assert found.model is None
-    assert found.reason == "The latency of float.tflite is invalid: a stranger came by."
+    assert found.reason == "The latency is invalid of float.tflite."
     # One that is out anyway may be invalid.
     assert file_of(busy, chosen(busy, ["over", "within"])) == "int8.tflite"
     nothing = replace(run.results[1], latency=None)
