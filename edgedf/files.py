@@ -169,7 +169,8 @@ def check_target(target: str | Path) -> None:
     Raises:
         OutputError: The file cannot be written, or there is a folder of that name.
     """
-    with contextlib.suppress(_NotNow), atomic_path(target):
+    with contextlib.suppress(_NotNow), atomic_path(target) as temporary:
+        temporary.write_bytes(b"edgedf")  # a full disk takes an empty file
         raise _NotNow
 
 

@@ -39,6 +39,8 @@ SHIPPED_STEM = "student"
 
 _SOURCES = "a checkpoint (.safetensors), or a float .tflite or .onnx written by edgedf"
 _NEXT = "check the path, or leave it out to convert the student that edgedf carries"
+_ABSENT = "does not exist"
+_CHECKPOINT = ".safetensors"
 _NO_FILE = "is not a file"
 
 
@@ -112,7 +114,7 @@ def load_source(
         artifacts = [read_artifact(_shipped_model(name)) for name in formats or FORMATS]
         return _from_artifacts("the shipped student", artifacts)
     path = Path(source)
-    if path.suffix.lower() == ".safetensors":
+    if path.suffix.lower() == _CHECKPOINT:
         return _from_checkpoint(path, formats or FORMATS, progress)
     if path.suffix.lower() not in (".tflite", ".onnx"):
         problem = _problem(path)
@@ -139,8 +141,17 @@ def load_source(
 
 
 def stem_of(source: str | Path | None) -> str:
-    """Beginning of the names of what is made from a source."""
-    return SHIPPED_STEM if source is None else Path(source).stem.removesuffix("_fp32")
+    """Beginning of the names of what is made from a source.
+
+    Raises:
+        CheckpointError: The file system takes no such name.
+    """
+    if source is None:
+        return SHIPPED_STEM
+    path = Path(source)
+    if path.suffix.lower() == _CHECKPOINT and _problem(path) not in (None, _ABSENT, _NO_FILE):
+        raise _unusable(path)
+    return path.stem.removesuffix("_fp32")
 
 
 def possible_formats(source: str | Path | None) -> tuple[ModelFormat, ...]:
@@ -173,12 +184,18 @@ def named_formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | No
     return tuple(name for name in FORMATS if name in formats)
 
 
+def _unusable(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint {path} {_problem(path)}.", expected=_SOURCES, next_step=_NEXT
+    )
+
+
 def _problem(path: Path) -> str | None:
     """Why no file can be read there, in words; None where there is one."""
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
-        return "does not exist"
+        return _ABSENT
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
     return None if is_file else _NO_FILE
@@ -260,11 +277,8 @@ def _from_artifacts(description: str, artifacts: Sequence[Artifact]) -> Source:
 
 
 def _from_checkpoint(path: Path, formats: Sequence[ModelFormat], progress: Progress) -> Source:
-    problem = _problem(path)
-    if problem is not None:
-        raise CheckpointError(
-            f"The checkpoint {path} {problem}.", expected=_SOURCES, next_step=_NEXT
-        )
+    if _problem(path) is not None:
+        raise _unusable(path)
     from edgedf.quantize.export import export_checkpoint
 
     exported = export_checkpoint(path, formats, progress=progress)

@@ -255,6 +255,7 @@ def test_the_report_is_plain_json() -> None:
         "prove",
         "audit",
         "count operators",
+        "time",
         "total",
     }
     assert data["seconds"].keys() == stages
