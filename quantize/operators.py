@@ -22,6 +22,7 @@ from edgedf.quantize.describe import CURVE_PREFIX
 from edgedf.runtime.backends.onnx import NUMPY_NAMES
 from edgedf.runtime.backends.onnx_session import open_session
 from edgedf.runtime.delegation import Partition, xnnpack_partitions
+from edgedf.runtime.profile.operators.onnx_names import longest_known
 
 __all__ = [
     "BOUNDARY_OPERATORS",
@@ -213,8 +214,12 @@ def _typed_onnx(optimized: Any, written: Sequence[Any]) -> tuple[Operator, ...]:
     known = {name for node in written for name in node.output}
 
     def goes_to_make(node: Any) -> str:
-        # What changes the layout renames tensors, what fuses renames nodes.
+        # What changes the layout renames tensors and, like what fuses, puts something behind the
+        # names of nodes. How many tensors that concerns depends on the processor.
         while node.name not in made_by and node.output[0] not in known:
+            start = longest_known(node.name, made_by, known)
+            if start:
+                return str(made_by.get(start, start))
             if node.output[0] not in takers:
                 break
             node = takers[node.output[0]]

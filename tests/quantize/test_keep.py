@@ -205,6 +205,17 @@ def test_onnx_runtime_would_quantize_a_float_layer_that_is_not_shielded(
     assert found.missing == ("Conv",)
 
 
+@pytest.mark.parametrize("pattern", ["decoder.*", "blur", "stages.0.*"])
+def test_kept_layers_in_a_row_are_found_whatever_the_runtime_renames(pattern: str) -> None:
+    """In another layout neither nodes nor tensors have their names in the file, up to the end."""
+    keep = [f"fp32:{pattern}"]
+    model = onnx.to_int8(float_model("onnx"), small_images()[:2], keep=keep)
+    wanted = kept_layers(float_model("onnx"), "onnx", keep, "int8")
+    found = found_kept(executed_operators(model), wanted, "onnx")
+    assert (found.misplaced, found.missing) == ((), ())
+    assert found.operators["Conv"] >= wanted.operators("fp32")["Conv"] > 0
+
+
 @pytest.mark.parametrize("model_format", FORMATS)
 def test_a_file_with_kept_layers_runs_and_the_ranking_shows_that_they_add_nothing(
     model_format: ModelFormat,

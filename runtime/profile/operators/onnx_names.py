@@ -8,12 +8,12 @@ tensor that it makes, with something behind: ``node_conv2d_3_token_37``, ``relu6
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from edgedf.artifact import OnnxNode
 from edgedf.runtime.layer_names import WEIGHTS, names_of_layers, numbered
 
-__all__ = ["name_executed"]
+__all__ = ["longest_known", "name_executed"]
 
 _ACTIVATIONS = frozenset({"Clip", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"})
 _DEQUANTIZE = "DequantizeLinear"
@@ -45,7 +45,7 @@ def name_executed(
     found: list[str] = []
     modules: list[str | None] = []
     for name, kind in executed:
-        known = _longest(name, by_name, makers)
+        known = longest_known(name, by_name, makers)
         source = by_name.get(known) or makers.get(known)
         found.append(known or name or kind)
         module = _weights(in_graph[name], {}) if name in in_graph else None
@@ -55,13 +55,16 @@ def name_executed(
     return list(numbered(names_of_layers(found, modules)))
 
 
-def _longest(name: str, *known: dict[str, OnnxNode]) -> str:
-    """The longest part from the start of a name, up to one of its ``_``, that the file knows."""
-    while name:
-        if any(name in names for names in known):
-            return name
-        name = name.rpartition("_")[0]
-    return ""
+def longest_known(name: str, *known: Container[str]) -> str:
+    """The longest part from the start of a name that the file knows; empty where there is none.
+
+    Args:
+        name: As the runtime has it: parts are put behind ``_`` and ``/``.
+        known: Names in the file.
+    """
+    while name and not any(name in names for names in known):
+        name = name[: max(name.rfind("_"), name.rfind("/"), 0)]
+    return name
 
 
 def _module(node: OnnxNode, kind: str, makers: dict[str, OnnxNode]) -> str | None:
