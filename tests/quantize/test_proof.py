@@ -83,7 +83,6 @@ def test_each_original_runs_once_and_each_file_is_held_against_its_own() -> None
 
     source = Source(
         "a checkpoint",
-        "small",
         exports.models,
         exports.specs,
         dict.fromkeys(("tflite", "onnx"), run),  # type: ignore[arg-type]
