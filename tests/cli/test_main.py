@@ -260,7 +260,8 @@ def test_a_reader_that_leaves_early_is_no_error_message(options: list[str], tmp_
     assert process.wait(timeout=60) == 1
     process.stderr.close()
     assert said.splitlines()[0].startswith("Model: ")
-    assert len(said.splitlines()) == 1
+    # On a busy machine it also says how far it is.
+    assert all(line.startswith(("Model: ", "images: ")) for line in said.splitlines())
 
 
 def test_python_m_is_the_same_command(tmp_path: Path) -> None:
