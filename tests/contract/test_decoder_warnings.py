@@ -3,10 +3,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import IO
 
 import cv2
@@ -94,28 +94,45 @@ def test_an_error_ends_the_listening(capfd: Captured) -> None:
     assert capfd.readouterr().err == "heard\n"
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # threads and a fork
-def test_a_child_forked_meanwhile_listens_for_itself(capfd: Captured) -> None:
-    found = []
+# In a process of its own: one that has loaded JAX, as other tests do, must not fork.
+FORKING = """
+import os, threading, warnings
+from edgedf.decoder_warnings import listen
+from tests.contract.test_decoder_warnings import DAMAGED, GOOD, decode, print_natively
 
-    def fork() -> None:
-        child = os.fork()
-        if child:
-            found.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-            return
-        code = 1
-        try:
-            print_natively(b"child\n")
-            code = 0 if decode(DAMAGED) and not decode(GOOD) else 2
-        finally:
-            os._exit(code)
+warnings.simplefilter("ignore", DeprecationWarning)  # threads and a fork
 
-    thread = threading.Thread(target=lambda: [decode(GOOD) for _ in range(200)])
-    thread.start()
-    listen(fork)
-    thread.join()
-    assert found == [0]
-    assert "child" in capfd.readouterr().err
+def fork():
+    child = os.fork()
+    if child:
+        found.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        return
+    code = 1
+    try:
+        print_natively(b"child\\n")
+        code = 0 if decode(DAMAGED) and not decode(GOOD) else 2
+    finally:
+        os._exit(code)
+
+found = []
+thread = threading.Thread(target=lambda: [decode(GOOD) for _ in range(200)])
+thread.start()
+listen(fork)
+thread.join()
+print(found)
+"""
+
+
+def test_a_child_forked_meanwhile_listens_for_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[0]\n"
+    assert "child" in done.stderr
 
 
 @pytest.fixture

@@ -11,7 +11,10 @@ import pytest
 from tests.processors import machines
 from tests.processors.machines import PROCESSORS, Machine, start
 
-_FOUND = 'import numpy; print(numpy.show_config(mode="dicts")["SIMD Extensions"].get("found"))'
+_FOUND = (
+    "import numpy; "
+    'print(numpy.show_config(mode="dicts")["SIMD Extensions"].get("found"), flush=True)'
+)
 
 
 @pytest.fixture
