@@ -130,6 +130,7 @@ def test_a_child_forked_meanwhile_listens_for_itself() -> None:
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
     )
     assert done.stdout == "[0]\n"
     assert "child" in done.stderr
