@@ -40,19 +40,19 @@ from edgedf.cli._console import StepProgress, quiet_natives
 from edgedf.cli._pictures import compared_pictures
 from edgedf.cores import available_cores
 from edgedf.errors import EdgedfError
+from edgedf.formats.activations import Range
+from edgedf.formats.tflite import quantizer as tflite
 from edgedf.progress import Progress
-from edgedf.quantize import tflite
-from edgedf.quantize.activations import Range
-from edgedf.quantize.calibration import CalibrationSet, choose_images, sample_candidates
-from edgedf.quantize.calibration_audit import CalibrationAudit, audit_calibration
-from edgedf.quantize.coverage import coverage
-from edgedf.quantize.describe import INPUT_NAME, describe_converted
-from edgedf.quantize.image_facts import facts_of
-from edgedf.quantize.layers import MAX_PICTURES, choose_pictures
-from edgedf.quantize.pair import Model, Pair
-from edgedf.quantize.run import open_model
-from edgedf.quantize.verify import Verification, verify_pair
-from edgedf.quantize.wording import headline
+from edgedf.quantize.accuracy.verify import Verification, verify_pair
+from edgedf.quantize.accuracy.wording import headline
+from edgedf.quantize.calibration.audit import CalibrationAudit, audit_calibration
+from edgedf.quantize.calibration.coverage import coverage
+from edgedf.quantize.calibration.image_facts import facts_of
+from edgedf.quantize.calibration.images import CalibrationSet, choose_images, sample_candidates
+from edgedf.quantize.layer_error.ranking import MAX_PICTURES, choose_pictures
+from edgedf.quantize.models.pair import Model, Pair
+from edgedf.quantize.models.run import open_model
+from edgedf.quantize.sources.describe import INPUT_NAME, describe_converted
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import ModelSpec
 

@@ -37,7 +37,7 @@ import edgedf.sample
 from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
 from edgedf.imaging import load_image
-from edgedf.quantize.source import FORMATS
+from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.detector import Detector
 from edgedf.runtime.folder import Failure, find_images
 from edgedf.runtime.host import this_host

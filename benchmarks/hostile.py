@@ -30,16 +30,16 @@ from torch import Tensor, nn
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite, read_artifact
 from edgedf.cli._console import StepProgress, quiet_natives
-from edgedf.distill.backbones import Block, Conv
 from edgedf.distill.datasets import open_dataset
-from edgedf.distill.student import Deployable, load_checkpoint
+from edgedf.distill.networks.backbones import Block, Conv
+from edgedf.distill.networks.student import Deployable, load_checkpoint
 from edgedf.errors import EdgedfError, ImageError
+from edgedf.formats.weights import Parameters, WeightGraph, open_weight_graph
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.progress import Progress
-from edgedf.quantize.equalize import channel_groups
-from edgedf.quantize.export import export_network
-from edgedf.quantize.source import FORMATS
-from edgedf.quantize.weight_graph import Parameters, WeightGraph, open_weight_graph
+from edgedf.quantize.repair.equalization import channel_groups
+from edgedf.quantize.sources.export import export_network
+from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import ModelSpec
 

@@ -52,8 +52,8 @@ SMALL = ("--workers", "1", "--set", "crops=0", "--set", "renderings=1")
 TARGETS = """
 import sys
 from pathlib import Path
-from edgedf.distill.data import read_manifest
-from edgedf.distill import targets
+from edgedf.distill.datasets.dataset import read_manifest
+from edgedf.distill.records import targets
 targets.SHARD = 4
 jobs = targets.evaluation_plan(read_manifest(Path(sys.argv[1])).select(), sharp_sets=("sharp",))
 targets.compute(jobs, sys.argv[2], targets.TargetSettings(size=64), workers=2)

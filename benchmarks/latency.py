@@ -29,9 +29,9 @@ import edgedf.sample
 from edgedf.artifact import read_artifact
 from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
+from edgedf.formats import open_backend
 from edgedf.imaging import preprocess
-from edgedf.quantize.source import FORMATS
-from edgedf.runtime.backends import open_backend
+from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.host import this_host
 from edgedf.runtime.interleaved import LEAST_ROUNDS, Speed, over, take_turns
 from edgedf.runtime.models import shipped_model

@@ -19,11 +19,16 @@ from pathlib import Path
 import numpy as np
 
 from edgedf.artifact import ModelFormat
-from edgedf.quantize import onnx, tflite
-from edgedf.quantize.export import export_network
-from edgedf.quantize.lint import lint_model
-from edgedf.quantize.lint_graph import tflite_graph
-from edgedf.quantize.operators import executed_operators, list_operators, xnnpack_partitions
+from edgedf.formats.onnx import quantizer as onnx
+from edgedf.formats.tflite import quantizer as tflite
+from edgedf.quantize.inspection.operators import (
+    executed_operators,
+    list_operators,
+    xnnpack_partitions,
+)
+from edgedf.quantize.lint.graph import tflite_graph
+from edgedf.quantize.lint.report import lint_model
+from edgedf.quantize.sources.export import export_network
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from edgedf.distill.optics.maps import PhysicalProfile, defocus_map, min_max_normalise
 from edgedf.errors import ConfigError
 from edgedf.files import write_bytes
+from edgedf.formats.onnx.session import open_session
 from edgedf.imaging import RGBImage, load_image
-from edgedf.runtime.backends.onnx_session import open_session
 
 SIDE = 299
 VARIANTS = ("guided filter", "matting Laplacian")
@@ -90,7 +90,7 @@ def _network() -> Any:
     """(1, 1, SIDE, SIDE) in [0, 1] → sigmoid of Xception's output, (1, 1)."""
     import torch
 
-    from edgedf.distill.baselines import Xception
+    from experiments.baselines import Xception
 
     class Scored(torch.nn.Module):
         def __init__(self) -> None:
@@ -119,7 +119,7 @@ def _exported(path: Path, export: Callable[[], bytes]) -> bytes:
 def _to_onnx() -> bytes:
     import torch
 
-    from edgedf.quantize.export import ONNX_OPSET
+    from edgedf.quantize.sources.export import ONNX_OPSET
 
     program = torch.onnx.export(
         _network(),

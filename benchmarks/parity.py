@@ -25,14 +25,14 @@ import edgedf
 from edgedf import typed_json
 from edgedf.artifact import read_artifact
 from edgedf.cli._console import StepProgress, quiet_natives
-from edgedf.distill.data import read_manifest
-from edgedf.distill.evaluate import auc_with_interval
-from edgedf.distill.student import load_checkpoint
+from edgedf.distill.datasets.dataset import read_manifest
+from edgedf.distill.evaluation.evaluate import auc_with_interval
+from edgedf.distill.networks.student import load_checkpoint
 from edgedf.errors import EdgedfError
 from edgedf.imaging import preprocess
-from edgedf.quantize.parity import TOLERANCES, Comparison, compare, run_on
-from edgedf.quantize.run import Outputs, Run, as_outputs, open_model
-from edgedf.quantize.source import FORMATS
+from edgedf.quantize.accuracy.parity import TOLERANCES, Comparison, compare, run_on
+from edgedf.quantize.models.run import Outputs, Run, as_outputs, open_model
+from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.folder import find_images
 from edgedf.runtime.models import shipped_model
 

@@ -29,7 +29,7 @@ from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
 from edgedf.imaging import preprocess
 from edgedf.quantize.precision import check_available
-from edgedf.quantize.source import FORMATS
+from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import PRECISIONS, Precision
 

@@ -33,9 +33,9 @@ from edgedf.artifact import read_artifact
 from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
 from edgedf.files import write_text
+from edgedf.formats.onnx.session import open_session
 from edgedf.imaging import preprocess
-from edgedf.quantize.source import FORMATS
-from edgedf.runtime.backends.onnx_session import open_session
+from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.host import this_host
 from edgedf.runtime.interleaved import ratio_of
 from edgedf.runtime.profile.assemble import assemble

@@ -22,16 +22,16 @@ from typing import Any, cast
 import torch
 
 from edgedf.cli._console import StepProgress, quiet_natives
-from edgedf.distill.backbones import Block, Conv
-from edgedf.distill.data import read_manifest
-from edgedf.distill.qat import QatLoopSettings, QatSettings, train_qat
-from edgedf.distill.student import Student, load_checkpoint, save_checkpoint
+from edgedf.distill.datasets.dataset import read_manifest
+from edgedf.distill.networks.backbones import Block, Conv
+from edgedf.distill.networks.student import Student, load_checkpoint, save_checkpoint
+from edgedf.distill.qat.qat import QatLoopSettings, QatSettings, train_qat
 from edgedf.errors import EdgedfError
 from edgedf.evaluation import Picture
 from edgedf.progress import Progress
-from edgedf.quantize.convert import convert
-from edgedf.quantize.gate import Measurements
-from edgedf.quantize.verify import verify
+from edgedf.quantize.accuracy.gate import Measurements
+from edgedf.quantize.accuracy.verify import verify
+from edgedf.quantize.conversion.convert import convert
 from edgedf.runtime.models import shipped_model
 
 FACTOR = 30.0

@@ -24,15 +24,15 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgedf.distill.baselines import FineTuned, MapXception
+from edgedf.distill.networks.student import Student
+from edgedf.distill.networks.teacher import MODALITIES, Teacher, TeacherConfig
 from edgedf.distill.optics.maps import defocus_map
-from edgedf.distill.student import Student
-from edgedf.distill.targets import at_stride
-from edgedf.distill.teacher import MODALITIES, Teacher, TeacherConfig
+from edgedf.distill.records.targets import at_stride
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.runtime.host import this_host
 from edgedf.sample import images
 from edgedf.spec import MAP_STRIDE
+from experiments.baselines import FineTuned, MapXception
 
 SIDE = 256
 

@@ -29,10 +29,10 @@ from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
 from edgedf.files import write_bytes
+from edgedf.formats import open_backend
+from edgedf.formats.onnx.session import open_session
 from edgedf.imaging import RGBImage, preprocess
-from edgedf.quantize.source import FORMATS
-from edgedf.runtime.backends import open_backend
-from edgedf.runtime.backends.onnx_session import open_session
+from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.host import this_host
 from edgedf.runtime.interleaved import LEAST_ROUNDS, LatencyRatio, Turn, over, take_turns
 from edgedf.runtime.models import shipped_model
@@ -151,9 +151,10 @@ def _pictures(side: int) -> list[RGBImage]:
 def _int8(folder: Path, name: ModelFormat, side: int) -> bytes:
     path = folder / f"student_int8_{side}.{name}"
     if not path.is_file():
-        from edgedf.distill.student import load_checkpoint
-        from edgedf.quantize import onnx, tflite
-        from edgedf.quantize.export import export_network
+        from edgedf.distill.networks.student import load_checkpoint
+        from edgedf.formats.onnx import quantizer as onnx
+        from edgedf.formats.tflite import quantizer as tflite
+        from edgedf.quantize.sources.export import export_network
 
         checkpoint = shipped_model("tflite").with_suffix(".safetensors")
         network = load_checkpoint(checkpoint)[0].deployable().eval()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgedf.artifact import Artifact, read_artifact
     from edgedf.errors import EdgedfError
     from edgedf.imaging import load_image, preprocess
-    from edgedf.quantize.convert import convert
+    from edgedf.quantize.conversion.convert import convert
     from edgedf.result import Detection, Threshold
     from edgedf.runtime.detector import Detector
     from edgedf.spec import ModelSpec
@@ -49,7 +49,7 @@ _HOME = {
     "EdgedfError": "edgedf.errors",
     "ModelSpec": "edgedf.spec",
     "Threshold": "edgedf.result",
-    "convert": "edgedf.quantize.convert",
+    "convert": "edgedf.quantize.conversion.convert",
     "load_image": "edgedf.imaging",
     "preprocess": "edgedf.imaging",
     "read_artifact": "edgedf.artifact",

@@ -192,8 +192,9 @@ class Calibration:
     """How the activation ranges were found.
 
     Args:
-        method: ``minmax``, ``percentile``, ``mse`` or ``entropy``, as :mod:`edgedf.quantize.ranges`
-            has them; ``qat`` where training found the ranges.
+        method: ``minmax``, ``percentile``, ``mse`` or ``entropy``, as
+            :mod:`edgedf.quantize.calibration.ranges` has them; ``qat`` where training found the
+            ranges.
         samples: Number of images.
         images_sha256: SHA-256 over the sorted SHA-256 values of the images used.
         seed: Seed of the choice.

@@ -28,7 +28,7 @@ CALIBRATED: frozenset[Precision] = frozenset({"int8", "int8-a16"})
 """Precisions whose activations have ranges that are measured on images."""
 
 AUTO = "auto"
-"""Not a precision: int8 with as much of a cure as it takes, see :mod:`edgedf.quantize.ladder`."""
+"""Not a precision: int8 with as much of a cure as it takes, see :mod:`edgedf.quantize.auto`."""
 
 _MISSING: Mapping[tuple[ModelFormat, Precision], str] = {
     ("onnx", "int8-dynamic"): (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from edgedf.quantize.keep import Keep
-from edgedf.quantize.ranges import Method
+from edgedf.quantize.calibration.ranges import Method
+from edgedf.quantize.making.kept_layers import Keep
 from edgedf.spec import InputType, Precision
 
 __all__ = ["Recipe"]
@@ -18,12 +18,13 @@ class Recipe:
 
     Args:
         precision: One of :mod:`edgedf.quantize.precision`.
-        input_type: One of :mod:`edgedf.quantize.input_type`.
-        method: How the range of an activation is found: one of :mod:`edgedf.quantize.ranges`.
+        input_type: One of :mod:`edgedf.quantize.making.input_type`.
+        method: How the range of an activation is found: one of
+            :mod:`edgedf.quantize.calibration.ranges`.
         equalize: Whether channels are made equally large first: see
-            :mod:`edgedf.quantize.equalize`.
+            :mod:`edgedf.quantize.repair.equalization`.
         correct_biases: Whether biases make up for rounded weights, after that.
-        keep: Layers that stay out of the precision: see :mod:`edgedf.quantize.keep`.
+        keep: Layers that stay out of the precision: see :mod:`edgedf.quantize.making.kept_layers`.
     """
 
     precision: Precision = "int8"

@@ -24,10 +24,10 @@ from edgedf.errors import (
     KernelsSaturate,
     SpecUnsupported,
 )
+from edgedf.formats import open_backend
 from edgedf.imaging import STEPS, ImageSource, RGBImage, prepare, read_image
 from edgedf.int8_kernels import EXACT_INT8
 from edgedf.result import Detection
-from edgedf.runtime.backends import open_backend
 from edgedf.runtime.folder import Failure, Place, find_images
 from edgedf.spec import INTEGER_PRECISIONS, ModelSpec, check_tensors
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgedf.artifact import ModelFormat
+from edgedf.formats import open_backend
 from edgedf.imaging import RGBImage
-from edgedf.runtime.backends import open_backend
 from edgedf.runtime.interleaved import LatencyRatio, Turn, over, take_turns
 from edgedf.runtime.processor import this_processor
 from edgedf.spec import Precision

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable, MissingExtra
-from edgedf.runtime.backends import onnx_session, tflite
+from edgedf.formats.onnx import session as onnx_session
+from edgedf.formats.tflite import backend as tflite
 
 __all__ = ["default_model", "runnable_formats", "shipped_model"]
 

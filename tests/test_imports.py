@@ -15,8 +15,8 @@ MAY_IMPORT = {"contract": (), "distill": (), "quantize": ("runtime",), "runtime"
 # of the ranges that it may have learned; nothing else of it is needed to export one, and they are
 # imported only then.
 EXCEPTIONS = {
-    ("quantize/export.py", "edgedf.distill.student"),
-    ("quantize/export.py", "edgedf.distill.fake_quant"),
+    ("quantize/sources/export.py", "edgedf.distill.networks.student"),
+    ("quantize/sources/export.py", "edgedf.distill.qat.fake_quant"),
 }
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from edgedf.distill.data import ClassName, Dataset, Sample, Split, list_samples
+from edgedf.distill.datasets.dataset import ClassName, Dataset, Sample, Split, list_samples
 from edgedf.distill.datasets.files import existing_folder, folders_in, read_lines
 from edgedf.distill.datasets.frames import FRAMES, Clip, find_clips, frames_of
 from edgedf.distill.datasets.splits import RATIO, TRAIN_AND_VAL, assign, components

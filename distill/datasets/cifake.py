@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgedf.distill.data import ClassName, Dataset, Sample, Split, list_samples
+from edgedf.distill.datasets.dataset import ClassName, Dataset, Sample, Split, list_samples
 from edgedf.distill.datasets.files import existing_folder, folders_in, pictures_in
 from edgedf.distill.datasets.splits import TRAIN_AND_VAL, assign
 from edgedf.errors import DataError

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgedf.distill.data import Dataset, Sample, list_samples
+from edgedf.distill.datasets.dataset import Dataset, Sample, list_samples
 from edgedf.distill.datasets.files import existing_folder, folders_in, pictures_in, read_json
 from edgedf.distill.datasets.splits import assign, hash_order
 from edgedf.errors import ConfigError, DataError

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedf.distill.data import SPLITS, ClassName, Dataset, Sample, Split, list_samples
+from edgedf.distill.datasets.dataset import SPLITS, ClassName, Dataset, Sample, Split, list_samples
 from edgedf.distill.datasets.files import existing_folder, pictures_in, read_json
 from edgedf.distill.datasets.frames import FRAMES, Clip, find_clips, frames_of
 from edgedf.distill.datasets.splits import assign, components

@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedf.cores import available_cores
-from edgedf.distill.data import LABELS, SPLITS, ClassName, Dataset, Sample, Split, list_samples
+from edgedf.distill.datasets.dataset import (
+    LABELS,
+    SPLITS,
+    ClassName,
+    Dataset,
+    Sample,
+    Split,
+    list_samples,
+)
 from edgedf.distill.datasets.files import existing_folder, folders_in, pictures_below
 from edgedf.distill.datasets.near_duplicates import near_duplicates, picture_hash
 from edgedf.distill.datasets.splits import RATIO, TRAIN_AND_VAL, assign, components

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedf.distill.data import MANIFEST, Dataset, read_manifest
 from edgedf.distill.datasets import celebdf, cifake, diffusiondb, faceforensics, folders
+from edgedf.distill.datasets.dataset import MANIFEST, Dataset, read_manifest
 from edgedf.distill.datasets.files import existing_folder
 from edgedf.distill.datasets.frames import FRAMES
 from edgedf.errors import ConfigError, DataError

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edgedf.cores import available_cores
-from edgedf.distill.data import Sample
+from edgedf.distill.datasets.dataset import Sample
 from edgedf.errors import ImageError
 from edgedf.evaluation import Skipped, check_skipped
 from edgedf.imaging import load_image

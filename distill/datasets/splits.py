@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from edgedf.distill.data import Split
+from edgedf.distill.datasets.dataset import Split
 
 __all__ = ["RATIO", "TRAIN_AND_VAL", "assign", "components", "hash_order"]
 

@@ -15,15 +15,15 @@ from edgedf.cli._figures import notes
 from edgedf.cli._ladder import ladder_table, threshold_text
 from edgedf.cli._verification import parts
 from edgedf.int8_kernels import session_option_lines
-from edgedf.quantize.diagnosis import next_step, sentence
+from edgedf.quantize.accuracy.diagnosis import next_step, sentence
 from edgedf.runtime.int8_speed import sentence as speed_sentence
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from edgedf.quantize.calibration_audit import CalibrationAudit
-    from edgedf.quantize.parity import Comparison
-    from edgedf.quantize.report import ConversionReport, ConvertedModel
+    from edgedf.quantize.accuracy.parity import Comparison
+    from edgedf.quantize.calibration.audit import CalibrationAudit
+    from edgedf.quantize.conversion.report import ConversionReport, ConvertedModel
     from edgedf.spec import LayerOverride
 
 __all__ = ["names_of", "sections"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from edgedf.quantize.difference import Difference
+    from edgedf.quantize.diff.difference import Difference
 
 __all__ = ["parts"]
 
@@ -23,8 +23,8 @@ def parts(difference: Difference) -> Iterator[RenderableType]:
 
     from edgedf.cli._sections import section_parts
     from edgedf.cli._verification import STYLES
-    from edgedf.quantize.diff_wording import headline, sections
-    from edgedf.quantize.wording import MARKS
+    from edgedf.quantize.accuracy.wording import MARKS
+    from edgedf.quantize.diff.wording import headline, sections
 
     yield from section_parts(sections(difference))
     text = Text(f"{MARKS[difference.verdict]} ", style=STYLES[difference.verdict])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from edgedf.evaluation import Report, Row, Skipped
     from edgedf.metrics import Figure
-    from edgedf.quantize.verify import Verification
+    from edgedf.quantize.accuracy.verify import Verification
     from edgedf.spec import Accuracy
 
 __all__ = ["figures_table", "needs_distill", "notes", "report_tables", "skipped_text"]

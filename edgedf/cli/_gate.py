@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from edgedf.quantize.gate import Limits, Verdict
+    from edgedf.quantize.accuracy.gate import Limits, Verdict
 
 __all__ = [
     "CODES",
@@ -122,6 +122,6 @@ def read_limits(kind: type[L], path: Path | None, given: Mapping[str, float | No
     options = {name: value for name, value in given.items() if value is not None}
     if path is None:
         return kind(**options)
-    from edgedf.distill.config import load_settings
+    from edgedf.settings import load_settings
 
     return load_settings(kind, path, [f"{name}={value!r}" for name, value in options.items()])

@@ -13,7 +13,7 @@ from edgedf.cli._console import printable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from edgedf.quantize.ladder import Ladder, Rung
+    from edgedf.quantize.auto.ladder import Ladder, Rung
     from edgedf.spec import OperatingPoint, Recalibration
 
 __all__ = ["ladder_table", "threshold_text"]
@@ -33,7 +33,7 @@ def ladder_table(ladder: Ladder) -> RenderableType:
     """The rungs as a table, and below it how each was made, or why not.
 
     Args:
-        ladder: From :func:`edgedf.quantize.ladder.climb`.
+        ladder: From :func:`edgedf.quantize.auto.ladder.climb`.
     """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for heading in ("", "rung"):

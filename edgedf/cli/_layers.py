@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from edgedf.quantize.layers import LayerRanking
+    from edgedf.quantize.layer_error.ranking import LayerRanking
 
 __all__ = ["layer_parts"]
 
@@ -23,7 +23,7 @@ def layer_parts(ranking: LayerRanking) -> Iterator[RenderableType]:
     from rich.text import Text
 
     from edgedf.cli._console import printable
-    from edgedf.quantize.layers_wording import HEADINGS, TEXTS, conclusion, matching, rows
+    from edgedf.quantize.layer_error.wording import HEADINGS, TEXTS, conclusion, matching, rows
 
     table = Table(
         title="\nLayers, the worst first",

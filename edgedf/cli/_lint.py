@@ -13,7 +13,7 @@ from edgedf.cli._console import printable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from edgedf.quantize.lint import LintLayer, LintReport
+    from edgedf.quantize.lint.report import LintLayer, LintReport
 
 __all__ = ["lint_sections"]
 
@@ -22,7 +22,7 @@ def lint_sections(reports: Sequence[LintReport]) -> Iterator[RenderableType]:
     """One heading a format, and below it the layers to change.
 
     Args:
-        reports: From :func:`edgedf.quantize.lint.lint_source`.
+        reports: From :func:`edgedf.quantize.lint.report.lint_source`.
     """
     for report in reports:
         yield _heading(report)

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from edgedf.evaluation import Picture
     from edgedf.progress import Progress
-    from edgedf.quantize.verify import Pictures
+    from edgedf.quantize.accuracy.verify import Pictures
 
 __all__ = [
     "SHIPPED",
@@ -97,8 +97,8 @@ def labelled_pictures(
         ConfigError: There is no such layout, split or set.
         DataError: The folder is not laid out as expected, or nothing is left of it.
     """
-    from edgedf.distill.data import SPLITS
     from edgedf.distill.datasets import open_dataset
+    from edgedf.distill.datasets.dataset import SPLITS
     from edgedf.errors import ConfigError, DataError
     from edgedf.evaluation import Picture
 

@@ -115,7 +115,7 @@ def accuracies_of(files: Sequence[Path], data: Path | None) -> tuple[list[ModelA
     Raises:
         EdgedfError: The files or the pictures cannot be used.
     """
-    from edgedf.quantize.standing import files_of_one_student, on_pictures, on_record
+    from edgedf.quantize.accuracy.standing import files_of_one_student, on_pictures, on_record
 
     opened = files_of_one_student(files)
     if data is None:
@@ -171,7 +171,7 @@ def _parts(found: Profile, comparison: Comparison | None) -> Iterator[Renderable
     from edgedf.cli._console import printable
     from edgedf.cli._sections import section_parts
     from edgedf.cli._verification import STYLES
-    from edgedf.quantize.wording import MARKS
+    from edgedf.quantize.accuracy.wording import MARKS
     from edgedf.runtime.profile import wording
 
     for run in found.devices:

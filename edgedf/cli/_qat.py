@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from edgedf.distill.qat_figures import Agreement
+    from edgedf.distill.qat.figures import Agreement
 
 __all__ = ["train_qat"]
 
@@ -39,7 +39,7 @@ def train_qat(
 
     Raises:
         ConfigError: One of the other options was given.
-        EdgedfError: As :func:`edgedf.distill.qat.train_qat`.
+        EdgedfError: As :func:`edgedf.distill.qat.qat.train_qat`.
     """
     from edgedf.cli._console import new_console
     from edgedf.cli._figures import needs_distill, skipped_text
@@ -54,8 +54,8 @@ def train_qat(
             next_step=f"leave {given[0]} out",
         )
     with needs_distill("Training"):
-        from edgedf.distill.qat import REPORT, QatSettings
-        from edgedf.distill.qat import train_qat as run
+        from edgedf.distill.qat.qat import REPORT, QatSettings
+        from edgedf.distill.qat.qat import train_qat as run
 
     settings = settings_of(QatSettings, config, overrides, shortcuts)
     report = run_and_report(

@@ -71,9 +71,9 @@ def settings_of(
         shortcuts: Values by key; None where the option was not given.
 
     Raises:
-        ConfigError: As :func:`edgedf.distill.config.load_settings`.
+        ConfigError: As :func:`edgedf.settings.load_settings`.
     """
-    from edgedf.distill.config import load_settings
+    from edgedf.settings import load_settings
 
     given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
     return load_settings(cls, config, [*(overrides or ()), *given])
@@ -122,7 +122,7 @@ def run_and_report(
 def show_settings(settings: Any) -> None:
     """Print settings as TOML on standard error: standard output is for results."""
     from edgedf.cli._console import new_console, printable
-    from edgedf.distill.config import dump_settings
+    from edgedf.settings import dump_settings
 
     console = new_console(stderr=True)
     console.print("Settings:", style="bold")

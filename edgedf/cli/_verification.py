@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from edgedf.quantize.gate import Limits
-    from edgedf.quantize.verify import Verification
+    from edgedf.quantize.accuracy.gate import Limits
+    from edgedf.quantize.accuracy.verify import Verification
 
 __all__ = ["STYLES", "limits_of", "parts"]
 
@@ -28,7 +28,7 @@ def parts(verification: Verification) -> Iterator[RenderableType]:
     from rich.text import Text
 
     from edgedf.cli._console import printable
-    from edgedf.quantize.wording import MARKS, headline, lines, remarks
+    from edgedf.quantize.accuracy.wording import MARKS, headline, lines, remarks
 
     yield Text(printable(verification.artifact), style="bold")
     yield Text(printable(f"against {verification.parent}"))
@@ -56,7 +56,7 @@ def _table(verification: Verification) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from edgedf.quantize.wording import lines
+    from edgedf.quantize.accuracy.wording import lines
 
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -119,6 +119,6 @@ def limits_of(path: Path | None, given: dict[str, float | None]) -> Limits:
         MissingExtra: The file cannot be read with this version of Python.
     """
     from edgedf.cli._gate import read_limits
-    from edgedf.quantize.gate import Limits
+    from edgedf.quantize.accuracy.gate import Limits
 
     return read_limits(Limits, path, given)

@@ -10,10 +10,10 @@ import typer
 
 if TYPE_CHECKING:
     from edgedf.progress import Progress
-    from edgedf.quantize.adopt import Description
-    from edgedf.quantize.climbing import Trainer
-    from edgedf.quantize.report import ConversionReport
-    from edgedf.quantize.verify import Gate
+    from edgedf.quantize.accuracy.verify import Gate
+    from edgedf.quantize.auto.climbing import Trainer
+    from edgedf.quantize.conversion.report import ConversionReport
+    from edgedf.quantize.sources.own_onnx import Description
 
 __all__ = ["app"]
 
@@ -193,7 +193,7 @@ def convert(
     Files appear whole or not at all, and only when every figure is within its tolerance.
     """
     from edgedf.cli._console import StepProgress, print_json, quiet_but_for_progress
-    from edgedf.quantize.convert import convert as run_conversion
+    from edgedf.quantize.conversion.convert import convert as run_conversion
 
     if lint:
         _lint(checkpoint, to, describe, as_json)
@@ -247,7 +247,7 @@ def _trainer(minutes: float | None, precision: str) -> Trainer | None:
             next_step="leave it out, or edgedf distill train --qat for training alone",
         )
     with needs_distill("Training for int8"):
-        from edgedf.distill.qat import fine_tune
+        from edgedf.distill.qat.qat import fine_tune
 
     def train(checkpoint: Path, pictures: Sequence[Path], folder: Path, told: Progress) -> Path:
         return fine_tune(
@@ -260,8 +260,8 @@ def _trainer(minutes: float | None, precision: str) -> Trainer | None:
 def _description(path: Path | None) -> Description | None:
     if path is None:
         return None
-    from edgedf.distill.config import load_settings
-    from edgedf.quantize.adopt import Description
+    from edgedf.quantize.sources.own_onnx import Description
+    from edgedf.settings import load_settings
 
     return load_settings(Description, path)
 
@@ -275,7 +275,7 @@ def _lint(checkpoint: Path | None, to: str | None, describe: Path | None, as_jso
         quiet_but_for_progress,
     )
     from edgedf.cli._lint import lint_sections
-    from edgedf.quantize.lint import lint_source
+    from edgedf.quantize.lint.report import lint_source
 
     with quiet_but_for_progress(), StepProgress() as progress:
         described = _description(describe)
@@ -305,7 +305,7 @@ def _gate(data: Path | None, limits: Path | None, progress: Progress) -> Gate | 
         return None
     from edgedf.cli._pictures import compared_pictures
     from edgedf.cli._verification import limits_of
-    from edgedf.quantize.verify import Gate
+    from edgedf.quantize.accuracy.verify import Gate
 
     allowed = limits_of(limits, {})
     chosen = compared_pictures(data, "auto", None, (), progress)

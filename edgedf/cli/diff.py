@@ -30,7 +30,7 @@ from edgedf.cli._pictures import ComparedData, ComparedLayout, SetNames, SplitNa
 
 if TYPE_CHECKING:
     from edgedf.cli._pictures import Chosen
-    from edgedf.quantize.verify import Pictures
+    from edgedf.quantize.accuracy.verify import Pictures
 
 __all__ = ["app"]
 
@@ -111,9 +111,9 @@ def diff(
     from edgedf.cli._figures import notes
     from edgedf.cli._gate import read_limits
     from edgedf.cli._pictures import SHIPPED, compared_pictures
-    from edgedf.quantize.diff import compare, open_files
-    from edgedf.quantize.diff_wording import markdown
-    from edgedf.quantize.difference import DiffLimits
+    from edgedf.quantize.diff.compare import compare, open_files
+    from edgedf.quantize.diff.difference import DiffLimits
+    from edgedf.quantize.diff.wording import markdown
 
     given = {
         "max_size_ratio": max_size_ratio,

@@ -64,8 +64,8 @@ def ablate(
     from edgedf.cli._figures import figures_table, needs_distill
 
     with needs_distill("Comparing recipes"):
-        from edgedf.distill.ablation import RECIPES, AblationSettings, as_markdown
-        from edgedf.distill.ablation import ablate as run
+        from experiments.ablation import RECIPES, AblationSettings, as_markdown
+        from experiments.ablation import ablate as run
     from edgedf import typed_json
     from edgedf.cores import available_cores
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from edgedf.distill.audit import Audit, Spread
+    from edgedf.distill.datasets.audit import Audit, Spread
 
 __all__ = ["EPILOG", "audit"]
 
@@ -67,7 +67,7 @@ def audit(
     from edgedf.cli._figures import needs_distill
 
     with needs_distill("Auditing a data set"):
-        from edgedf.distill.audit import audit as run
+        from edgedf.distill.datasets.audit import audit as run
     from edgedf import typed_json
     from edgedf.distill.datasets import open_dataset
 
@@ -113,7 +113,7 @@ def _tables(found: Audit) -> Iterator[RenderableType]:
 
 
 def _counts(found: Audit) -> Table:
-    from edgedf.distill.data import SPLITS
+    from edgedf.distill.datasets.dataset import SPLITS
 
     table = _table("Real + fake pictures", ("set", "source", *SPLITS, "videos"))
     pictures: dict[tuple[str, str], dict[tuple[str, str], int]] = defaultdict(dict)

@@ -55,7 +55,7 @@ def evaluate(
     from edgedf.cli._figures import figures_table, needs_distill, report_tables, skipped_text
 
     with needs_distill("Evaluating a checkpoint"):
-        from edgedf.distill.evaluate import evaluate_checkpoint
+        from edgedf.distill.evaluation.evaluate import evaluate_checkpoint
     from edgedf import typed_json
     from edgedf.cores import available_cores
 

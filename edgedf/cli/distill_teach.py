@@ -64,8 +64,8 @@ def teach(
     from edgedf.cli._training import run_and_report, settings_of
 
     with needs_distill("Teaching"):
-        from edgedf.distill.teach import REPORT, TeachSettings
-        from edgedf.distill.teach import teach as run
+        from edgedf.distill.training.teach import REPORT, TeachSettings
+        from edgedf.distill.training.teach import teach as run
 
     chosen = None
     if modalities is not None:

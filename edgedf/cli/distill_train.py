@@ -124,8 +124,8 @@ def train(
     from edgedf.cli._training import run_and_report, settings_of
 
     with needs_distill("Training"):
-        from edgedf.distill.train import REPORT, TrainSettings
-        from edgedf.distill.train import train as run
+        from edgedf.distill.training.train import REPORT, TrainSettings
+        from edgedf.distill.training.train import train as run
 
     settings = settings_of(
         TrainSettings,

@@ -245,10 +245,10 @@ def _try_model(model_format: ModelFormat) -> ShippedModel:
 
 def _int8_kernels(model_format: ModelFormat) -> Int8Kernels:
     if model_format == "tflite":
-        from edgedf.runtime.backends.tflite import TFLiteBackend
+        from edgedf.formats.tflite.backend import TFLiteBackend
 
         return TFLiteBackend.int8_kernels
-    from edgedf.runtime.backends.onnx_session import int8_kernels
+    from edgedf.formats.onnx.session import int8_kernels
 
     return int8_kernels()
 

@@ -79,7 +79,7 @@ def evaluate(
     from edgedf.cli._console import StepProgress, new_console, print_json
     from edgedf.cli._figures import notes, report_tables
     from edgedf.cli._pictures import labelled_pictures
-    from edgedf.distill.perturb import perturbations
+    from edgedf.distill.evaluation.perturb import perturbations
     from edgedf.runtime.evaluate import evaluate as run
 
     with contextlib.ExitStack() as stack:

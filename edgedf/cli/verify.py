@@ -29,8 +29,8 @@ from edgedf.cli._pictures import ComparedData, ComparedLayout, SetNames, SplitNa
 
 if TYPE_CHECKING:
     from edgedf.progress import Progress
-    from edgedf.quantize.layers import LayerRanking, Opened
-    from edgedf.quantize.verify import Pictures
+    from edgedf.quantize.accuracy.verify import Pictures
+    from edgedf.quantize.layer_error.ranking import LayerRanking, Opened
 
 __all__ = ["app"]
 
@@ -144,8 +144,8 @@ def verify(
     from edgedf.cli._layers import layer_parts
     from edgedf.cli._pictures import SHIPPED, compared_pictures
     from edgedf.cli._verification import limits_of, parts
-    from edgedf.quantize.pair import open_pair
-    from edgedf.quantize.verify import examples, verify_pair
+    from edgedf.quantize.accuracy.verify import examples, verify_pair
+    from edgedf.quantize.models.pair import open_pair
 
     given = {
         "auc_drop": auc_drop,
@@ -181,7 +181,7 @@ def verify(
         if opened is not None and layers is not None:
             ranking = _rank(opened, chosen.pictures, layers, progress)
         if page is not None:
-            from edgedf.quantize.html_report import render
+            from edgedf.quantize.accuracy.html_report import render
 
             shown = examples(pair, found.worst, progress=progress)
             text = render(found, shown, layers=ranking)
@@ -202,13 +202,13 @@ def verify(
 
 def _open_layers(artifact: Path, against: Path | None, threads: int | None) -> Opened:
     """Before the work, so that a parent that cannot be compared with costs none."""
-    from edgedf.quantize.layers import open_layers
+    from edgedf.quantize.layer_error.ranking import open_layers
 
     return open_layers(artifact, against, threads=threads)
 
 
 def _rank(opened: Opened, pictures: Pictures, candidates: int, progress: Progress) -> LayerRanking:
-    from edgedf.quantize.layers import choose_pictures, rank
+    from edgedf.quantize.layer_error.ranking import choose_pictures, rank
 
     images = choose_pictures(pictures, opened.side, progress=progress)
     return rank(opened, images, candidates=candidates, progress=progress)

@@ -1,7 +1,7 @@
 """Photographs that may be shared, and fakes of them made by edgedf: for demo, calibration, tests.
 
 ``sample.csv`` beside this file says what each picture is, ``ATTRIBUTION.md`` who made the
-photographs and under which licence, ``recipe.csv`` how ``edgedf.distill.build_sample`` made the
+photographs and under which licence, ``recipe.csv`` how ``experiments.build_sample`` made the
 files from the originals. A fake is always in the split and the group of its photograph.
 
 The sample shows that things work. It is far too small to measure how well.

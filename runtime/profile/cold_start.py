@@ -18,9 +18,9 @@ import numpy as np
 
 from edgedf.artifact import read_artifact
 from edgedf.errors import DeviceError, EdgedfError
-from edgedf.runtime.backends import open_backend
-from edgedf.runtime.backends.base import import_runtime
-from edgedf.runtime.backends.tflite import RUNTIMES, installed_runtime
+from edgedf.formats import open_backend
+from edgedf.formats.backend import import_runtime
+from edgedf.formats.tflite.backend import RUNTIMES, installed_runtime
 from edgedf.runtime.profile.events import ColdStart
 from edgedf.runtime.profile.machine import text_in
 from edgedf.typed_json import encode

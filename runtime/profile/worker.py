@@ -27,8 +27,8 @@ import cv2
 from edgedf import typed_json
 from edgedf.artifact import read_artifact
 from edgedf.errors import ConfigError, EdgedfError
+from edgedf.formats import Backend, open_backend
 from edgedf.imaging import RGBImage, load_image, prepare, read_image_bytes
-from edgedf.runtime.backends import Backend, open_backend
 from edgedf.runtime.detector import Detector
 from edgedf.runtime.profile.cold_start import cold_start
 from edgedf.runtime.profile.events import (

@@ -412,7 +412,7 @@ def test_formats_may_be_given_with_spaces_and_twice(tmp_path: Path, capsys: Capt
 def test_a_proof_that_fails_ends_with_1_and_says_where(
     columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    from tests.quantize.test_convert import sabotaged
+    from tests.quantize.conversion.test_convert import sabotaged
 
     monkeypatch.setenv("COLUMNS", str(columns))
     old = tmp_path / "sabotaged_int8.onnx"
@@ -430,7 +430,7 @@ def test_a_proof_that_fails_ends_with_1_and_says_where(
 
 
 def test_a_proof_that_fails_is_in_the_json_too(tmp_path: Path, capsys: Captured) -> None:
-    from tests.quantize.test_convert import sabotaged
+    from tests.quantize.conversion.test_convert import sabotaged
 
     options = ("--calibration", photograph_folder(), "--samples", 12, "--out", tmp_path, "--json")
     assert main(["convert", *map(str, (sabotaged(), *options))]) == 1

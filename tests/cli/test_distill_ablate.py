@@ -91,7 +91,7 @@ def test_markdown_is_two_tables(
 def test_options_reach_the_recipes(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edgedf.distill import ablation
+    from experiments import ablation
 
     asked: list[tuple[object, ...]] = []
 
@@ -137,7 +137,7 @@ def test_a_mistake_gives_one_clear_error(
 def test_the_names_of_the_recipes_are_in_the_error_and_in_the_help(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edgedf.distill import ablation
+    from experiments import ablation
 
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("COLUMNS", "200")

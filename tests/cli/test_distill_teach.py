@@ -117,7 +117,7 @@ def test_a_student_learns_from_the_teacher_that_the_command_names(
 def test_pictures_that_were_left_out_are_named(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edgedf.distill import teach as stage
+    from edgedf.distill.training import teach as stage
     from edgedf.evaluation import Skipped
 
     def taught(*_: object, **__: object) -> stage.TeachReport:
@@ -136,7 +136,7 @@ def test_paths_are_shown_as_they_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Brackets are markup to the library that prints."""
-    from edgedf.distill import teach as stage
+    from edgedf.distill.training import teach as stage
 
     path = Path("runs/[red]/[/x]/teacher.safetensors")
 

@@ -70,7 +70,7 @@ def test_pictures_that_were_left_out_are_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from edgedf.distill import train as stage
+    from edgedf.distill.training import train as stage
     from edgedf.evaluation import Skipped
 
     def trained(*_: object, **__: object) -> stage.TrainReport:

@@ -3,14 +3,14 @@ from __future__ import annotations
 from rich.console import Console
 
 from edgedf.cli._ladder import ladder_table, threshold_text
-from edgedf.quantize.gate import Limits
-from edgedf.quantize.keep import Keep
-from edgedf.quantize.ladder import Ladder, Rung
+from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.auto.ladder import Ladder, Rung
+from edgedf.quantize.making.kept_layers import Keep
 from edgedf.quantize.recipe import Recipe
 from edgedf.result import Threshold
 from edgedf.runtime.interleaved import LatencyRatio, Speed
 from edgedf.spec import OperatingPoint, Recalibration
-from tests.quantize.test_wording import verification
+from tests.quantize.accuracy.test_wording import verification
 
 SPEED = Speed(2.0, 2.5, 1.5)
 RATIO = LatencyRatio(SPEED, SPEED, 0.53, 0.52, 0.54, 60)

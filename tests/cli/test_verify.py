@@ -10,8 +10,8 @@ import edgedf.sample
 from edgedf import typed_json
 from edgedf.cli import main, verify
 from edgedf.cli._verification import limits_of
-from edgedf.quantize.layers import LayerRanking
-from edgedf.quantize.verify import Verification
+from edgedf.quantize.accuracy.verify import Verification
+from edgedf.quantize.layer_error.ranking import LayerRanking
 from edgedf.result import Threshold
 from tests.cli.runs import assert_clear, run
 from tests.cli.runs import prepare as workbench

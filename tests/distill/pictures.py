@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from skimage import data
 
-from edgedf.distill.data import COLUMNS
+from edgedf.distill.datasets.dataset import COLUMNS
 from edgedf.distill.fakes import blob_mask, self_blend
 
 SIDE = 96

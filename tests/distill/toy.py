@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgedf.distill.distributed import MainFailed, World, joined
-from edgedf.distill.loop import Loop, LoopSettings, Outcome, ParameterGroup
+from edgedf.distill.training.loop import Loop, LoopSettings, Outcome, ParameterGroup
 from edgedf.errors import DataError
 from edgedf.files import write_bytes
 from edgedf.progress import Progress, silent

@@ -257,7 +257,7 @@ def _own_models() -> list[bytes]:
 
 
 def _take_own(path: Path) -> None:
-    from edgedf.quantize.adopt import Description, adopt
+    from edgedf.quantize.sources.own_onnx import Description, adopt
     from tests.quantize.own_models import MEAN, STD
 
     adopt(path, Description(mean=MEAN, std=STD))
@@ -274,7 +274,7 @@ def _lint(path: Path) -> list[str]:
 
 
 def _take_lint(path: Path) -> None:
-    from edgedf.quantize.lint import lint_source
+    from edgedf.quantize.lint.report import lint_source
 
     lint_source(path)
 
@@ -284,7 +284,7 @@ def _conversion() -> None:
     from ai_edge_quantizer.utils import tfl_flatbuffer_utils  # noqa: F401
 
     import edgedf.cli.convert
-    import edgedf.quantize.convert  # noqa: F401
+    import edgedf.quantize.conversion.convert  # noqa: F401
 
 
 # Weights
@@ -302,7 +302,7 @@ def _in_folder(make: Callable[[Path], object]) -> bytes:
 def _students() -> list[bytes]:
     import torch
 
-    from edgedf.distill.student import Student, StudentConfig, save_checkpoint
+    from edgedf.distill.networks.student import Student, StudentConfig, save_checkpoint
 
     torch.set_num_threads(1)
     config = StudentConfig(input_size=32, blocks=11, judged_blocks=1, decoder_channels=8)
@@ -311,7 +311,7 @@ def _students() -> list[bytes]:
 
 
 def _take_student(path: Path) -> None:
-    from edgedf.distill.student import load_checkpoint
+    from edgedf.distill.networks.student import load_checkpoint
 
     load_checkpoint(path)
 
@@ -319,7 +319,7 @@ def _take_student(path: Path) -> None:
 def _teachers() -> list[bytes]:
     import torch
 
-    from edgedf.distill.teacher import Teacher, TeacherConfig, save_teacher
+    from edgedf.distill.networks.teacher import Teacher, TeacherConfig, save_teacher
 
     torch.set_num_threads(1)
     config = TeacherConfig(modalities=("frequency",), first_block=8, last_block=8, map_channels=0)
@@ -328,7 +328,7 @@ def _teachers() -> list[bytes]:
 
 
 def _take_teacher(path: Path) -> None:
-    from edgedf.distill.teacher import load_teacher
+    from edgedf.distill.networks.teacher import load_teacher
 
     load_teacher(path)
 
@@ -336,7 +336,7 @@ def _take_teacher(path: Path) -> None:
 def _states() -> list[bytes]:
     import torch
 
-    from edgedf.distill.loop import STATE
+    from edgedf.distill.training.loop import STATE
     from tests.distill import toy
 
     torch.set_num_threads(1)
@@ -363,8 +363,8 @@ def _statistics_shards() -> list[bytes]:
 
 
 def _statistics(folder: Path) -> np.ndarray:
-    from edgedf.distill.statistics import cached_statistics
-    from edgedf.distill.targets import Job, Records
+    from edgedf.distill.records.statistics import cached_statistics
+    from edgedf.distill.records.targets import Job, Records
     from edgedf.manifest import Sample
 
     images, maps = np.zeros((3, 32, 32, 3), np.uint8), np.zeros((3, 8, 8), np.float16)
@@ -423,10 +423,10 @@ def _evaluate(path: Path) -> list[str]:
 
 
 def _tomls() -> list[bytes]:
-    from edgedf.distill.config import dump_settings
-    from edgedf.distill.train import TrainSettings
-    from edgedf.quantize.adopt import Description
-    from edgedf.quantize.gate import Limits
+    from edgedf.distill.training.train import TrainSettings
+    from edgedf.quantize.accuracy.gate import Limits
+    from edgedf.quantize.sources.own_onnx import Description
+    from edgedf.settings import dump_settings
 
     described = Description(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), size=64)
     return [dump_settings(s).encode() for s in (Limits(), described, TrainSettings())]
@@ -446,14 +446,14 @@ def _damage_toml(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
 
 
 def _take_toml(path: Path) -> None:
-    from edgedf.distill.ablation import AblationSettings
-    from edgedf.distill.config import load_settings
-    from edgedf.distill.qat import QatSettings
-    from edgedf.distill.teach import TeachSettings
-    from edgedf.distill.train import TrainSettings
+    from edgedf.distill.qat.qat import QatSettings
+    from edgedf.distill.training.teach import TeachSettings
+    from edgedf.distill.training.train import TrainSettings
     from edgedf.errors import ConfigError
-    from edgedf.quantize.adopt import Description
-    from edgedf.quantize.gate import Limits
+    from edgedf.quantize.accuracy.gate import Limits
+    from edgedf.quantize.sources.own_onnx import Description
+    from edgedf.settings import load_settings
+    from experiments.ablation import AblationSettings
 
     kinds: Any = (Limits, Description, TrainSettings, TeachSettings, QatSettings, AblationSettings)
     refused = []
@@ -473,11 +473,10 @@ def _with_limits(path: Path) -> list[str]:
 
 
 def _settings() -> None:
-    import edgedf.distill.ablation
-    import edgedf.distill.qat
-    import edgedf.distill.teach
-    import edgedf.distill.train
-    import edgedf.quantize.verify  # noqa: F401
+    import edgedf.distill.qat.qat
+    import edgedf.distill.training.teach
+    import edgedf.distill.training.train
+    import edgedf.quantize.accuracy.verify  # noqa: F401
 
 
 # Profiles

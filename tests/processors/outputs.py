@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedf.runtime.backends import open_backend
-from edgedf.runtime.backends.onnx_session import int8_kernels
+from edgedf.formats import open_backend
+from edgedf.formats.onnx.session import int8_kernels
 
 
 def main() -> None:

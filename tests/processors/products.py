@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedf.runtime.backends import onnx_session
+from edgedf.formats.onnx import session as onnx_session
 
 
 def main() -> None:

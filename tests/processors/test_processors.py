@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import edgedf.sample
 from edgedf.files import sha256_of
 from edgedf.imaging import preprocess
-from edgedf.quantize.source import FORMATS
+from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.models import shipped_model
 from tests.processors.machines import start
 from tests.quantize.students import shipped_int8
@@ -165,7 +165,7 @@ def test_a_conversion_gives_the_same_bytes_on_other_processors(tmp_path: Path) -
 
 
 _LEFT_OUT = """
-from edgedf.runtime.backends import onnx_session
+from edgedf.formats.onnx import session as onnx_session
 onnx_session.int8_kernels = lambda: "exact"
 """
 

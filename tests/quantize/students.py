@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite, read_artifact
+from edgedf.formats.onnx import quantizer as onnx
+from edgedf.formats.tflite import quantizer as tflite
 from edgedf.imaging import prepare
-from edgedf.quantize import onnx, tflite
-from edgedf.quantize.convert import convert
-from edgedf.quantize.describe import describe_converted
-from edgedf.quantize.export import Exported, export_checkpoint
+from edgedf.quantize.conversion.convert import convert
+from edgedf.quantize.sources.describe import describe_converted
+from edgedf.quantize.sources.export import Exported, export_checkpoint
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import Calibration
 
@@ -80,10 +81,10 @@ def write_student(
     """
     import torch
 
-    from edgedf.distill.backbones import load_imagenet_weights
-    from edgedf.distill.probe import fit_probe
-    from edgedf.distill.student import Student, StudentConfig, save_checkpoint
-    from edgedf.distill.verdict import set_thresholds
+    from edgedf.distill.networks.backbones import load_imagenet_weights
+    from edgedf.distill.networks.probe import fit_probe
+    from edgedf.distill.networks.student import Student, StudentConfig, save_checkpoint
+    from edgedf.distill.training.verdict import set_thresholds
     from edgedf.progress import silent
 
     with torch.random.fork_rng(devices=[]):

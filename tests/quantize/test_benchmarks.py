@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgedf.quantize.convert import convert
+from edgedf.quantize.conversion.convert import convert
 from tests.processors.machines import start
 from tests.quantize.students import photograph_folder, shipped_int8
 

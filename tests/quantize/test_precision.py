@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError
-from edgedf.quantize import onnx as onnx_stage
-from edgedf.quantize import tflite
-from edgedf.quantize.operators import executed_operators, list_operators, xnnpack_partitions
-from edgedf.quantize.parity import TOLERANCES
+from edgedf.formats import open_backend
+from edgedf.formats.onnx import quantizer as onnx_stage
+from edgedf.formats.tflite import quantizer as tflite
+from edgedf.quantize.accuracy.parity import TOLERANCES
+from edgedf.quantize.inspection.operators import (
+    executed_operators,
+    list_operators,
+    xnnpack_partitions,
+)
 from edgedf.quantize.precision import (
     AUTO,
     CALIBRATED,
@@ -20,8 +25,7 @@ from edgedf.quantize.precision import (
     computes_in_integers,
     precision_named,
 )
-from edgedf.quantize.source import FORMATS
-from edgedf.runtime.backends import open_backend
+from edgedf.quantize.sources.source import FORMATS
 from edgedf.spec import PRECISIONS
 from tests.quantize.students import small_exports, small_images
 

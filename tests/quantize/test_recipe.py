@@ -1,6 +1,6 @@
 import shlex
 
-from edgedf.quantize.keep import Keep
+from edgedf.quantize.making.kept_layers import Keep
 from edgedf.quantize.recipe import Recipe
 
 

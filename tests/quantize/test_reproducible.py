@@ -16,7 +16,7 @@ years, out, pictures, *sources = sys.argv[1:]
 real, local = time.time, time.localtime
 time.time = lambda: real() + float(years) * 365.25 * 86400
 time.localtime = lambda seconds=None: local(time.time() if seconds is None else seconds)
-from edgedf.quantize.convert import convert
+from edgedf.quantize.conversion.convert import convert
 for precision in ("int8", "fp16"):
     for source in sources:
         report = convert(

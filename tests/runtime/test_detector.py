@@ -29,6 +29,7 @@ from edgedf.result import Detection, Threshold, sigmoid
 from edgedf.runtime.folder import Failure
 from edgedf.runtime.models import shipped_model
 from tests.contract.specs import make_spec
+from tests.formats.test_backend import poisoned
 from tests.runtime.pictures import (
     BROKEN,
     encoded,
@@ -37,7 +38,6 @@ from tests.runtime.pictures import (
     write,
     write_broken,
 )
-from tests.runtime.test_backends import poisoned
 from tests.runtime.tiny import (
     MAP_SIZE,
     SIZE,

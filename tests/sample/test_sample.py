@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from edgedf import sample
-from edgedf.distill import build_sample
-from edgedf.distill.build_sample import Recipe
 from edgedf.errors import DataError, EdgedfError
 from edgedf.imaging import RGBImage, load_image
 from edgedf.sample import SampleImage
+from experiments import build_sample
+from experiments.build_sample import Recipe
 
 IMAGES = sample.images()
 ROOT = sample.folder().parent

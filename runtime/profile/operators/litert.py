@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from edgedf.artifact import strip_tflite
 from edgedf.errors import EdgedfError
+from edgedf.formats.backend import as_input, import_runtime, unpack
 from edgedf.imaging import RGBImage
-from edgedf.runtime.backends.base import as_input, import_runtime, unpack
 from edgedf.spec import TensorInfo
 
 __all__ = ["LIBRARY", "ProfiledModel", "ProfilerEvent"]
@@ -103,7 +103,7 @@ class ProfiledModel:
         self._call("LiteRtStartProfiler", self._profiler)
 
     def run(self, image: RGBImage) -> tuple[float, NDArray[np.float32]]:
-        """See :meth:`edgedf.runtime.backends.base.Backend.run`."""
+        """See :meth:`edgedf.formats.backend.Backend.run`."""
         ((name, taken),) = self._inputs.items()
         batch = np.ascontiguousarray(as_input(image, self._tensors[name].dtype))
         size, address = self._lock(taken, _WRITE)

@@ -20,8 +20,8 @@ import numpy as np
 from edgedf.artifact import read_model, read_onnx_nodes
 from edgedf.errors import OutputError
 from edgedf.files import scratch_folder
+from edgedf.formats.onnx.backend import OPTIMIZED, OnnxBackend
 from edgedf.imaging import RGBImage
-from edgedf.runtime.backends.onnx import OPTIMIZED, OnnxBackend
 from edgedf.runtime.profile.events import Operators, OperatorTime
 from edgedf.runtime.profile.operators.onnx_names import name_executed
 from edgedf.runtime.profile.operators.turns import take_turns

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from edgedf.artifact import OnnxNode
-from edgedf.runtime.layer_names import WEIGHTS, names_of_layers, numbered
+from edgedf.formats.layer_names import WEIGHTS, names_of_layers, numbered
 
 __all__ = ["longest_known", "name_executed"]
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from edgedf.errors import DeviceError, EdgedfError, OutputError
 from edgedf.files import scratch_folder
+from edgedf.formats.layer_names import numbered, short_name
+from edgedf.formats.tflite.backend import TFLiteBackend
+from edgedf.formats.tflite.delegation import Delegation, read_delegation
 from edgedf.imaging import RGBImage
-from edgedf.runtime.backends.tflite import TFLiteBackend
-from edgedf.runtime.delegation import Delegation, read_delegation
-from edgedf.runtime.layer_names import numbered, short_name
 from edgedf.runtime.profile.events import Operators, OperatorTime, from_line
 from edgedf.runtime.profile.operators.litert import (
     DELEGATE_EVENT,

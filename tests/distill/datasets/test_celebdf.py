@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from edgedf.distill.data import Dataset
 from edgedf.distill.datasets.celebdf import read_celebdf
+from edgedf.distill.datasets.dataset import Dataset
 from edgedf.errors import DataError
 from tests.distill.datasets.trees import names, write, write_celebdf, write_video
 

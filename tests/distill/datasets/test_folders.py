@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from edgedf.distill.data import Dataset
 from edgedf.distill.datasets import folders, open_dataset
+from edgedf.distill.datasets.dataset import Dataset
 from edgedf.distill.datasets.folders import read_folders
 from edgedf.errors import DataError
 from tests.distill.datasets.trees import names, picture, splits_of, write

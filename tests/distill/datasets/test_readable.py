@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from edgedf.distill.data import Sample
 from edgedf.distill.datasets import readable
+from edgedf.distill.datasets.dataset import Sample
 from edgedf.errors import DataError
 from tests.distill.datasets.trees import picture, write
 

@@ -64,7 +64,7 @@ def test_what_travels_is_python_3_9(name: str) -> None:
 
 def test_the_workers_side_travels_and_nothing_else() -> None:
     found = worker_modules()
-    assert {"edgedf", "edgedf.errors", "edgedf.runtime.backends.onnx"} <= set(found)
+    assert {"edgedf", "edgedf.errors", "edgedf.formats.onnx.backend"} <= set(found)
     assert "edgedf.runtime.profile.cold_start" in found  # started by name
     for name in found:
         assert not name.startswith(

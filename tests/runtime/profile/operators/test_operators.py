@@ -10,8 +10,8 @@ import pytest
 import edgedf.sample
 from edgedf.artifact import ModelFormat, read_artifact, read_onnx_nodes
 from edgedf.errors import OutputError
+from edgedf.formats import open_backend
 from edgedf.imaging import RGBImage, preprocess
-from edgedf.runtime.backends import open_backend
 from edgedf.runtime.models import shipped_model
 from edgedf.runtime.profile.events import from_line, to_line
 from edgedf.runtime.profile.operators import delegation_verdict, onnx, tflite, time_operators

@@ -1,0 +1,1 @@
+"""The networks: teacher, student and the parts they share."""

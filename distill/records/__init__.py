@@ -1,0 +1,1 @@
+"""What training reads instead of pictures: targets, prepared once, and batches of them."""

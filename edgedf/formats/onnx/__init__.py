@@ -1,0 +1,1 @@
+"""ONNX: everything that knows the format, ONNX Runtime and its quantizer."""

@@ -1,0 +1,90 @@
+"""The activations of a float ``.onnx``, through a graph that shows all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedf.errors import MissingExtra
+from edgedf.formats.onnx.layers import Graph
+from edgedf.imaging import RGBImage
+from edgedf.quantize.sources.describe import CURVE_PREFIX, INPUT_NAME
+
+__all__ = ["OnnxActivations"]
+
+# What onnxruntime gives the scale of its input, and what only moves values about.
+_MOVERS = frozenset(
+    {
+        "AveragePool",
+        "Flatten",
+        "MaxPool",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+_CUTTERS = ("Clip", "Relu")
+
+
+class OnnxActivations:
+    """See :class:`~edgedf.formats.activations.Activations`.
+
+    Nothing is fused, so the values are bit for bit what onnxruntime's own calibrators see. What a
+    Clip or Relu alone takes is left out: it gets the range of what that makes of it. So is what
+    makes a probability and its logit, which stays in float.
+
+    Attributes:
+        cut: Tensors that are left out for that, with the name of what is made of them.
+
+    Args:
+        model: A float ``.onnx`` of ours.
+        threads: For the session, at least 1.
+
+    Raises:
+        MissingExtra: onnx is not installed.
+    """
+
+    def __init__(self, model: bytes, *, threads: int = 1) -> None:
+        try:
+            import onnx
+        except ImportError as error:
+            raise MissingExtra("convert", "Calibrating an .onnx model") from error
+        proto = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model))
+        kinds = {
+            value.name: value.type.tensor_type.elem_type
+            for value in (*proto.graph.value_info, *proto.graph.output)
+        }
+        nodes = [node for node in proto.graph.node if not node.name.startswith(CURVE_PREFIX)]
+        uses = Counter(name for node in proto.graph.node for name in node.input)
+        uses.update(value.name for value in proto.graph.output)
+        self.cut = {
+            node.input[0]: node.output[0]
+            for node in nodes
+            if node.op_type in _CUTTERS and uses[node.input[0]] == 1
+        }
+        names: dict[str, None] = {}
+        moved: dict[str, str] = {}
+        for node in nodes:
+            for name in node.output:
+                if kinds.get(name) != onnx.TensorProto.FLOAT or name in self.cut:
+                    continue
+                names[name] = None
+                if node.op_type in _MOVERS and node.input[0] in names:
+                    moved[name] = node.input[0]
+        self.names = tuple(names)
+        self.moved: Mapping[str, str] = moved
+        del proto.graph.output[:]
+        # Without a type: the runtime infers it.
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        self._graph: Any = Graph(proto.SerializeToString(), threads, optimize=False)
+
+    def values(self, image: RGBImage) -> Mapping[str, NDArray[np.float32]]:
+        """See :meth:`edgedf.formats.activations.Activations.values`."""
+        return dict(self._graph.run({INPUT_NAME: image[np.newaxis]}))

@@ -1,0 +1,1 @@
+"""TFLite: everything that knows the format, its runtime and its quantizer."""

@@ -1,0 +1,399 @@
+"""Float ``.tflite`` → other precisions, with ai-edge-quantizer; neither torch nor TensorFlow.
+
+int8 is static and full-integer: int8 activations, int8 weights with one scale per output channel,
+int32 biases. Between the uint8 input and the float32 outputs only a CAST and a QUANTIZE at the
+beginning and a DEQUANTIZE per output are not int8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedf.artifact import strip_tflite
+from edgedf.errors import ArtifactUnreadable, MissingExtra
+from edgedf.formats.activations import Activations, Range, check_ranges, merged_ranges, never_empty
+from edgedf.formats.tflite.activations import TFLiteActivations
+from edgedf.progress import Progress, silent
+from edgedf.quantize.making.kept_layers import Keep, KeptLayers, kept_layers
+from edgedf.quantize.sources.describe import LOGIT_BOUND
+
+__all__ = [
+    "activations",
+    "fixed_ranges",
+    "output_quantization",
+    "to_fp16",
+    "to_int8",
+    "to_int8_weights",
+    "used_ranges",
+]
+
+FP16_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+# The quantizer prints a summary on standard output and draws bars on standard error, one of which
+# no option switches off.
+_SILENT = {"enable_progress_bar": False, "enable_progress_report": False}
+
+# Operators with weights and a bias, and the axis of the weights that is the output channel.
+_CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+# The largest quantized bias, by the bits of activations. With 8 the accumulator has 31 bits, of
+# which the sum needs some; with 16 it has 63, and the bias is stored in 31.
+_BIAS_LIMITS = {8: 2.0**28, 16: 0.99 * 2.0**31}
+
+
+def to_int8(
+    model: bytes,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    activation_bits: Literal[8, 16] = 8,
+    ranges: Mapping[str, Range] | None = None,
+    keep: Sequence[str | Keep] = (),
+    progress: Progress = silent,
+) -> bytes:
+    """Quantize weights to int8, and activations to int8 or int16.
+
+    The range of each activation is the smallest and largest value it takes on ``images``
+    (min/max). The library's default, a moving average with factor 0.95 per image, starts from
+    the first image and never gets far from it: a 1 x 1 logit comes out useless. Two ranges are
+    not measured: that of the input is 0 to 255, so that its scale is exactly 1, and that of the
+    logit :data:`~edgedf.quantize.sources.describe.LOGIT_BOUND` on either side.
+
+    Args:
+        model: A float ``.tflite`` of ours; a spec in it is dropped.
+        images: Calibration images, each uint8 RGB (N, N, 3).
+        activation_bits: Of activations. With 16 they are symmetric, and XNNPACK takes no operator
+            over: made for accelerators.
+        ranges: Of float tensors by their names in ``model``, as :func:`used_ranges` gives them;
+            they win over what would be measured, and only what is not among them is. Names that the
+            model does not have are refused.
+        keep: Layers that stay float or get 16-bit activations: see
+            :mod:`edgedf.quantize.making.kept_layers`.
+        progress: Told about each image.
+
+    Returns:
+        The quantized flatbuffer, without a spec.
+
+    Raises:
+        ArtifactUnreadable: The flatbuffer is damaged.
+        ConfigError: A range is given for a tensor that the model does not have, or is none.
+        ConfigError: Layers cannot be kept.
+        MissingExtra: ai-edge-quantizer is not installed.
+    """
+    quantizer_module = _quantizer()
+    from ai_edge_quantizer import recipe
+
+    model = strip_tflite(model)
+    found = never_empty(used_ranges(model, images, ranges=ranges, progress=progress))
+    rules = recipe.static_wi8_ai8() if activation_bits == 8 else recipe.static_wi8_ai16()
+    kept = kept_layers(model, "tflite", keep, "int8" if activation_bits == 8 else "int8-a16")
+    rules.append({"regex": ".*", "operation": "OUTPUT", "algorithm_key": "no_quantize"})
+    model = _with_room_for_biases(model, found, activation_bits, kept)
+    quantizer = quantizer_module.Quantizer(model, rules + _rules_for(kept))
+    return _quantized(quantizer, _statistics(model, found))
+
+
+def activations(model: bytes, *, threads: int = 1) -> Activations:
+    """The float model, with all its activations to look at.
+
+    Args:
+        model: A float ``.tflite`` of ours.
+        threads: For the interpreter.
+
+    Raises:
+        ArtifactUnreadable: The flatbuffer is damaged.
+        MissingExtra: ai-edge-quantizer is not installed.
+    """
+    _quantizer()
+    _flatbuffer(strip_tflite(model))
+    return TFLiteActivations(model, threads=threads)
+
+
+def fixed_ranges(model: bytes) -> dict[str, Range]:
+    """Ranges that are not measured: the input has 0 to 255, the logit its bound on either side.
+
+    Args:
+        model: A float ``.tflite`` of ours.
+    """
+    model = strip_tflite(model)
+    inputs = dict.fromkeys(_cast_inputs(model), (0.0, 255.0))
+    return inputs | dict.fromkeys(_logit_tensors(model), (-LOGIT_BOUND, LOGIT_BOUND))
+
+
+def used_ranges(
+    model: bytes,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    ranges: Mapping[str, Range] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Range]:
+    """The range of every activation with which :func:`to_int8` quantizes.
+
+    Args:
+        model: A float ``.tflite`` of ours.
+        images: Calibration images, each uint8 RGB (N, N, 3).
+        ranges: As for :func:`to_int8`.
+        progress: Told about each image.
+
+    Returns:
+        Measured ranges, those given in their place, and the fixed ones in place of either, in
+        order of execution.
+
+    Raises:
+        ArtifactUnreadable: The flatbuffer is damaged.
+        ConfigError: A range is given for a tensor that the model does not have, or is none.
+        MissingExtra: ai-edge-quantizer is not installed.
+    """
+    given = ranges or {}
+    shown = activations(model)
+    check_ranges(shown, given)
+    fixed = fixed_ranges(model)
+    return merged_ranges(
+        shown, images, given=given, fixed=fixed, step="calibrate tflite", progress=progress
+    )
+
+
+def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
+    """Quantize the weights alone, to int8 with one scale per output channel.
+
+    Args:
+        model: A float ``.tflite`` of ours; a spec in it is dropped.
+        dynamic: Whether convolutions quantize what comes in at run time and compute in integers;
+            else weights are dequantized first and arithmetic stays float32. That is how depthwise
+            convolutions are computed either way: XNNPACK has no kernel for those that quantize at
+            run time, and each would break its one piece in two.
+
+    Returns:
+        The flatbuffer, without a spec.
+
+    Raises:
+        ArtifactUnreadable: The flatbuffer is damaged.
+        MissingExtra: ai-edge-quantizer is not installed.
+    """
+    quantizer_module = _quantizer()
+    from ai_edge_quantizer import recipe
+
+    model = strip_tflite(model)
+    _flatbuffer(model)
+    rules = recipe.weight_only_wi8_afp32()
+    if dynamic:
+        depthwise = [{**rule, "operation": "DEPTHWISE_CONV_2D"} for rule in rules]
+        rules = recipe.dynamic_wi8_afp32() + depthwise
+    return _quantized(quantizer_module.Quantizer(model, rules))
+
+
+def to_fp16(model: bytes) -> bytes:
+    """Store the weights as float16; arithmetic stays float32 unless a delegate chooses otherwise.
+
+    Args:
+        model: A float ``.tflite`` of ours; a spec in it is dropped.
+
+    Returns:
+        The flatbuffer, without a spec.
+
+    Raises:
+        ArtifactUnreadable: The flatbuffer is damaged.
+        MissingExtra: ai-edge-quantizer is not installed.
+    """
+    quantizer_module = _quantizer()
+    from ai_edge_quantizer import qtyping
+
+    model = strip_tflite(model)
+    _flatbuffer(model)
+    quantizer = quantizer_module.Quantizer(model)
+    config = qtyping.OpQuantizationConfig(
+        weight_tensor_config=qtyping.TensorQuantizationConfig(
+            num_bits=16, dtype=qtyping.TensorDataType.FLOAT
+        ),
+        compute_precision=qtyping.ComputePrecision.FLOAT,
+        explicit_dequantize=True,
+    )
+    for operator in FP16_OPERATORS:
+        quantizer.update_quantization_recipe(
+            ".*",
+            qtyping.TFLOperationName(operator),
+            config,
+            quantizer_module.AlgorithmName.FLOAT_CASTING,
+        )
+    return _quantized(quantizer)
+
+
+def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
+    """Scale and zero point of the integer tensor behind each float output.
+
+    Args:
+        model: A ``.tflite`` from :func:`to_int8`.
+
+    Returns:
+        ``{output name: (scale, zero point)}``; without those that a kept layer makes in float.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    flatbuffer = _flatbuffer(strip_tflite(model))
+    graph = flatbuffer.subgraphs[0]
+    producer = {int(op.outputs[0]): int(op.inputs[0]) for op in graph.operators}
+    found = {}
+    for entry in flatbuffer.signatureDefs[0].outputs:
+        behind = graph.tensors[producer[entry.tensorIndex]]
+        quantization = behind.quantization
+        if behind.type not in (schema.TensorType.INT8, schema.TensorType.INT16):
+            continue
+        found[entry.name.decode()] = (
+            float(quantization.scale[0]),
+            int(quantization.zeroPoint[0]),
+        )
+    return found
+
+
+def _rules_for(kept: KeptLayers) -> list[dict[str, Any]]:
+    """The quantizer's rules for kept layers; they follow all others, so that they count."""
+    from ai_edge_quantizer import recipe
+
+    def scope(tensor: str) -> str:
+        return f"^{re.escape(tensor)};$"
+
+    (wide,) = recipe.static_wi8_ai16()
+    rules = [{**wide, "regex": scope(tensor)} for tensor in sorted(kept.tensors("int8-a16"))]
+    return rules + [
+        {"regex": scope(tensor), "operation": "*", "algorithm_key": "no_quantize"}
+        for tensor in sorted(kept.tensors("fp32"))
+    ]
+
+
+def _quantized(quantizer: Any, ranges: Any = None) -> bytes:
+    """What a quantizer makes, without the bar that it draws and the warning about its means."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        # It opens the model with all tensors kept: the debugging that this warning allows.
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors.*")
+        return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
+
+
+def _statistics(model: bytes, ranges: Mapping[str, Range]) -> dict[str, dict[str, Any]]:
+    """Ranges as the quantizer wants them: arrays with as many dimensions as their tensors have."""
+    graph = _flatbuffer(model).subgraphs[0]
+    ranks = {tensor.name.decode(): len(tensor.shape) for tensor in graph.tensors}
+    return {
+        name: {
+            end: np.full([1] * ranks[name], value, np.float32)
+            for end, value in zip(("min", "max"), span, strict=True)
+        }
+        for name, span in ranges.items()
+    }
+
+
+def _quantizer() -> Any:
+    try:
+        from ai_edge_quantizer import quantizer
+    except ImportError as error:
+        raise MissingExtra("convert", "Quantizing a .tflite model") from error
+    return quantizer
+
+
+def _flatbuffer(model: bytes) -> Any:
+    from ai_edge_quantizer.utils import tfl_flatbuffer_utils
+
+    try:
+        return tfl_flatbuffer_utils.read_model(model)
+    except Exception as error:  # whatever a damaged table of offsets leads to
+        raise ArtifactUnreadable(
+            "The .tflite model is damaged.",
+            expected="a float .tflite written by edgedf",
+            next_step="copy or download it again, or export it again",
+        ) from error
+
+
+def _with_room_for_biases(
+    model: bytes,
+    ranges: Mapping[str, Range],
+    activation_bits: int = 8,
+    kept: KeptLayers | None = None,
+) -> bytes:
+    """The model with weights just large enough that every bias fits into an int32.
+
+    The step of a quantized bias is that of the input times that of the channel's weights. In a
+    channel with next to no weights, as trained networks have, it is so small that the bias
+    overflows: the quantizer turns it into -2**31, and the sum wraps round. Raising the largest
+    weight of such a channel gives it a wider step. What that adds to the output is below
+    127 * 255 / 2**28 of the bias, a thirtieth of a step of an int8 output (127 * 32767 / 2**31, a
+    five-hundredth of the bias, with 16 bits).
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    edited = bytearray(model)  # views below write into it
+    flatbuffer = schema.Model.GetRootAs(edited)
+    graph = flatbuffer.Subgraphs(0)
+
+    def values(index: int) -> NDArray[Any]:
+        buffer = flatbuffer.Buffers(graph.Tensors(index).Buffer())
+        return buffer.DataAsNumpy().view(np.float32)
+
+    names = {getattr(schema.BuiltinOperator, name): name for name in _CHANNEL_AXES}
+    floats, wide = (kept.tensors(p) if kept else () for p in ("fp32", "int8-a16"))
+    for number in range(graph.OperatorsLength()):
+        op = graph.Operators(number)
+        code = flatbuffer.OperatorCodes(op.OpcodeIndex())
+        name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
+        if name is None or op.InputsLength() < 3 or op.Inputs(2) < 0:
+            continue
+        made = graph.Tensors(op.Outputs(0)).Name().decode()
+        if made in floats:
+            continue
+        bits = 16 if made in wide else activation_bits
+        low, high = ranges[graph.Tensors(op.Inputs(0)).Name().decode()]
+        lowest, highest = np.float32(min(low, 0.0)), np.float32(max(high, 0.0))
+        step = (highest - lowest) / 255
+        if bits == 16:  # symmetric around 0
+            step = max(highest, -lowest) / 32767
+        if not step > 0.0:
+            continue  # an input that is always zero: whatever its weights, nothing is added
+        shape = graph.Tensors(op.Inputs(1)).ShapeAsNumpy()
+        weights = np.moveaxis(values(op.Inputs(1)).reshape(shape), _CHANNEL_AXES[name], 0)
+        floors = np.abs(values(op.Inputs(2))) * 127 / (_BIAS_LIMITS[bits] * step)
+        for channel, floor in zip(weights, floors, strict=True):
+            largest = np.unravel_index(np.abs(channel).argmax(), channel.shape)
+            if abs(channel[largest]) < floor:
+                channel[largest] = np.copysign(floor, channel[largest])
+    return bytes(edited)
+
+
+def _logit_tensors(model: bytes) -> list[str]:
+    """Names of the tensor that the signature calls ``fake_logit``, and of those it is shaped from.
+
+    A reshape has the range of what goes into it, whatever is asked for behind it.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    flatbuffer = _flatbuffer(model)
+    graph = flatbuffer.subgraphs[0]
+    producer = {int(op.outputs[0]): op for op in graph.operators}
+    (index,) = (
+        int(entry.tensorIndex)
+        for entry in flatbuffer.signatureDefs[0].outputs
+        if entry.name == b"fake_logit"
+    )
+    names = []
+    while True:
+        names.append(str(graph.tensors[index].name.decode()))
+        op = producer.get(index)
+        if op is None:
+            return names
+        code = flatbuffer.operatorCodes[op.opcodeIndex]
+        if max(code.builtinCode, code.deprecatedBuiltinCode) != schema.BuiltinOperator.RESHAPE:
+            return names
+        index = int(op.inputs[0])
+
+
+def _cast_inputs(model: bytes) -> list[str]:
+    """Names of the float tensors that are the model's uint8 input, cast and nothing else."""
+    graph = _flatbuffer(model).subgraphs[0]
+    return [
+        graph.tensors[op.outputs[0]].name.decode()
+        for op in graph.operators
+        if list(op.inputs) == list(graph.inputs)
+    ]

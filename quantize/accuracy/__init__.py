@@ -1,0 +1,1 @@
+"""What quantization cost: parity, the accuracy gate, and who is to blame."""

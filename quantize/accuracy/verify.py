@@ -1,0 +1,494 @@
+"""What an artifact loses against its parent on real pictures, and whether that is acceptable.
+
+Both models run on the same pictures, each prepared once. Whatever is measured of a picture is one
+pair, so intervals are those of a paired bootstrap (:mod:`edgedf.metrics`); the limits and the
+verdict are :mod:`~edgedf.quantize.accuracy.gate`'s. Nothing but a few numbers is kept of a picture.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedf.cores import available_cores
+from edgedf.errors import ArtifactUnreadable, DataError, ImageError, ImageTooLarge, ParityError
+from edgedf.evaluation import Picture, Skipped, check_skipped
+from edgedf.imaging import (
+    DecodedImage,
+    RGBImage,
+    center_square_crop,
+    load_image,
+    prepare,
+    read_image,
+)
+from edgedf.metrics import (
+    PairedMetrics,
+    correlation_with_interval,
+    mean_with_interval,
+    paired_metrics,
+)
+from edgedf.progress import Progress, silent
+from edgedf.quantize.accuracy.diagnosis import DIAGNOSED, Diagnosis, diagnose
+from edgedf.quantize.accuracy.gate import (
+    Agreement,
+    Limits,
+    Measurements,
+    Row,
+    Verdict,
+    judge,
+    overall,
+)
+from edgedf.quantize.accuracy.parity import PairStatistics, output_parity
+from edgedf.quantize.models.pair import Pair, open_pair
+from edgedf.result import Label, sigmoid
+
+__all__ = [
+    "DEFAULT_WORST",
+    "Compared",
+    "Example",
+    "Gate",
+    "Pictures",
+    "Verification",
+    "examples",
+    "verify",
+    "verify_pair",
+]
+
+Pictures = Sequence[Picture] | Sequence[str]
+"""Pictures of which the truth is known, or paths of others."""
+
+DEFAULT_WORST = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """What a model has to pass before it takes its parent's place.
+
+    Args:
+        pictures: As for :func:`verify`.
+        limits: What may be lost on them.
+        data: Name of the pictures.
+        split: Name of their split.
+        left_out: Files of the folder that were left out for their suffix, by suffix.
+    """
+
+    pictures: Pictures
+    limits: Limits = field(default_factory=Limits)
+    data: str = ""
+    split: str = "all"
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+_MAX_DECODERS = 4
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What two models say of one picture.
+
+    Args:
+        file: Its path.
+        label: The truth; ``unknown`` where there are no labels.
+        parent_score: Fake score in [0, 1].
+        artifact_score: Likewise.
+        parent_verdict: By the parent's own thresholds.
+        artifact_verdict: By the artifact's own.
+        map_error: Mean absolute difference of the two maps, in pixels of the input.
+    """
+
+    file: str
+    label: Literal["real", "fake", "unknown"]
+    parent_score: float
+    artifact_score: float
+    parent_verdict: Label
+    artifact_verdict: Label
+    map_error: float
+
+    @property
+    def flipped(self) -> bool:
+        """Whether real became fake or the other way round."""
+        return {self.parent_verdict, self.artifact_verdict} == {"real", "fake"}
+
+    @property
+    def changed(self) -> bool:
+        """Whether the verdict changed to or from unsure."""
+        return self.parent_verdict != self.artifact_verdict and not self.flipped
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of :func:`verify`.
+
+    Args:
+        verdict: What all rows say together.
+        images_needed: Pictures that would tell, an estimate, where the verdict is cannot tell and
+            some number of them would.
+        artifact: Which model was tested.
+        parent: What it was compared with.
+        same_checkpoint: Whether their specs name the same checkpoint.
+        data: Name of the data.
+        split: Name of the split.
+        real: Number of real pictures; 0 without labels, as ``fake``.
+        fake: Number of fakes.
+        measurements: Everything that was measured.
+        limits: What may be lost.
+        rows: The figures held against the limits.
+        worst: Pictures on which the two differ most, the worst first: flipped verdicts, then other
+            changed ones, then by the larger of two fractions: the change of the score, and that of
+            the map as a fraction of its range.
+        skipped: Pictures that could not be read.
+        diagnosis: Whether the model or this processor's kernels are to blame; None unless an int8
+            model fails.
+        damaged: Files that were judged although their decoder found them damaged.
+        left_out: Files of the folder that were left out for their suffix, by suffix.
+    """
+
+    verdict: Verdict
+    images_needed: int | None
+    artifact: str
+    parent: str
+    same_checkpoint: bool
+    data: str
+    split: str
+    real: int
+    fake: int
+    measurements: Measurements
+    limits: Limits
+    rows: tuple[Row, ...]
+    worst: tuple[Compared, ...]
+    skipped: tuple[Skipped, ...]
+    diagnosis: Diagnosis | None = None
+    damaged: tuple[str, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the artifact may take its parent's place."""
+        return self.verdict == "pass"
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One picture with both maps, to look at.
+
+    Args:
+        compared: What the models say.
+        picture: uint8 RGB (S, S, 3): the centre square, which is what they saw.
+        parent_map: float32 (height, width), blur in pixels of the input.
+        artifact_map: Likewise.
+    """
+
+    compared: Compared
+    picture: RGBImage
+    parent_map: NDArray[np.float32]
+    artifact_map: NDArray[np.float32]
+
+
+def verify(
+    artifact: str | Path,
+    pictures: Pictures,
+    *,
+    against: str | Path | None = None,
+    limits: Limits | None = None,
+    data: str = "",
+    split: str = "all",
+    worst: int = DEFAULT_WORST,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Verification:
+    """Compare an artifact with its parent on real pictures.
+
+    Args:
+        artifact: A ``.tflite`` or ``.onnx`` file of ours.
+        pictures: Labelled pictures, or paths of unlabelled ones, for which there is no AUC.
+        against: The parent: such a file, or a ``.safetensors`` checkpoint; None for the float
+            export that edgedf carries.
+        limits: What may be lost; None for the defaults.
+        data: Name of the pictures, for the result.
+        split: Name of their split, for the result.
+        worst: How many of the worst pictures to list.
+        threads: For each runtime; None for one a core, at most four.
+        progress: Told about each picture.
+
+    Raises:
+        EdgedfError: A model cannot be used (as :func:`~edgedf.quantize.models.pair.open_pair`), or
+            as :func:`verify_pair`.
+
+    Example:
+        >>> import edgedf.sample
+        >>> from edgedf.runtime.models import default_model
+        >>> files = [str(image.path) for image in edgedf.sample.images()[:4]]
+        >>> outcome = verify(default_model("nowhere"), files)
+        >>> outcome.verdict, outcome.measurements.map_error.value
+        ('cannot tell', 0.0)
+    """
+    with open_pair(artifact, against, threads=threads) as pair:
+        return verify_pair(
+            pair,
+            pictures,
+            limits=limits,
+            data=data,
+            split=split,
+            worst=worst,
+            progress=progress,
+        )
+
+
+def verify_pair(
+    pair: Pair,
+    pictures: Pictures,
+    *,
+    limits: Limits | None = None,
+    data: str = "",
+    split: str = "all",
+    worst: int = DEFAULT_WORST,
+    progress: Progress = silent,
+) -> Verification:
+    """Compare two opened models on real pictures.
+
+    Args:
+        pair: The models; opened from files by :func:`~edgedf.quantize.models.pair.open_pair`, or
+            anything else that answers.
+        pictures: As for :func:`verify`, like all that follows.
+        limits: What may be lost.
+        data: Name of the pictures.
+        split: Name of their split.
+        worst: How many of the worst pictures to list.
+        progress: Told about each picture.
+
+    Raises:
+        ArtifactUnreadable: The parent fails at run time.
+        DataError: There is no picture, or too many cannot be read; stops as soon as that is known.
+        ParityError: The artifact fails at run time, or gives values that are no finite numbers.
+    """
+    limits = limits or Limits()
+    entries = [_entry(picture) for picture in pictures]
+    if not entries:
+        raise DataError(
+            f"There is no picture to compare on in {data or 'an empty list'}.",
+            expected="at least one",
+            next_step="check the folder and the split",
+        )
+    seen: list[tuple[_Entry, Compared, float, float]] = []
+    skipped: list[Skipped] = []
+    damaged: list[str] = []
+    maps = PairStatistics()
+    side = pair.artifact.spec.input.height
+    for done, (entry, image) in enumerate(_prepared(entries, side), 1):
+        if isinstance(image, ImageError):
+            skipped.append(Skipped(entry.file, image.message))
+            check_skipped(skipped, len(entries))
+        else:
+            damaged += [entry.file] * image.damaged
+            both = _ask(pair, entry.file, image.pixels)
+            maps.add(both.artifact_map, both.parent_map)
+            compared = _compared(pair, entry, both)
+            seen.append((entry, compared, both.parent_logit, both.artifact_logit))
+        progress("pictures", done, len(entries))
+    measurements = _measure(seen, maps)
+    progress("figures", 1, 1)
+    rows = judge(measurements, limits)
+    verdict = overall(rows)
+    labels = [entry.label for entry, *_ in seen]
+    pictures_seen = [entry for _, entry, *_ in seen]
+    return Verification(
+        verdict=verdict,
+        images_needed=_images_needed(rows) if verdict == "cannot tell" else None,
+        artifact=pair.artifact.name,
+        parent=pair.parent.name,
+        same_checkpoint=pair.same_checkpoint,
+        data=data,
+        split=split,
+        real=labels.count("real"),
+        fake=labels.count("fake"),
+        measurements=measurements,
+        limits=limits,
+        rows=rows,
+        worst=_worst(pictures_seen, worst, measurements.map_range),
+        skipped=tuple(skipped),
+        damaged=tuple(damaged),
+        diagnosis=_diagnosed(pair, pictures_seen, progress) if verdict == "fail" else None,
+    )
+
+
+def _diagnosed(pair: Pair, compared: Sequence[Compared], progress: Progress) -> Diagnosis | None:
+    if pair.artifact.reference is None:
+        return None
+    side = pair.artifact.spec.input.height
+    some = compared[:: math.ceil(len(compared) / DIAGNOSED)]  # the first ones may be all alike
+    return diagnose(
+        pair.parent.answer,
+        pair.artifact.answer,
+        pair.artifact.reference(),
+        [prepare(load_image(entry.file), side) for entry in some],
+        progress=progress,
+    )
+
+
+def examples(
+    pair: Pair, compared: Sequence[Compared], *, progress: Progress = silent
+) -> Iterator[Example]:
+    """Pictures with both maps; the models run once more, as maps are not kept.
+
+    Args:
+        pair: The models.
+        compared: Which pictures, such as ``verification.worst``.
+        progress: Told about each picture.
+
+    Raises:
+        ImageError: A picture has gone, or changed, since it was compared.
+    """
+    for done, entry in enumerate(compared, 1):
+        image = load_image(entry.file)
+        both = _ask(pair, entry.file, prepare(image, pair.artifact.spec.input.height))
+        yield Example(entry, center_square_crop(image), both.parent_map, both.artifact_map)
+        progress("worst pictures", done, len(compared))
+
+
+class _Entry(NamedTuple):
+    """A picture to compare on."""
+
+    file: str
+    group: str
+    label: Literal["real", "fake", "unknown"]
+
+
+class _Both(NamedTuple):
+    """What both models answer to a picture."""
+
+    parent_logit: float
+    parent_map: NDArray[np.float32]
+    artifact_logit: float
+    artifact_map: NDArray[np.float32]
+
+
+def _entry(picture: Picture | str) -> _Entry:
+    if isinstance(picture, Picture):
+        return _Entry(picture.file, picture.group, picture.label)
+    file = os.fspath(picture)
+    return _Entry(file, file, "unknown")
+
+
+def _prepared(
+    entries: Sequence[_Entry], side: int
+) -> Iterator[tuple[_Entry, DecodedImage | ImageError]]:
+    """Model inputs in order, or what is wrong with a picture; decoded ahead in threads."""
+
+    def read(entry: _Entry) -> DecodedImage | ImageError:
+        try:
+            image = read_image(entry.file)
+            return image._replace(pixels=prepare(image.pixels, side))
+        except ImageError as error:
+            return error
+        except MemoryError:
+            return ImageTooLarge("There is not enough memory for this image.")
+
+    workers = min(_MAX_DECODERS, available_cores())
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="edgedf-decode")
+    waiting: deque[tuple[_Entry, Future[DecodedImage | ImageError]]] = deque()
+    left = iter(entries)
+    try:
+        while True:
+            for entry in islice(left, workers + 1 - len(waiting)):
+                waiting.append((entry, pool.submit(read, entry)))
+            if not waiting:
+                return
+            entry, future = waiting.popleft()
+            yield entry, future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _ask(pair: Pair, file: str, pixels: RGBImage) -> _Both:
+    parent_logit, parent_map = pair.parent.answer(pixels)
+    try:
+        return _Both(parent_logit, parent_map, *pair.artifact.answer(pixels))
+    except ArtifactUnreadable as error:
+        # Not a mistake of the user's: this is what the gate is there to find.
+        raise ParityError(
+            f"{pair.artifact.name} fails on {file}: {error.message}",
+            expected="finite numbers for every picture that the parent answers to",
+            next_step="convert the model again",
+        ) from error
+
+
+def _compared(pair: Pair, entry: _Entry, both: _Both) -> Compared:
+    parent_score, artifact_score = sigmoid(both.parent_logit), sigmoid(both.artifact_logit)
+    difference = both.artifact_map.astype(np.float64) - both.parent_map
+    return Compared(
+        entry.file,
+        entry.label,
+        parent_score,
+        artifact_score,
+        pair.parent.spec.threshold.label(parent_score),
+        pair.artifact.spec.threshold.label(artifact_score),
+        float(np.abs(difference).mean()),
+    )
+
+
+def _measure(
+    seen: Sequence[tuple[_Entry, Compared, float, float]], maps: PairStatistics
+) -> Measurements:
+    groups = [entry.group for entry, *_ in seen]
+    compared = [entry for _, entry, *_ in seen]
+    parent, artifact = (np.array([row[at] for row in seen]) for at in (2, 3))
+    flipped = np.array([entry.flipped for entry in compared])
+    labels = np.array([float(entry.label == "fake") for entry, *_ in seen])
+    both_classes = {"real", "fake"} == {entry.label for entry, *_ in seen}
+    curve: PairedMetrics | None = None
+    if both_classes:
+        curve = paired_metrics(labels, parent, artifact, groups)
+    logit = _agreement("fake_logit", PairStatistics().add(artifact, parent))
+    if logit.correlation is not None:
+        figure = correlation_with_interval(parent, artifact, groups)
+        logit = Agreement(
+            figure.value, logit.dead, logit.parent_varies, logit.max_abs, logit.mean_abs, figure
+        )
+    return Measurements(
+        pictures=len(seen),
+        groups=len(set(groups)),
+        flipped=int(flipped.sum()),
+        changed=sum(entry.changed for entry in compared),
+        flips=mean_with_interval(flipped, groups),
+        map_error=mean_with_interval(np.array([entry.map_error for entry in compared]), groups),
+        map_range=maps.wanted_range,
+        map_mean=maps.wanted_mean,
+        logit=logit,
+        map=_agreement("defocus_map", maps),
+        auc=None if curve is None else curve.auc,
+        tpr_at_1_percent_fpr=None if curve is None else curve.tpr_at_1_percent_fpr,
+    )
+
+
+def _agreement(name: str, statistics: PairStatistics) -> Agreement:
+    parity = output_parity(name, statistics)
+    varies = statistics.spreads[1] > 0.0
+    return Agreement(
+        parity.correlation, parity.dead and varies, varies, parity.max_abs, parity.mean_abs
+    )
+
+
+def _worst(compared: Sequence[Compared], count: int, map_range: float) -> tuple[Compared, ...]:
+    def badness(entry: Compared) -> tuple[bool, bool, float]:
+        of_map = entry.map_error / map_range if map_range > 0.0 else entry.map_error
+        of_score = abs(entry.artifact_score - entry.parent_score)
+        return entry.flipped, entry.changed, max(of_score, of_map)
+
+    return tuple(sorted(compared, key=badness, reverse=True)[:count])
+
+
+def _images_needed(rows: Sequence[Row]) -> int | None:
+    """The largest of what rows need; None where one needs what no number of pictures gives."""
+    needed = [row.images_needed for row in rows if row.verdict == "cannot tell"]
+    known = [count for count in needed if count is not None]
+    return max(known) if len(known) == len(needed) else None

@@ -1,0 +1,1 @@
+"""Calibration: the images, the ranges that they give, and their audit."""

@@ -1,0 +1,124 @@
+"""The range of every activation: which methods there are, and what each one finds.
+
+One search for both formats: the float model runs twice on the calibration images with all its
+activations shown, once for the smallest and largest value of each, once for a histogram between
+them (:mod:`~edgedf.quantize.calibration.histogram`). No more than one image's activations and the
+histograms are in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from edgedf.errors import ConfigError
+from edgedf.formats.activations import Activations, Range, merged_ranges
+from edgedf.formats.layer_names import short_name
+from edgedf.imaging import RGBImage
+from edgedf.progress import Progress, silent
+from edgedf.quantize.calibration.histogram import Histogram, by_entropy, by_error, by_percentile
+
+__all__ = ["METHODS", "Method", "method_named", "recorded_ranges", "search_ranges"]
+
+Method = Literal["minmax", "percentile", "mse", "entropy"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+def method_named(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for method in METHODS:
+        if name == method:
+            return method
+    raise ConfigError(
+        f"There is no calibration method {name!r}.",
+        expected=f"one of {', '.join(METHODS)}",
+        next_step="minmax is the default; the page on edgedf convert says what each does",
+    )
+
+
+def search_ranges(
+    activations: Activations,
+    images: Sequence[RGBImage],
+    method: Method,
+    *,
+    fixed: Mapping[str, Range],
+    bits: Literal[8, 16] = 8,
+    name: str = "",
+    progress: Progress = silent,
+) -> dict[str, Range]:
+    """The range of every activation by a method.
+
+    What is only moved about (reshaped, resized, pooled) has the range of what it is moved from:
+    both formats give the two the same scale.
+
+    Args:
+        activations: The float model.
+        images: Calibration images, uint8 RGB of the model's size, at least one.
+        method: How ranges are chosen.
+        fixed: Ranges that stay as they are, whatever the values.
+        bits: Of activations.
+        name: Of the format, where progress is told.
+        progress: Told about each image.
+
+    Returns:
+        A range for each activation, in order of execution, both ends float32 numbers. With a method
+        other than ``minmax``, 0 is inside.
+    """
+    widest = merged_ranges(
+        activations, images, given={}, fixed=fixed, step=f"calibrate {name}", progress=progress
+    )
+    if method == "minmax":
+        return widest
+    sought = [n for n in activations.names if n not in fixed and n not in activations.moved]
+    histograms = {n: Histogram(*widest[n]) for n in sought}
+    for done, image in enumerate(images, 1):
+        values = activations.values(image)
+        for tensor, histogram in histograms.items():
+            histogram.add(values[tensor])
+        progress(f"histograms {name}", done, len(images))
+    found = dict(widest)
+    for tensor, histogram in histograms.items():
+        found[tensor] = _rounded(_chosen(histogram, method, 2**bits - 1))
+    for tensor in activations.names:
+        source = activations.moved.get(tensor)
+        if source is not None and tensor not in fixed:
+            found[tensor] = found[source]
+    return found
+
+
+def recorded_ranges(ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """Ranges as a spec records them: by short names, in the fewest digits that give the float32.
+
+    Args:
+        ranges: By the names of tensors, in order of execution.
+
+    Returns:
+        The same ranges. The names that litert-torch gives are paths of modules, of which the
+        innermost are kept; where that leaves two tensors with one name, the second gets ``#2``.
+    """
+    found: dict[str, Range] = {}
+    for name, (low, high) in ranges.items():
+        short = unique = short_name(name)
+        number = 1
+        while unique in found:
+            number += 1
+            unique = f"{short} #{number}"
+        found[unique] = (float(str(np.float32(low))), float(str(np.float32(high))))
+    return found
+
+
+def _chosen(histogram: Histogram, method: Method, steps: int) -> Range:
+    if method == "percentile":
+        return by_percentile(histogram)
+    return by_error(histogram, steps) if method == "mse" else by_entropy(histogram, steps)
+
+
+def _rounded(span: Range) -> Range:
+    """To float32, which is what the files hold."""
+    return float(np.float32(span[0])), float(np.float32(span[1]))

@@ -1,0 +1,1 @@
+"""From a source to proven files: ``edgedf convert``."""

@@ -1,0 +1,1 @@
+"""Which layers the error comes from: ``edgedf verify --layers``."""

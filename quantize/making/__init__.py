@@ -1,0 +1,1 @@
+"""One file from a float model, by a recipe."""

@@ -1,0 +1,248 @@
+"""Layers that are kept out of int8: which ones, by name, and what follows from that.
+
+A pattern is a glob (``*``, ``?``, ``[abc]``), case-sensitive, of the names that ``edgedf verify
+--layers`` prints. It is held against the whole name and against what follows each ``.`` and ``/``
+in it, so that ``decoder.*`` finds ``student.decoder.reduce4``. A pattern that is a layer's name to
+the letter means that layer alone. Where several patterns match a layer, the last one counts.
+
+To keep a layer is to keep its weights and the tensor that it makes. Both are its error, and a
+tensor that is rounded for the next operator would be lost all the same. So those that take the
+tensor, the *followers*, compute in the same precision; what they make is int8 again.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+from edgedf.artifact import ModelFormat
+from edgedf.errors import ConfigError, MissingExtra
+from edgedf.formats.layers import NamedLayer
+from edgedf.quantize.precision import CALIBRATED
+from edgedf.spec import LayerOverride, Precision
+
+__all__ = [
+    "KEPT_PRECISIONS",
+    "Keep",
+    "KeptLayers",
+    "KeptPrecision",
+    "choose_layers",
+    "kept_layers",
+    "matches",
+    "parse_keep",
+]
+
+KeptPrecision = Literal["fp32", "int8-a16"]
+KEPT_PRECISIONS: tuple[KeptPrecision, ...] = get_args(KeptPrecision)
+
+_HOW = "PRECISION:PATTERN, such as fp32:'decoder.*'"
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What is asked for.
+
+    Args:
+        precision: ``fp32``, or ``int8-a16`` for 16-bit activations.
+        pattern: Of the names of layers, as the head of this module says.
+    """
+
+    precision: KeptPrecision
+    pattern: str
+
+    @classmethod
+    def parse(cls, text: str) -> Keep:
+        """From ``PRECISION:PATTERN``.
+
+        Raises:
+            ConfigError: It is not of that form, or the precision is none of those.
+
+        Example:
+            >>> Keep.parse("fp32:decoder.*")
+            Keep(precision='fp32', pattern='decoder.*')
+        """
+        precision, colon, pattern = text.partition(":")
+        if not colon or not pattern:
+            raise ConfigError(
+                f"--keep {text!r} does not say which layers to keep in which precision.",
+                expected=_HOW,
+                next_step="edgedf verify ARTIFACT --layers prints the names of layers",
+            )
+        if precision not in KEPT_PRECISIONS:
+            nearest = difflib.get_close_matches(precision, KEPT_PRECISIONS, 1)
+            raise ConfigError(
+                f"Layers cannot be kept in {precision!r}.",
+                expected=f"one of {', '.join(KEPT_PRECISIONS)}",
+                next_step=f"--keep {(nearest or KEPT_PRECISIONS)[0]}:{pattern!r}",
+            )
+        return cls(precision, pattern)
+
+
+@dataclass(frozen=True)
+class KeptLayers:
+    """Which layers of one float model are kept.
+
+    Args:
+        asked: What was asked for.
+        overrides: For the spec: one for each that was asked for, in the same order.
+        matched: Tensor → precision, of all that matched layers make.
+        followed: Likewise of their followers.
+        layers: The layers that compute in each precision, in order of execution.
+    """
+
+    asked: tuple[Keep, ...] = ()
+    overrides: tuple[LayerOverride, ...] = ()
+    matched: Mapping[str, KeptPrecision] = field(default_factory=dict)
+    followed: Mapping[str, KeptPrecision] = field(default_factory=dict)
+    layers: Mapping[KeptPrecision, tuple[NamedLayer, ...]] = field(default_factory=dict)
+
+    def operators(self, precision: KeptPrecision) -> Counter[str]:
+        """How many operators of each name compute in this precision."""
+        return Counter(name for layer in self.layers.get(precision, ()) for name in layer.operators)
+
+    def tensors(self, precision: KeptPrecision) -> frozenset[str]:
+        """All that layers of this precision make, followers included."""
+        both = {**self.matched, **self.followed}
+        return frozenset(tensor for tensor, found in both.items() if found == precision)
+
+
+def parse_keep(keep: Sequence[str | Keep], precision: Precision) -> tuple[Keep, ...]:
+    """Read what is to be kept out of a precision.
+
+    Args:
+        keep: In words or parsed.
+        precision: Of the rest of the model.
+
+    Raises:
+        ConfigError: One cannot be read; or the precision leaves nothing to be kept out of.
+    """
+    entries = [keep] if isinstance(keep, str) else keep
+    parsed = tuple(Keep.parse(entry) if isinstance(entry, str) else entry for entry in entries)
+    if parsed and precision not in CALIBRATED:
+        raise ConfigError(
+            f"Nothing can be kept out of {precision}: its activations are not quantized by ranges.",
+            expected="--keep beside --precision int8 or int8-a16",
+            next_step="leave --keep out, or convert to int8",
+        )
+    for entry in parsed:
+        if entry.precision == precision:
+            raise ConfigError(
+                f"--keep {entry.precision}:{entry.pattern!r} changes nothing: all layers are "
+                f"{precision}.",
+                expected="another precision than that of the model",
+                next_step=f"--keep fp32:{entry.pattern!r}, or --precision int8",
+            )
+    return parsed
+
+
+def kept_layers(
+    model: bytes, model_format: ModelFormat, keep: Sequence[str | Keep], precision: Precision
+) -> KeptLayers:
+    """Find the layers of a float model that are to be kept.
+
+    Args:
+        model: A float ``.tflite`` or ``.onnx`` of ours.
+        model_format: Which of the two.
+        keep: What is asked for.
+        precision: Of the rest of the model.
+
+    Raises:
+        ConfigError: A pattern matches nothing, or is not one; or nothing would be left to quantize.
+        MissingExtra: What reads the graph is not installed.
+    """
+    wanted = parse_keep(keep, precision)
+    if not wanted:
+        return KeptLayers()
+    if model_format == "tflite":
+        from edgedf.formats.tflite.layers import named_layers
+    else:
+        from edgedf.formats.onnx.layers import named_layers
+    try:
+        layers = named_layers(model)
+    except ImportError as error:
+        raise MissingExtra("convert", f"Finding the layers of a .{model_format} model") from error
+    return choose_layers(layers, wanted, model_format)
+
+
+def choose_layers(
+    layers: Sequence[NamedLayer], keep: Sequence[Keep], model_format: ModelFormat
+) -> KeptLayers:
+    """Find what patterns match, and what has to follow.
+
+    Args:
+        layers: Of a float model.
+        keep: What is asked for.
+        model_format: For what is said when nothing matches.
+
+    Raises:
+        ConfigError: A pattern matches nothing, or nothing would be left to quantize.
+    """
+    chosen: dict[str, int] = {}  # layer → which of the patterns
+    for index, entry in enumerate(keep):
+        found = [layer.name for layer in layers if layer.name == entry.pattern] or [
+            layer.name for layer in layers if matches(entry.pattern, layer.name)
+        ]
+        if not found:
+            raise _matches_nothing(entry, [layer.name for layer in layers], model_format)
+        chosen |= dict.fromkeys(found, index)
+    maker = {tensor: layer.name for layer in layers for tensor in layer.tensors}
+    following: dict[str, int] = {}
+    for layer in layers:
+        above = [chosen[maker[t]] for t in layer.inputs if maker.get(t) in chosen]
+        if layer.name not in chosen and above:
+            # What is float in part is float; 16 bits can be had of either.
+            following[layer.name] = max(above, key=lambda i: (keep[i].precision == "fp32", i))
+    precisions = {name: keep[i].precision for name, i in {**chosen, **following}.items()}
+    if all(precisions.get(layer.name) == "fp32" for layer in layers):
+        raise ConfigError(
+            "Nothing would be left to quantize: --keep names all layers, or all but those that "
+            "take what these make.",
+            expected="patterns that leave layers over",
+            next_step="--precision fp32 keeps everything",
+        )
+    return KeptLayers(
+        tuple(keep),
+        tuple(
+            LayerOverride(
+                entry.precision,
+                entry.pattern,
+                tuple(la.name for la in layers if chosen.get(la.name) == index),
+                tuple(la.name for la in layers if following.get(la.name) == index),
+            )
+            for index, entry in enumerate(keep)
+        ),
+        {t: precisions[la.name] for la in layers if la.name in chosen for t in la.tensors},
+        {t: precisions[la.name] for la in layers if la.name in following for t in la.tensors},
+        {
+            kept: tuple(layer for layer in layers if precisions.get(layer.name) == kept)
+            for kept in dict.fromkeys(precisions.values())
+        },
+    )
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern matches a layer's name, or what follows a ``.`` or ``/`` in it.
+
+    Example:
+        >>> matches("decoder.*", "student.decoder.reduce4"), matches("decoder", "student.decoder.a")
+        (True, False)
+    """
+    ends = (name[at + 1 :] for at, letter in enumerate(name) if letter in "./")
+    return any(fnmatchcase(part, pattern) for part in (name, *ends))
+
+
+def _matches_nothing(entry: Keep, names: Sequence[str], model_format: ModelFormat) -> ConfigError:
+    bare = entry.pattern.strip("*?")
+    nearest = difflib.get_close_matches(bare, names, _NAMES_SHOWN, 0.4) or names[:_NAMES_SHOWN]
+    return ConfigError(
+        f"--keep {entry.precision}:{entry.pattern!r} matches none of the {len(names)} layers of "
+        f"the .{model_format} model.",
+        expected=f"a glob of layer names, such as {', '.join(nearest)}",
+        next_step="edgedf verify ARTIFACT --layers prints the names; they differ between .tflite "
+        "and .onnx, so choose one with --to",
+    )

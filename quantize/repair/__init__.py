@@ -1,0 +1,1 @@
+"""Weights changed before quantization, so that it costs less."""

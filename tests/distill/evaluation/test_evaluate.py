@@ -1,0 +1,362 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgedf import metrics, typed_json
+from edgedf.distill.datasets.dataset import read_manifest
+from edgedf.distill.evaluation import evaluate
+from edgedf.distill.evaluation.evaluate import (
+    CONFIDENT_ERROR,
+    Evaluation,
+    EvaluationSettings,
+    Predictions,
+    as_accuracy,
+    auc_with_interval,
+    choose_threshold,
+    evaluate_checkpoint,
+    map_error_with_interval,
+    measure,
+    measure_all,
+    physical_map_error,
+    predict,
+)
+from edgedf.distill.networks.student import Student, StudentConfig, save_checkpoint
+from edgedf.distill.optics.maps import defocus_map
+from edgedf.distill.records.targets import (
+    Job,
+    Records,
+    TargetSettings,
+    at_stride,
+    compute,
+    evaluation_plan,
+    plan,
+)
+from edgedf.errors import CheckpointError, ConfigError, DataError
+from edgedf.evaluation import Report
+from edgedf.imaging import load_image, prepare
+from edgedf.result import Threshold
+from edgedf.spec import Accuracy
+from tests.distill.pictures import crop, write, write_dataset, write_manifest
+
+SMALL = StudentConfig(input_size=32)
+EVERYTHING_IS_FAKE = {"fake_at": 0.0, "real_at": 0.0, "how": "everything is fake"}
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def saved(folder: Path, **metadata: object) -> Path:
+    """An untrained student, the same each time."""
+    torch.manual_seed(0)
+    path = folder / "student.safetensors"
+    save_checkpoint(path, Student(SMALL), metadata)
+    return path
+
+
+def test_the_figures_of_the_contract_are_at_hand_here() -> None:
+    assert evaluate.auc_with_interval is metrics.auc_with_interval
+    assert evaluate.map_error_with_interval is metrics.map_error_with_interval
+    assert evaluate.Figure is metrics.Figure
+
+
+def test_one_class_has_no_auc_and_no_threshold() -> None:
+    with pytest.raises(DataError, match="both classes"):
+        auc_with_interval(np.zeros(3), np.arange(3.0), ["a", "b", "c"])
+    with pytest.raises(DataError, match="both classes"):
+        choose_threshold(np.ones(3), np.arange(3.0), "x")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-0.5, 4), st.integers(0, 1000))
+def test_thresholds_keep_their_promise_on_the_pictures_they_were_chosen_on(
+    shift: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0.0, 1.0], 60)
+    logits = rng.normal(0, 1, 120) + shift * labels
+    threshold = choose_threshold(labels, logits, "noise")
+    scores = 1 / (1 + np.exp(-logits))
+    verdicts = np.array([threshold.label(score) for score in scores])
+    false_positive = (verdicts[labels == 0] == "fake").mean()
+    false_negative = (verdicts[labels == 1] == "real").mean()
+    assert threshold.real_at <= threshold.fake_at
+    if threshold.real_at < threshold.fake_at:
+        assert false_positive <= CONFIDENT_ERROR
+        assert false_negative <= CONFIDENT_ERROR
+    else:
+        assert abs(false_positive - false_negative) <= 0.04
+        assert "equal error rate" in threshold.how
+
+
+def test_map_error_is_the_mean_over_pictures() -> None:
+    wanted = np.zeros((3, 2, 2))
+    found = wanted + np.array([1.0, 2.0, 6.0])[:, None, None]
+    figure = map_error_with_interval(found, wanted, ["a", "b", "c"])
+    assert figure.value == 3.0
+    assert (figure.low, figure.high) == (1.0, 6.0)
+
+
+def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode_alone() -> None:
+    student = Student(SMALL)
+    student.train()
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    one, all_at_once = (predict(student, images, batch=batch) for batch in (1, 5))
+    assert student.training
+    assert np.allclose(one.logits, all_at_once.logits, atol=1e-5)
+    assert one.maps is not None
+    assert all_at_once.maps is not None
+    assert np.allclose(one.maps, all_at_once.maps, atol=1e-5)
+    assert one.maps.shape == (5, 8, 8)
+
+
+def test_a_checkpoint_is_measured_by_set_and_a_wrong_split_is_named(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", groups=3)
+    checkpoint = saved(tmp_path, threshold=EVERYTHING_IS_FAKE)
+    cache = tmp_path / "cache"
+    found = evaluate_checkpoint(checkpoint, data, "val", metrics="auc", cache=cache)
+    assert (found.report, found.skipped) == (None, ())
+    shares = [figure for figure in found.figures if "called fake" in figure.metric]
+    assert [figure.value for figure in shares] == [1.0] * 4
+    rest = [figure for figure in found.figures if figure not in shares]
+    assert {(figure.dataset, figure.metric.split()[0]): figure.n for figure in rest} == {
+        ("faces256 val", "AUC"): 6,
+        ("faces256 self-blended val", "AUC"): 6,
+        ("scenes val", "AUC"): 6,
+        ("faces256 val", "map"): 6,
+        ("scenes val", "map"): 6,
+        ("rendered depth of field val", "map"): 1,
+    }
+    assert all(figure.low <= figure.value <= figure.high for figure in found.figures)
+    with pytest.raises(ConfigError, match="no split 'dev'"):
+        evaluate_checkpoint(checkpoint, data, "dev")
+    with pytest.raises(ConfigError, match="no set of metrics 'some'"):
+        evaluate_checkpoint(checkpoint, data, metrics="some")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="robustness table is part of the report"):
+        evaluate_checkpoint(checkpoint, data, metrics="auc", robustness=True)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evaluation]:
+    """A folder with ``data`` and ``cache``, and everything about its test split."""
+    folder = tmp_path_factory.mktemp("measured")
+    data = write_dataset(folder / "data", groups=3)
+    checkpoint = saved(folder, threshold=EVERYTHING_IS_FAKE)
+    found = evaluate_checkpoint(checkpoint, data, robustness=True, cache=folder / "cache")
+    return folder, found
+
+
+def test_the_report_says_what_the_figures_say(measured: tuple[Path, Evaluation]) -> None:
+    _, found = measured
+    report = found.report
+    assert report is not None
+    frames = {(row.by, row.name): row.metrics for row in report.rows}
+    maps = {(row.name, row.against): row.metrics.error for row in report.maps}
+    pairs = {
+        ("faces256 test", "AUC"): frames["set", "faces256"].auc,
+        ("scenes test", "AUC"): frames["set", "scenes"].auc,
+        ("faces256 self-blended test", "AUC"): frames["fakes", "faces256 / self-blend"].auc,
+        ("scenes test", "fakes called fake"): frames["set", "scenes"].detections,
+        ("scenes test", "map"): maps["scenes", "physical"],
+        ("faces256 test", "map"): maps["faces256", "physical"],
+        ("rendered depth of field test", "map"): maps["rendered depth of field", "exact"],
+    }
+    figures = {
+        (f.dataset, "map" if f.metric.startswith("map") else f.metric): f for f in found.figures
+    }
+    for key, figure in pairs.items():
+        assert figure is not None
+        expected = figures[key]
+        wanted = (expected.value, expected.low, expected.high)
+        assert (figure.value, figure.low, figure.high) == pytest.approx(wanted, abs=1e-4)
+        assert figure.n == expected.n
+    assert (report.pictures, report.split) == (12, "test")
+    assert ("set", "sharp") not in frames  # renderings have no label
+    assert isinstance(found.figures[0], Accuracy)
+    text = json.dumps(typed_json.encode(found), allow_nan=False)
+    assert typed_json.decode(Report, json.loads(text)["report"]) == report
+
+
+def test_every_change_has_an_auc_and_no_change_has_that_of_the_report(
+    measured: tuple[Path, Evaluation],
+) -> None:
+    folder, found = measured
+    assert found.report is not None
+    table = {(row.change, row.name): row.auc for row in found.report.robustness}
+    assert len(table) == 11 * 4
+    names = {row.name: row.metrics.auc for row in found.report.rows if row.by in ("all", "set")}
+    for name in ("all", "faces256", "scenes"):
+        assert table["unchanged", name] == names[name]
+    # One of them worked out by hand: changed first, prepared afterwards.
+    samples = read_manifest(folder / "data").select(split="test", sets=["scenes"])
+    half = next(c.change for c in evaluate.perturbations() if c.name == "half size")
+    inputs = np.stack([prepare(half(load_image(s.path)), 32) for s in samples])
+    torch.manual_seed(0)
+    logits = predict(Student(SMALL), inputs).logits
+    labels = np.array([float(s.label == "fake") for s in samples])
+    expected = auc_with_interval(labels, logits, [s.group for s in samples])
+    assert table["half size", "scenes"] == expected
+
+
+def test_a_checkpoint_brings_the_settings_of_its_training(
+    measured: tuple[Path, Evaluation], tmp_path: Path
+) -> None:
+    folder, default = measured
+    settings = EvaluationSettings(face_sets=("scenes",), sharp_sets=("sharp", "none"), seed=5)
+    data, cache = folder / "data", folder / "cache"
+    checkpoint = saved(tmp_path, evaluation=typed_json.encode(settings))
+    found = evaluate_checkpoint(checkpoint, data, cache=cache)
+    names = {figure.dataset for figure in found.figures}
+    assert "scenes self-blended test" in names
+    assert "faces256 self-blended test" not in names
+    by_default = saved(tmp_path, evaluation=typed_json.encode(EvaluationSettings()))
+    same = evaluate_checkpoint(by_default, data, metrics="auc", cache=cache).figures
+    assert same == tuple(f for f in default.figures if "called fake" not in f.metric)
+    # Another seed blends and renders otherwise, and leaves the pictures themselves alone.
+    seeded = saved(tmp_path, evaluation={"seed": 5})
+    other = evaluate_checkpoint(seeded, data, metrics="auc", cache=cache).figures
+    values = {figure.dataset + figure.metric: figure.value for figure in other}
+    differ = {f.dataset for f in same if values[f.dataset + f.metric] != f.value}
+    assert "rendered depth of field test" in differ
+    assert differ <= {"rendered depth of field test", "faces256 self-blended test"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"evaluation": {"seed": "five"}}, "The evaluation in .* seed is str, not integer"),
+        ({"evaluation": []}, "The evaluation in .* is list, not an object"),
+        ({"threshold": {"fake_at": 2.0, "real_at": 0.0}}, "The thresholds in"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(
+    metadata: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        evaluate_checkpoint(saved(tmp_path, **metadata), tmp_path)
+
+
+def test_pictures_that_cannot_be_read_are_left_out_and_listed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(21):
+        label = ("real", "fake")[index % 2]
+        rows.append((f"{index}.png", "scenes", label, str(index), "test", "skimage"))
+        write(tmp_path / "data" / f"{index}.png", crop(rng)[:40, :40])
+    write_manifest(tmp_path / "data", rows)
+    (tmp_path / "data" / "4.png").write_bytes(b"no picture")
+    checkpoint = saved(tmp_path)
+    found = evaluate_checkpoint(checkpoint, tmp_path / "data")
+    assert [(Path(s.file).name, "not an image" in s.reason) for s in found.skipped] == [
+        ("4.png", True)
+    ]
+    assert found.report is not None
+    assert (found.report.skipped, found.report.pictures) == (found.skipped, 20)
+    (tmp_path / "data" / "7.png").write_bytes(b"")
+    with pytest.raises(DataError, match="2 of 21 pictures cannot be read"):
+        evaluate_checkpoint(checkpoint, tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Records:
+    """Whole pictures of a test split, a self-blend, and three renderings of a sharp picture."""
+    folder = tmp_path_factory.mktemp("made")
+    samples = read_manifest(write_dataset(folder / "data", groups=1)).select(split="test")
+    jobs = plan(
+        samples,
+        crops=0,
+        renderings=3,
+        self_blends=1,
+        portraits=0,
+        face_sets=("faces256",),
+        sharp_sets=("sharp",),
+    )
+    return compute(jobs, folder / "cache", TargetSettings(size=32))
+
+
+def test_the_physical_maps_error_is_that_on_renderings(made: Records) -> None:
+    rendered = np.flatnonzero([job.kind == "rendered" for job in made.jobs])
+    assert len(rendered) == 3
+    errors = [
+        np.abs(
+            defocus_map(made.images[i]).reshape(8, 4, 8, 4).mean(axis=(1, 3))
+            - made.maps[i].astype(np.float64)
+        ).mean()
+        for i in rendered
+    ]
+    (figure,) = physical_map_error(made, "dev")
+    assert figure.dataset == "rendered depth of field dev"
+    assert figure.metric == "physical map's error against the exact map (px)"
+    assert figure.value == pytest.approx(np.mean(errors), abs=1e-3)
+    assert figure.value > 0.01
+    assert figure.low <= figure.value <= figure.high
+    assert figure.n == 3
+
+
+def test_the_physical_map_misses_nothing_of_itself_and_other_records_do_not_count(
+    made: Records,
+) -> None:
+    rendered = np.array([job.kind == "rendered" for job in made.jobs])
+    maps = np.full_like(made.maps, 100)
+    for index in np.flatnonzero(rendered):
+        maps[index] = at_stride(defocus_map(made.images[index], "physical"), 4)
+    (figure,) = physical_map_error(Records(made.jobs, made.images, maps, made.labels), "dev")
+    assert (figure.value, figure.n) == (0.0, 3)
+
+
+def test_without_renderings_there_is_no_error_of_the_physical_map(made: Records) -> None:
+    rest = made.subset(np.flatnonzero([job.kind != "rendered" for job in made.jobs]))
+    assert len(rest) == 5
+    assert physical_map_error(rest, "dev") == ()
+
+
+def test_without_maps_the_figures_of_scores_are_the_same_and_no_others_there(
+    made: Records,
+) -> None:
+    """A teacher's verdicts come without maps."""
+    logits = np.random.default_rng(0).normal(size=len(made))
+    answers = [Predictions(logits, None), Predictions(logits, made.maps.astype(np.float32))]
+    threshold = Threshold(0.6, 0.4, "by hand")
+    without, complete = (measure(made, answer, "dev", threshold) for answer in answers)
+    assert without == tuple(f for f in complete if not f.metric.startswith("map error"))
+    assert len(complete) == len(without) + 3
+    assert {figure.metric for figure in without} == {
+        "AUC",
+        "real pictures called fake",
+        "fakes called fake",
+    }
+    reports = [
+        measure_all(made, answer, model="m", data="d", split="dev", threshold=threshold)
+        for answer in answers
+    ]
+    assert [len(report.maps) for report in reports] == [0, 3]
+    assert reports[0].rows == reports[1].rows
+
+
+def test_figures_are_written_with_four_digits() -> None:
+    figure = metrics.Figure(0.123449, 0.10005001, 2 / 3, 7)
+    assert as_accuracy("scenes dev", "AUC", figure) == Accuracy(
+        "scenes dev", "AUC", 0.1234, 0.1001, 0.6667, 7, "fp32"
+    )
+
+
+def test_maps_are_compared_within_each_picture(tmp_path: Path) -> None:
+    samples = read_manifest(write_dataset(tmp_path / "data", groups=1)).select(split="test")
+    records = compute(evaluation_plan(samples), tmp_path / "cache", TargetSettings(size=32))
+    maps = records.maps.astype(np.float32)
+    rendered = np.array([job.kind == "rendered" for job in records.jobs])
+    maps[~rendered] = 2 * maps[~rendered] + 1
+    answer = evaluate.Predictions(np.arange(len(maps), dtype=float), maps)
+    report = measure_all(records, answer, model="m", data="d", split="test")
+    for row in report.maps:
+        exact = row.name == "rendered depth of field"
+        assert row.against == ("exact" if exact else "physical")
+        assert row.metrics.correlation is not None
+        assert row.metrics.correlation.value == pytest.approx(1, abs=1e-3)
+        assert (row.metrics.error.value == 0) == exact
+    assert len(report.maps) == 3
+    assert isinstance(records.jobs[0], Job)

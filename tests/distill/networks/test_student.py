@@ -1,0 +1,480 @@
+import json
+import pickle
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgedf.distill.networks import student as module
+from edgedf.distill.networks.backbones import MEAN, STD, Conv, load_imagenet_weights
+from edgedf.distill.networks.decoder import LocalPath
+from edgedf.distill.networks.student import Student, StudentConfig, load_checkpoint, save_checkpoint
+from edgedf.errors import CheckpointError, ConfigError
+from edgedf.spec import MAP_MAXIMUM
+
+TINY = StudentConfig(input_size=32, blocks=11, judged_blocks=1, decoder_channels=8)
+FEATURES = 2 * 672
+
+
+def picture(height: int = 64, width: int | None = None, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    shape = (1, 3, height, width or height)
+    return torch.from_numpy(rng.integers(0, 256, shape).astype(np.float32))
+
+
+def with_a_head(config: StudentConfig, seed: int = 0) -> Student:
+    """ImageNet's encoder; a head, thresholds and a map layer with random values of usual size."""
+    torch.manual_seed(seed)
+    student = Student(config).eval()
+    load_imagenet_weights(student.encoder)
+    torch.nn.init.normal_(student.blur.weight, std=0.1)
+    torch.nn.init.normal_(student.fake.weight, std=0.1)
+    torch.nn.init.normal_(student.fake.bias)
+    channels = student.centre.numel() // 2
+    student.set_thresholds(torch.rand(channels), 2 * torch.rand(channels))
+    student.centre.copy_(torch.rand(2 * channels))
+    student.deviation.copy_(0.2 + torch.rand(2 * channels))
+    return student
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return save_checkpoint(tmp_path / "student.safetensors", Student(TINY), {"name": "tiny"})
+
+
+# The network
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 2))
+def test_any_side_that_is_a_multiple_of_32_works(rows: int, columns: int, batch: int) -> None:
+    student = Student(replace(TINY, blocks=12, judged_blocks=2)).eval()
+    torch.nn.init.normal_(student.blur.weight, std=5.0)
+    with torch.no_grad():
+        output = student(torch.rand(batch, 3, 32 * rows, 32 * columns) * 255)
+    assert output.fake_logit.shape == (batch, 1)
+    assert output.defocus_map.shape == (batch, 1, 8 * rows, 8 * columns)
+    assert output.defocus_map.min() >= 0
+    assert output.defocus_map.max() <= MAP_MAXIMUM
+
+
+def test_the_default_student_is_small_enough_for_a_phone() -> None:
+    student = Student().eval()
+    assert 0.5e6 < sum(weight.numel() for weight in student.parameters()) <= 1.5e6
+    side = student.config.input_size
+    assert 0.2e9 < multiplications(student, side) <= 0.4e9
+    # Exported, the high-pass filter and the local path's first layer carry zeros for speed.
+    assert 0.2e9 < multiplications(student.deployable(), side) <= 0.42e9
+
+
+def multiplications(network: torch.nn.Module, side: int) -> int:
+    """Multiplications of all convolutions and linear layers for one picture."""
+    counted: list[int] = []
+
+    def count(layer: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+        weight = layer.get_parameter("weight")
+        counted.append(output.numel() * weight[0].numel())
+
+    hooks = [
+        layer.register_forward_hook(count)
+        for layer in network.modules()
+        if isinstance(layer, Conv | torch.nn.Linear)
+    ]
+    with torch.no_grad():
+        network(picture(side))
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)
+
+
+def test_a_picture_is_judged_alike_alone_and_among_others() -> None:
+    student = with_a_head(TINY)
+    batch = torch.cat([picture(32, seed=seed) for seed in range(3)])
+    with torch.no_grad():
+        together = student.train()(batch)
+        alone = student.eval()(batch[1:2])
+    torch.testing.assert_close(alone.fake_logit, together.fake_logit[1:2], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(alone.defocus_map, together.defocus_map[1:2], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("high_pass", [True, False])
+@pytest.mark.parametrize(
+    ("blocks", "judged", "local", "height", "width"),
+    [
+        (11, 1, 0, 32, 32),
+        (11, 3, 2, 64, 64),
+        (11, 11, 1, 64, 96),
+        (12, 4, 0, 96, 64),
+        (13, 2, 3, 64, 64),
+        (16, 16, 2, 32, 64),
+    ],
+)
+def test_the_deployable_network_computes_the_same_from_raw_grey_levels(
+    high_pass: bool, blocks: int, judged: int, local: int, height: int, width: int
+) -> None:
+    config = StudentConfig(64, blocks, judged, 8, local, high_pass)
+    student = with_a_head(config, seed=blocks)
+    deployed = student.deployable()
+    # Borders are where a folded normalisation goes wrong (zero padding is black, not grey), and
+    # a white picture is where that shows most.
+    noise = picture(height, width)
+    for image in (noise, torch.full_like(noise, 255.0)):
+        with torch.no_grad():
+            wanted = student(image)
+            logit, dense = deployed(image)
+        torch.testing.assert_close(logit, wanted.fake_logit, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(dense, wanted.defocus_map, rtol=0, atol=1e-3)
+        assert wanted.defocus_map.std() > 0.05
+
+
+def test_the_deployable_network_has_the_weights_of_its_time() -> None:
+    """A student that learns on does not change it, nor does deploying change the student."""
+    student = with_a_head(TINY)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    deployed = student.deployable()
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+    assert not any(weight.requires_grad for weight in deployed.student.parameters())
+    image = picture(32)
+    with torch.no_grad():
+        logit, _ = deployed(image)
+        for weight in student.parameters():
+            weight.zero_()
+        assert torch.equal(deployed(image)[0], logit)
+        assert student(image).fake_logit.item() == 0.0 != logit.item()
+
+
+def test_deployed_weights_lie_on_the_grid_that_int8_stores() -> None:
+    def steps(weight: torch.Tensor) -> torch.Tensor:
+        return weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-20) / 127)
+
+    student = with_a_head(replace(TINY, blocks=12, judged_blocks=4, local_blocks=2))
+    checked = 0
+    for name, weight in student.deployable().student.named_parameters():
+        if weight.dim() == 4:
+            torch.testing.assert_close(
+                steps(weight), steps(weight).round(), rtol=0, atol=2e-3, msg=name
+            )
+            checked += 1
+    # A high-pass filter, a stem, 12 blocks of three but the first of two, a decoder of seven, a
+    # path beside the encoder of three and two blocks of two, the layer of the map, four of
+    # thresholds.
+    assert checked == 1 + 1 + 12 * 3 - 1 + 7 + 3 + 2 * 2 + 1 + 4
+    loose = Student(replace(student.config, int8_weights=False))
+    loose.load_state_dict(student.state_dict())
+    stem = loose.deployable().get_parameter("student.encoder.stem.weight")
+    assert not torch.allclose(steps(stem), steps(stem).round(), atol=2e-3)
+
+
+def test_a_deployed_student_rounded_again_says_the_same() -> None:
+    """Its weights put back into a student that rounds them: rounding twice is rounding once."""
+    student = with_a_head(replace(TINY, high_pass=False))
+    again = Student(student.config).eval()
+    again.load_state_dict(student.state_dict())
+    with torch.no_grad():
+        for conv, rounded in zip(convolutions(again), convolutions(student), strict=True):
+            conv.weight.copy_(rounded.effective_weight())
+            conv.gain.fill_(1.0)
+        wanted, found = student(picture()), again(picture())
+    torch.testing.assert_close(found.fake_logit, wanted.fake_logit, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.defocus_map, wanted.defocus_map, rtol=0, atol=1e-4)
+
+
+def convolutions(network: torch.nn.Module) -> list[Conv]:
+    return [layer for layer in network.modules() if isinstance(layer, Conv)]
+
+
+def test_rounded_weights_still_learn() -> None:
+    student = with_a_head(TINY)
+    output = student(picture(32))
+    (output.fake_logit.sum() + output.defocus_map.sum()).backward()
+    for name in (
+        *("encoder.stages.4.2.depthwise", "encoder.stages.0.0.project"),
+        *("decoder.mix4.1", "local.stem", "local.blocks.1.0"),
+    ):
+        gradient = student.get_parameter(f"{name}.weight").grad
+        assert gradient is not None
+        assert gradient.abs().sum() > 0, name
+    assert student.high_pass is not None
+    assert all(weight.grad is None for weight in student.high_pass.parameters())
+
+
+def test_blocks_of_the_path_past_the_encoder_have_a_shortcut() -> None:
+    torch.manual_seed(0)
+    path = LocalPath(8, blocks=2)
+    x = torch.randn(1, 3, 32, 64)
+    with torch.no_grad():
+        wanted = path.widen(path.shrink(path.stem(x)))
+        found = path(x)
+        for block in path.blocks:
+            block[1].weight.zero_()
+        assert torch.equal(path(x), wanted)
+    assert wanted.shape == (1, 8, 8, 16)
+    assert (found >= wanted).all()
+    assert (found > wanted).any()
+
+
+def test_the_map_and_not_the_verdict_looks_past_the_encoder() -> None:
+    student = with_a_head(TINY)
+    assert student.local is not None
+    assert Student(replace(TINY, local_blocks=0)).local is None
+    with torch.no_grad():
+        before = student(picture())
+        student.local.stem.bias.add_(1.0)
+        after = student(picture())
+    assert torch.equal(before.fake_logit, after.fake_logit)
+    assert (after.defocus_map - before.defocus_map).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_size": 0},
+        {"input_size": 48},
+        {"input_size": 4096},
+        {"blocks": 10},
+        {"blocks": 17},
+        {"judged_blocks": 0},
+        {"judged_blocks": 13},
+        {"decoder_channels": 0},
+        {"decoder_channels": 4096},
+        {"local_blocks": -1},
+        {"local_blocks": 65},
+    ],
+)
+def test_an_architecture_that_makes_no_sense_is_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="No student can be built"):
+        StudentConfig(**change)
+
+
+# What the fake head judges by
+
+
+def inner_features(student: Student, image: torch.Tensor) -> list[torch.Tensor]:
+    """The judged blocks' inner channels, each (N, channels, pixels)."""
+    seen = image if student.high_pass is None else student.high_pass(image)
+    inner = student.encoder.all_features((seen - MEAN) / STD)[1]
+    return [x.flatten(2) for x in inner[-student.config.judged_blocks :]]
+
+
+@pytest.mark.parametrize("high_pass", [True, False])
+def test_statistics_are_means_and_what_exceeds_the_thresholds(high_pass: bool) -> None:
+    config = replace(TINY, blocks=12, judged_blocks=3, high_pass=high_pass)
+    student = with_a_head(config)
+    channels = 3 * 672
+    mean, deviation = torch.rand(channels), torch.rand(channels)
+    deviation[::7] = 0.0
+    student.set_thresholds(mean, deviation)
+    image = torch.cat([picture(seed=1), picture(seed=2)])
+    with torch.no_grad():
+        inner = inner_features(student, image)
+        found = student.statistics(image)
+    means, spreads, at = [], [], 0
+    for x in inner:
+        count = x.shape[1]
+        # A channel that does not vary is divided by 0.05 all the same.
+        scale = deviation[at : at + count, None].clamp_min(0.05)
+        means.append(x.mean(dim=2))
+        spreads.append(((x - mean[at : at + count, None]) / scale).clamp(0, 6).mean(dim=2))
+        at += count
+    assert at == channels
+    torch.testing.assert_close(found, torch.cat([*means, *spreads], 1), rtol=1e-3, atol=1e-4)
+    assert found[:, channels:].std() > 0.1
+    with torch.no_grad():
+        scaled = (found - student.centre) / student.deviation
+        wanted = scaled @ student.fake.weight[0] + student.fake.bias
+        torch.testing.assert_close(student(image).fake_logit[:, 0], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_channel_moments_give_mean_and_deviation_over_pictures_and_pixels() -> None:
+    student = with_a_head(replace(TINY, judged_blocks=2))
+    image = torch.cat([picture(seed=seed) for seed in range(3)])
+    with torch.no_grad():
+        means, squares = student.channel_moments(image)
+        inner = inner_features(student, image)
+    assert means.shape == squares.shape == (3, 2 * 672)
+    values = torch.cat([x.transpose(0, 1).flatten(1) for x in inner])
+    torch.testing.assert_close(means.mean(dim=0), values.mean(dim=1), rtol=1e-4, atol=1e-5)
+    variance = squares.mean(dim=0) - means.mean(dim=0).square()
+    torch.testing.assert_close(variance, values.var(dim=1, correction=0), rtol=1e-3, atol=1e-4)
+
+
+def test_thresholds_change_nothing_but_the_second_half_of_the_statistics() -> None:
+    student = with_a_head(TINY)
+    with torch.no_grad():
+        before = student.statistics(picture())
+        student.set_thresholds(torch.full((672,), 0.5), torch.ones(672))
+        after = student.statistics(picture())
+    assert torch.equal(before[:, :672], after[:, :672])
+    assert not torch.equal(before[:, 672:], after[:, 672:])
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+    student = with_a_head(TINY)
+    path = save_checkpoint(tmp_path / "a.safetensors", student, {"name": "tiny", "extra": [1]})
+    again, metadata = load_checkpoint(path)
+    assert metadata["extra"] == [1]
+    assert metadata["format_version"] == 2
+    assert metadata["input"] == {"size": 32, "mean": [127.0] * 3, "std": [128.0] * 3}
+    assert again.config == TINY
+    assert not again.training
+    assert again.state_dict().keys() >= {"centre", "deviation", "spreads.0.weight", "fake.weight"}
+    for name, value in student.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    with torch.no_grad():
+        assert torch.equal(again(picture()).fake_logit, student(picture()).fake_logit)
+    assert path.read_bytes() == save_checkpoint(path, again, metadata).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [replace(TINY, high_pass=False, int8_weights=False), replace(TINY, blocks=16, local_blocks=0)],
+)
+def test_a_checkpoint_says_its_architecture(tmp_path: Path, config: StudentConfig) -> None:
+    path = save_checkpoint(tmp_path / "a.safetensors", Student(config), {})
+    again = load_checkpoint(path)[0]
+    assert again.config == config
+    assert (again.high_pass is not None) == config.high_pass
+    assert {conv.int8_weights for conv in convolutions(again)} == {config.int8_weights}
+
+
+@settings(max_examples=40, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_checkpoint_cut_anywhere_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, share: float
+) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    path = save_checkpoint(folder / "a.safetensors", Student(TINY), {})
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+    path.unlink()
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("it-ran"),))
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_a_pickle_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.safetensors").write_bytes(pickle.dumps(_Bomb(), protocol))
+    torch.save({"a": torch.ones(1)}, tmp_path / "b.safetensors")
+    for name in ("a.safetensors", "b.safetensors"):
+        with pytest.raises(CheckpointError, match="is a pickle"):
+            load_checkpoint(tmp_path / name)
+    assert not (tmp_path / "it-ran").exists()
+
+
+def _rewrite(path: Path, change: dict[str, object], tensors: dict[str, torch.Tensor]) -> None:
+    with safetensors.safe_open(str(path), framework="pt") as file:
+        metadata = json.loads(file.metadata()["edgedf"])
+    state = {**safetensors.torch.load_file(path), **tensors}
+    path.write_bytes(safetensors.torch.save(state, {"edgedf": json.dumps({**metadata, **change})}))
+
+
+@pytest.mark.parametrize(
+    ("change", "tensors", "message"),
+    [
+        ({"format_version": 3}, {}, "has checkpoint format 3"),
+        ({"format_version": 1}, {}, "format 1, which is no longer read"),
+        ({"format_version": None}, {}, "names no checkpoint format"),
+        ({"architecture": {"blocks": "many"}}, {}, "none of ours"),
+        ({"architecture": {"hidden": 128}}, {}, "none of ours"),
+        ({"architecture": None}, {}, "none of ours"),
+        ({"architecture": {"input_size": 10**9}}, {}, "none of ours"),
+        ({"architecture": {"blocks": 10**9}}, {}, "none of ours"),
+        ({"architecture": {"decoder_channels": 10**9}}, {}, "none of ours"),
+        ({"architecture": {"local_blocks": 10**9}}, {}, "none of ours"),
+        ({"architecture": {"high_pass": "yes"}}, {}, "none of ours"),
+        ({"architecture": {"blocks": 12}}, {}, r"missing encoder\.stages\.5\.0"),
+        ({}, {"surplus": torch.ones(1)}, "unknown surplus"),
+        ({}, {"fake.weight": torch.ones(1, 9)}, r"fake\.weight in .* is .* \(1, 9\)"),
+        ({}, {"fake.weight": torch.ones(1, FEATURES).half()}, r"torch\.float16"),
+        ({}, {"centre": torch.zeros(FEATURES + 1)}, rf"centre in .* \({FEATURES + 1},\)"),
+        ({}, {"fake.bias": torch.tensor([float("nan")])}, "not finite"),
+        ({}, {"deviation": torch.full((FEATURES,), float("inf"))}, "not finite"),
+    ],
+)
+def test_a_checkpoint_with_a_mistake_is_refused(
+    checkpoint: Path, change: dict[str, object], tensors: dict[str, torch.Tensor], message: str
+) -> None:
+    _rewrite(checkpoint, change, tensors)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(checkpoint)
+
+
+@settings(max_examples=60, deadline=None)
+@given(share=st.floats(0, 1), value=st.integers(0, 255))
+def test_a_byte_that_flipped_in_the_header_never_ends_in_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, share: float, value: int
+) -> None:
+    folder = tmp_path_factory.mktemp("flipped")
+    path = save_checkpoint(folder / "a.safetensors", Student(TINY), {"name": "tiny"})
+    data = bytearray(path.read_bytes())
+    # Eight bytes say how long the header is.
+    data[int(share * (7 + int.from_bytes(data[:8], "little")))] = value
+    path.write_bytes(data)
+    try:
+        student, _ = load_checkpoint(path)
+    except CheckpointError as error:
+        assert str(path) in error.message
+    else:
+        assert student.config.blocks >= 11
+    path.unlink()
+
+
+def test_missing_weights_are_named(checkpoint: Path) -> None:
+    state = safetensors.torch.load_file(checkpoint)
+    with safetensors.safe_open(str(checkpoint), framework="pt") as file:
+        metadata = file.metadata()
+    del state["fake.weight"]
+    checkpoint.write_bytes(safetensors.torch.save(state, metadata))
+    with pytest.raises(CheckpointError, match=r"missing fake\.weight"):
+        load_checkpoint(checkpoint)
+
+
+def test_what_is_no_checkpoint_of_ours_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(safetensors.torch.save({"a": torch.ones(1)}))
+    with pytest.raises(CheckpointError, match="not of an edgedf student"):
+        load_checkpoint(foreign)
+    with pytest.raises(CheckpointError, match="Cannot read"):
+        load_checkpoint(tmp_path / "none.safetensors")
+    bomb = tmp_path / "bomb.safetensors"
+    bomb.write_bytes(struct.pack("<Q", 2**62) + b"{}")
+    with pytest.raises(CheckpointError, match="cut off or damaged"):
+        load_checkpoint(bomb)
+    monkeypatch.setattr(module, "MAX_CHECKPOINT_BYTES", 10)
+    with pytest.raises(CheckpointError, match="MB"):
+        load_checkpoint(foreign)
+
+
+def test_diverged_weights_are_not_written(tmp_path: Path) -> None:
+    student = Student(TINY)
+    torch.nn.init.constant_(student.fake.bias, float("inf"))
+    with pytest.raises(CheckpointError, match="not finite"):
+        save_checkpoint(tmp_path / "a.safetensors", student, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_deviation_of_zero_is_refused(tmp_path: Path) -> None:
+    student = Student(TINY)
+    student.deviation[3] = 0
+    path = save_checkpoint(tmp_path / "a.safetensors", student, {})
+    with pytest.raises(CheckpointError, match="deviation"):
+        load_checkpoint(path)

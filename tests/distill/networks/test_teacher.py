@@ -1,0 +1,508 @@
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgedf.distill.networks import teacher as module
+from edgedf.distill.networks.backbones import MEAN, STD, VARIANTS, HighPass
+from edgedf.distill.networks.probe import Calibration, Probe
+from edgedf.distill.networks.student import Student, StudentConfig, save_checkpoint
+from edgedf.distill.networks.teacher import (
+    MODALITIES,
+    Branch,
+    Teacher,
+    TeacherConfig,
+    fingerprint,
+    improved_map,
+    load_teacher,
+    save_teacher,
+)
+from edgedf.errors import CheckpointError, ConfigError, MissingExtra, OutputError
+from tests.distill.pictures import SIDE, crop
+
+CONFIG = TeacherConfig(first_block=9, last_block=10, map_channels=0)
+DENSE = replace(CONFIG, map_channels=8, map_blocks=1)
+# Mean and deviation of 672 channels in each of two blocks.
+FEATURES = 2 * 2 * 672
+
+
+def photographs(count: int = 2, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    pictures = np.stack([crop(rng) for _ in range(count)]).astype(np.float32)
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+
+
+def maps(count: int = 2, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.uniform(0, 5, (count, 1, 24, 24)).astype(np.float32))
+
+
+def probe(seed: int) -> Probe:
+    rng = np.random.default_rng(seed)
+    centre, deviation, weight = rng.uniform(0.1, 1.0, (3, FEATURES)).astype(np.float32)
+    return Probe(centre, deviation, weight * np.float32(0.01), float(rng.normal()))
+
+
+def trained(config: TeacherConfig = CONFIG) -> Teacher:
+    """A teacher whose branches judge by random probes, and whose head gives random maps."""
+    torch.manual_seed(0)
+    teacher = Teacher(config).eval()
+    teacher.load_imagenet()
+    if teacher.map_head is not None:
+        # The last layer starts close to the same answer everywhere.
+        torch.nn.init.normal_(teacher.map_head.blur.weight, std=0.2)
+    for branch in teacher.each():
+        seed = MODALITIES.index(branch.modality)
+        branch.take(probe(seed), Calibration(0.5 + seed, seed - 1.0))
+    teacher.take(Calibration(0.7, 0.2))
+    return teacher
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return save_teacher(tmp_path / "teacher.safetensors", trained(), {"name": "small"})
+
+
+# What branches see
+
+
+def test_each_branch_shows_the_encoder_another_picture() -> None:
+    image, dense = photographs(), maps()
+    rgb, frequency, defocus = (Branch(name, CONFIG) for name in MODALITIES)
+    assert torch.equal(rgb.seen(image, dense), image)
+    assert torch.equal(frequency.seen(image, dense), HighPass()(image))
+    seen = defocus.seen(image, dense)
+    assert seen.shape == image.shape
+    # The same in all colours, 50 grey levels a pixel of blur.
+    assert torch.equal(seen[:, 0], seen[:, 2])
+    small = torch.nn.functional.avg_pool2d(seen[:, :1], 4)
+    torch.testing.assert_close(small.mean(), 50 * dense.mean(), rtol=0.01, atol=0)
+    for blur, level in ((0.0, 0.0), (2.0, 100.0), (5.0, 250.0), (6.0, 255.0)):
+        flat = defocus.seen(image, torch.full((2, 1, 24, 24), blur))
+        assert torch.equal(flat, torch.full_like(flat, level))
+
+
+def test_only_the_defocus_branch_looks_at_the_map() -> None:
+    image, dense = photographs(), maps()
+    for branch in trained().each():
+        found = branch.statistics(image, dense)
+        by_map = branch.modality == "defocus"
+        assert torch.equal(branch.statistics(image, maps(seed=1)), found) == (not by_map)
+        assert torch.equal(branch.statistics(photographs(seed=1), dense), found) == by_map
+
+
+def test_statistics_are_mean_and_deviation_of_each_channel() -> None:
+    (branch,) = trained(replace(CONFIG, modalities=("frequency",))).each()
+    assert branch.features == FEATURES
+    image = photographs()
+    found = branch.statistics(image, maps())
+    assert found.shape == (2, FEATURES)
+    inner = branch.encoder.all_features((HighPass()(image) - MEAN) / STD)[1]
+    assert len(inner) == 11
+    parts = []
+    for x in inner[9:]:
+        values = x.flatten(2).double().numpy()
+        parts += [values.mean(axis=2), values.std(axis=2, ddof=1)]
+    np.testing.assert_allclose(found, np.concatenate(parts, axis=1), rtol=1e-3, atol=1e-4)
+
+
+def test_a_picture_of_one_pixel_at_the_encoders_stride_has_no_deviation() -> None:
+    branch = Branch("rgb", replace(CONFIG, first_block=11, last_block=11))
+    found = branch.statistics(photographs()[..., :32, :32], maps())
+    assert not found[:, 672:].any()
+    assert found[:, :672].any()
+
+
+@pytest.mark.parametrize(
+    ("config", "features"),
+    [
+        (TeacherConfig(), 2 * (3 * 672 + 3 * 1152)),
+        (TeacherConfig(backbone="lite2", first_block=0, last_block=1), 2 * (32 + 96)),
+    ],
+)
+def test_the_number_of_features_follows_from_the_blocks(
+    config: TeacherConfig, features: int
+) -> None:
+    branch = Branch("rgb", config)
+    assert branch.features == features
+    assert branch.statistics(photographs(1), maps(1)).shape == (1, features)
+
+
+def test_encoders_are_frozen() -> None:
+    assert not any(weight.requires_grad for weight in Teacher(CONFIG).parameters())
+    asks = {name for name, weight in Teacher(DENSE).named_parameters() if weight.requires_grad}
+    assert asks
+    assert all(name.startswith("map_head.") for name in asks)
+
+
+# What the dense head makes of it
+
+
+def test_a_head_gives_a_map_in_pixels_at_stride_4_beside_the_same_verdict() -> None:
+    image, dense = photographs(), maps()
+    teacher, blind = trained(DENSE), trained()
+    found, plain = teacher(image, dense), blind(image, dense)
+    assert torch.equal(found.fake_logit, plain.fake_logit)
+    assert torch.equal(found.by_modality, plain.by_modality)
+    assert plain.defocus_map is None
+    assert found.defocus_map.shape == (2, 1, SIDE // 4, SIDE // 4)
+    assert torch.equal(teacher.defocus_map(image, dense), found.defocus_map)
+    assert teacher.fuse([b.statistics(image, dense) for b in teacher.each()]).defocus_map is None
+    # Without a head the map that is there already is the best there is.
+    assert blind.defocus_map(image, dense) is dense
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    scale=st.floats(0, 100),
+    blur=st.floats(0, 6),
+    sides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+)
+def test_no_head_leaves_the_range_of_blur(
+    seed: int, scale: float, blur: float, sides: tuple[int, int]
+) -> None:
+    """Whatever its weights, the picture, and the side and content of the map beside it."""
+    torch.manual_seed(seed)
+    teacher = Teacher(replace(DENSE, modalities=("rgb", "defocus")))
+    assert teacher.map_head is not None
+    torch.nn.init.normal_(teacher.map_head.blur.weight, std=scale)
+    height, width = (32 * side for side in sides)
+    image = 255 * torch.rand(1, 3, height, width)
+    with torch.no_grad():
+        found = teacher.defocus_map(image, torch.full((1, 1, 5, 7), blur))
+    assert found.shape == (1, 1, height // 4, width // 4)
+    assert 0 <= found.min() <= found.max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("modalities", "finest"),
+    [
+        (MODALITIES, "frequency"),
+        (("defocus", "rgb"), "rgb"),
+        (("defocus",), "defocus"),
+        (("rgb", "frequency"), "frequency"),
+    ],
+)
+def test_a_head_looks_at_the_finest_branch_and_at_the_map_where_the_teacher_does(
+    modalities: tuple[str, ...], finest: str
+) -> None:
+    teacher, image, dense = trained(replace(DENSE, modalities=modalities)), photographs(), maps()
+    assert teacher.map_head is not None
+    assert teacher.finest.modality == finest
+    found = teacher.defocus_map(image, dense)
+    assert found.std() > 0.01
+    by_map = not torch.equal(teacher.defocus_map(image, maps(seed=1)), found)
+    assert by_map == ("defocus" in modalities)
+    assert (teacher.map_head.beside is None) == ("defocus" not in modalities)
+    by_picture = not torch.equal(teacher.defocus_map(photographs(seed=1), dense), found)
+    assert by_picture == (finest != "defocus")
+
+
+def test_gradients_reach_the_head_alone() -> None:
+    teacher = trained(DENSE)
+    assert teacher.map_head is not None
+    found = improved_map(teacher.finest, teacher.map_head, photographs(), maps())
+    assert torch.equal(found, teacher.defocus_map(photographs(), maps()))
+    found.square().mean().backward()
+    for name, weight in teacher.named_parameters():
+        is_head = name.startswith("map_head.")
+        assert (weight.grad is not None) == is_head, name
+        assert not is_head or weight.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(("last", "is_enough"), [(7, False), (8, True)])
+def test_a_head_needs_encoders_that_go_on_to_stride_16(last: int, is_enough: bool) -> None:
+    """Stage five begins with block 8; four stages end at stride 16 with 80 channels."""
+    config = replace(DENSE, modalities=("rgb",), first_block=last, last_block=last)
+    assert Teacher(replace(config, map_channels=0)).map_head is None
+    if is_enough:
+        assert Teacher(config).map_head is not None
+        return
+    with pytest.raises(ConfigError, match="end with block 7 have nothing at stride 16") as caught:
+        Teacher(config)
+    assert "teacher.map_channels=0" in caught.value.next_step
+
+
+# What branches judge
+
+
+def test_a_branch_judges_as_its_probe_on_the_scale_of_its_calibration() -> None:
+    branch = Branch("rgb", CONFIG)
+    statistics = np.random.default_rng(5).uniform(0, 2, (4, FEATURES)).astype(np.float32)
+    assert branch.judge(torch.from_numpy(statistics)).tolist() == [0.0] * 4
+    branch.take(probe(1), Calibration(scale=1.5, offset=-0.25))
+    wanted = 1.5 * probe(1)(statistics) - 0.25
+    found = branch.judge(torch.from_numpy(statistics))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
+    assert branch.temperature == pytest.approx(1 / 1.5)
+    assert np.std(wanted) > 0.1
+
+
+def test_the_teacher_is_the_scaled_mean_of_its_branches() -> None:
+    teacher, image, dense = trained(), photographs(3), maps(3)
+    statistics = [branch.statistics(image, dense) for branch in teacher.each()]
+    single = [branch.judge(x) for branch, x in zip(teacher.each(), statistics, strict=True)]
+    found = teacher(image, dense)
+    assert torch.equal(found.by_modality, torch.stack(single, dim=1))
+    wanted = 0.7 * (single[0] + single[1] + single[2]) / 3 + 0.2
+    torch.testing.assert_close(found.fake_logit, wanted)
+    assert teacher.temperature == pytest.approx(1 / 0.7)
+    assert torch.equal(teacher.fuse(statistics).fake_logit, found.fake_logit)
+    with pytest.raises(ValueError, match="shorter"):
+        teacher.fuse(statistics[:2])
+
+
+@pytest.mark.parametrize("modalities", [("rgb",), ("defocus", "rgb"), ("frequency", "defocus")])
+def test_any_branch_can_be_left_out(modalities: tuple[str, ...]) -> None:
+    teacher, image, dense = trained(replace(CONFIG, modalities=modalities)), photographs(), maps()
+    assert [branch.modality for branch in teacher.each()] == list(modalities)
+    found, whole = teacher(image, dense), trained()(image, dense)
+    columns = [MODALITIES.index(name) for name in modalities]
+    torch.testing.assert_close(found.by_modality, whole.by_modality[:, columns])
+    wanted = 0.7 * found.by_modality.mean(dim=1) + 0.2
+    torch.testing.assert_close(found.fake_logit, wanted)
+
+
+@pytest.mark.parametrize(
+    "modalities", [("rgb", "sound"), ("rgb", "rgb"), (), ("defocus", "rgb", "frequency", "rgb")]
+)
+def test_modalities_that_are_unknown_or_there_twice_are_refused(
+    modalities: tuple[str, ...],
+) -> None:
+    with pytest.raises(ConfigError, match="No teacher can be built from the modalities") as caught:
+        TeacherConfig(modalities)
+    assert "rgb, frequency, defocus" in caught.value.expected
+    assert all(name in caught.value.message for name in modalities)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": "lite9"},
+        {"first_block": -1},
+        {"last_block": 16},
+        {"first_block": 8, "last_block": 7},
+        {"map_channels": -1},
+        {"map_channels": 10**9},
+        {"map_blocks": -1},
+        {"map_blocks": 10**9},
+    ],
+)
+def test_an_architecture_that_makes_no_sense_is_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="No teacher can be built") as caught:
+        TeacherConfig(**change)  # type: ignore[arg-type]
+    assert "lite0, lite1, lite2" in caught.value.expected
+
+
+# Files
+
+
+def test_a_teacher_comes_back_with_encoders_that_are_not_in_the_file(saved: Path) -> None:
+    teacher, metadata = load_teacher(saved)
+    assert metadata["name"] == "small"
+    assert metadata["format_version"] == 2
+    assert metadata["sha256"] == fingerprint(trained()) == fingerprint(teacher)
+    assert teacher.config == CONFIG
+    assert not teacher.training
+    image, dense = photographs(), maps()
+    assert torch.equal(teacher(image, dense).by_modality, trained()(image, dense).by_modality)
+    assert torch.equal(teacher(image, dense).fake_logit, trained()(image, dense).fake_logit)
+    assert saved.stat().st_size < 200_000
+    assert saved.read_bytes() == save_teacher(saved, teacher, {"name": "small"}).read_bytes()
+
+
+def test_a_head_comes_back_with_its_teacher(tmp_path: Path) -> None:
+    path = save_teacher(tmp_path / "teacher.safetensors", trained(DENSE), {})
+    teacher, metadata = load_teacher(path)
+    assert teacher.config == DENSE
+    assert metadata["sha256"] == fingerprint(trained(DENSE))
+    image, dense = photographs(), maps()
+    found = teacher(image, dense)
+    assert torch.equal(found.defocus_map, trained(DENSE)(image, dense).defocus_map)
+    assert torch.equal(found.fake_logit, trained()(image, dense).fake_logit)
+    stored = safetensors.torch.load_file(path)
+    assert teacher.map_head is not None
+    assert {name for name in stored if name.startswith("map_head.")} == {
+        f"map_head.{name}" for name in teacher.map_head.state_dict()
+    }
+    assert not [name for name in stored if "encoder" in name or "high_pass" in name]
+    # Encoders would be megabytes.
+    assert path.stat().st_size < 300_000
+    assert path.read_bytes() == save_teacher(path, teacher, {}).read_bytes()
+
+
+def test_the_fingerprint_is_of_what_a_teacher_judges_by() -> None:
+    teacher = trained(replace(DENSE, modalities=("rgb", "defocus")))
+    state, first = teacher.state_dict(), fingerprint(teacher)
+    own = [name for name in state if ".encoder." not in name]
+    head = [name for name in own if name.startswith("map_head.")]
+    assert len(own) == 2 * 6 + 2 + len(head)
+    assert len(head) > 20
+    for name in own:
+        before = state[name].clone()
+        state[name].view(-1)[-1] += 0.5
+        assert fingerprint(teacher) != first, name
+        state[name].copy_(before)
+    assert fingerprint(teacher) == first
+    other = trained(replace(DENSE, modalities=("defocus", "rgb")))
+    blind = trained(replace(CONFIG, modalities=("rgb", "defocus")))
+    blank = Teacher(replace(CONFIG, modalities=("rgb", "defocus")))
+    assert len({*map(fingerprint, (other, blind, blank)), first}) == 4
+
+
+def rewrite(
+    path: Path, change: dict[str, object], tensors: dict[str, torch.Tensor | None] | None = None
+) -> None:
+    with safetensors.safe_open(str(path), framework="pt") as file:
+        metadata = json.loads(file.metadata()["edgedf-teacher"])
+    state = {**safetensors.torch.load_file(path), **(tensors or {})}
+    kept = {name: tensor for name, tensor in state.items() if tensor is not None}
+    text = json.dumps({**metadata, **change})
+    path.write_bytes(safetensors.torch.save(kept, {"edgedf-teacher": text}))
+
+
+WEIGHT = "branches.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "tensors", "message"),
+    [
+        ({"format_version": 1}, {}, "its format is 1"),
+        ({"format_version": 3}, {}, "its format is 3"),
+        ({"format_version": None}, {}, "its format is None"),
+        ({"architecture": None}, {}, "is null, not an object"),
+        ({"architecture": {"modalities": ["rgb", "sound"]}}, {}, "modalities rgb, sound"),
+        ({"architecture": {"first_block": "nine"}}, {}, "first_block is str"),
+        ({"architecture": {"last_block": 10**9}}, {}, "No teacher can be built"),
+        ({"architecture": {"encoder": "lite0"}}, {}, "encoder is unknown"),
+        ({"architecture": {"modalities": ["rgb"]}}, {}, "weights are not those"),
+        ({"architecture": {"map_channels": 10**9}}, {}, "No teacher can be built"),
+        ({"architecture": {"map_channels": -1}}, {}, "No teacher can be built"),
+        ({"architecture": {"map_channels": 8.5}}, {}, "map_channels is float"),
+        ({"architecture": {"map_channels": True}}, {}, "map_channels is bool"),
+        ({"architecture": {"map_blocks": 10**9}}, {}, "No teacher can be built"),
+        ({"architecture": {"map_channels": 8, "last_block": 9}}, {}, "weights are not those"),
+        ({"architecture": {"first_block": 2, "last_block": 4}}, {}, "nothing at stride 16"),
+        ({}, {"map_head.blur.bias": torch.ones(1)}, "weights are not those"),
+        ({}, {"surplus": torch.ones(1)}, "weights are not those"),
+        ({}, {WEIGHT: None}, "weights are not those"),
+        ({}, {WEIGHT: torch.ones(3)}, "weights are not those"),
+        ({}, {WEIGHT: torch.full((FEATURES,), float("nan"))}, "not finite"),
+        ({}, {"scale": torch.tensor(float("inf"))}, "not finite"),
+    ],
+)
+def test_a_teacher_with_a_mistake_is_refused(
+    saved: Path,
+    change: dict[str, object],
+    tensors: dict[str, torch.Tensor | None],
+    message: str,
+) -> None:
+    rewrite(saved, change, tensors)
+    with pytest.raises(CheckpointError, match="is no teacher of this edgedf") as caught:
+        load_teacher(saved)
+    assert message in caught.value.message
+    assert "distill teach" in caught.value.expected
+
+
+def not_there(path: Path) -> None:
+    path.unlink()
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def text(path: Path) -> None:
+    path.write_bytes(b"no teacher, whatever it is called")
+
+
+def a_student(path: Path) -> None:
+    config = StudentConfig(input_size=32, blocks=11, judged_blocks=1, decoder_channels=8)
+    save_checkpoint(path, Student(config), {})
+
+
+def other_weights(path: Path) -> None:
+    path.write_bytes(safetensors.torch.save({"a": torch.ones(1)}))
+
+
+def odd_metadata(path: Path) -> None:
+    path.write_bytes(safetensors.torch.save({"a": torch.ones(1)}, {"edgedf-teacher": "[1]"}))
+
+
+def no_json(path: Path) -> None:
+    path.write_bytes(safetensors.torch.save({"a": torch.ones(1)}, {"edgedf-teacher": "{"}))
+
+
+def deep_json(path: Path) -> None:
+    deep = {"edgedf-teacher": "[" * 100_000}
+    path.write_bytes(safetensors.torch.save({"a": torch.ones(1)}, deep))
+
+
+def a_pickle(path: Path) -> None:
+    torch.save({"a": torch.ones(1)}, path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (not_there, "Cannot read the teacher"),
+        (a_folder, "is not a file"),
+        (text, "Cannot read the teacher"),
+        (a_pickle, "Cannot read the teacher"),
+        (a_student, "is no teacher"),
+        (other_weights, "is no teacher"),
+        (odd_metadata, "is no teacher"),
+        (no_json, "is no teacher"),
+        (deep_json, "is no teacher"),
+    ],
+)
+def test_what_is_no_teacher_is_refused(
+    make: Callable[[Path], None], message: str, saved: Path
+) -> None:
+    make(saved)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_teacher(saved)
+    assert str(saved) in caught.value.message
+    assert caught.value.next_step
+
+
+@settings(max_examples=40, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_teacher_cut_anywhere_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, share: float
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "teacher.safetensors"
+    data = save_teacher(path, Teacher(CONFIG), {}).read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(CheckpointError, match="Cannot read the teacher"):
+        load_teacher(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TEACHER_BYTES", 1000)
+    with pytest.raises(CheckpointError, match="it has 0 MB"):
+        load_teacher(saved)
+
+
+def test_without_imagenets_weights_the_package_is_named(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, VARIANTS["lite0"].package, None)
+    with pytest.raises(MissingExtra, match="ImageNet"):
+        load_teacher(saved)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OutputError, match="Cannot write"):
+        save_teacher(tmp_path / "file" / "teacher.safetensors", Teacher(CONFIG), {})

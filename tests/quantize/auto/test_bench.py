@@ -1,0 +1,151 @@
+"""``--precision auto`` from end to end: a student that int8 ruins, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgedf.artifact import ModelFormat, read_artifact
+from edgedf.errors import ConfigError, ParityError
+from edgedf.progress import Progress
+from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.accuracy.verify import Gate
+from edgedf.quantize.auto import bench as auto
+from edgedf.quantize.auto import ladder
+from edgedf.quantize.auto.bench import distance
+from edgedf.quantize.auto.climbing import Training, checkpoint_of
+from edgedf.quantize.conversion.convert import convert
+from edgedf.quantize.conversion.report import ConversionReport
+from edgedf.quantize.models.run import Outputs, as_outputs
+from tests.quantize.students import hostile, photograph_folder, small_checkpoint, small_model
+
+# Of two dozen photographs, on which no flip tells little.
+LIMITS = Limits(flips=0.2, flips_bound=1.0, map_error=0.02, map_error_bound=0.03)
+NOTHING = Limits(flips=0.0, flips_bound=0.0, map_error=0.0, map_error_bound=0.0)
+
+
+def gate(limits: Limits = LIMITS) -> Gate:
+    files = sorted(str(path) for path in photograph_folder().rglob("*.png"))[::2]
+    return Gate(files, limits, "photographs")
+
+
+@pytest.fixture(autouse=True)
+def a_short_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "MOST_KEPT", 1)
+    monkeypatch.setattr(auto, "MOST_KEPT", 2)
+    monkeypatch.setattr(auto, "_ROUNDS", 2)
+
+
+def climbed(source: Path, out: Path, limits: Limits = LIMITS) -> ConversionReport:
+    return convert(
+        source,
+        precision="auto",
+        gate=gate(limits),
+        calibration=photograph_folder(),
+        samples=12,
+        out=out,
+    )
+
+
+@pytest.mark.parametrize("model_format", ["tflite", "onnx"])
+def test_an_outlier_channel_is_cured_and_the_file_says_how(
+    model_format: ModelFormat, tmp_path: Path
+) -> None:
+    broken, parent = hostile(model_format)
+    report = climbed(parent, tmp_path)
+    report.raise_if_failed()
+    (rungs,) = report.ladders
+    passed = rungs.passed
+    assert passed is not None
+    assert passed.recipe is not None
+    assert not rungs.rungs[0].passed  # plain int8 is not good enough
+    assert len(rungs.rungs) > 1
+    spec = read_artifact(report.models[0].path).spec
+    assert spec.calibration is not None
+    assert spec.calibration.method == passed.recipe.method
+    assert spec.calibration.equalized == passed.recipe.equalize
+    assert {entry.pattern for entry in spec.overrides} == {k.pattern for k in passed.recipe.keep}
+    assert report.models[0].path.name == f"hostile_int8.{model_format}"
+    assert passed.bytes == report.models[0].path.stat().st_size
+    assert report.to_dict()["ladders"][0]["rungs"][0]["name"] == "int8"
+    assert broken.exists()
+
+
+def test_a_model_that_int8_does_not_hurt_takes_the_first_rung(tmp_path: Path) -> None:
+    report = climbed(small_model("onnx"), tmp_path)
+    report.raise_if_failed()
+    assert [rung.name for rung in report.ladders[0].rungs] == ["int8"]
+    assert [verification.passed for verification in report.gate] == [True]
+
+
+def test_nothing_is_written_where_no_rung_passes(tmp_path: Path) -> None:
+    report = climbed(small_model("onnx"), tmp_path, NOTHING)
+    assert not report.passed
+    assert report.ladders[0].passed is None
+    assert [rung.name for rung in report.ladders[0].rungs][-1] == "trained"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ParityError, match=r"no rung of the ladder passes for \.onnx"):
+        report.raise_if_failed()
+
+
+def test_training_is_the_last_resort_and_done_once_on_pictures_that_prove_nothing(
+    tmp_path: Path,
+) -> None:
+    asked: list[tuple[Path, int]] = []
+
+    def train(checkpoint: Path, pictures: Sequence[Path], folder: Path, progress: Progress) -> Path:
+        asked.append((checkpoint, len(pictures)))
+        return checkpoint
+
+    report = convert(
+        small_checkpoint(),
+        formats=["onnx"],
+        precision="auto",
+        gate=gate(NOTHING),
+        calibration=photograph_folder(),
+        samples=12,
+        out=tmp_path,
+        trainer=train,
+    )
+    total = len(list(photograph_folder().rglob("*.png")))
+    assert asked == [(small_checkpoint(), total - report.held_out)] or report.held_out == 0
+    assert report.ladders[0].rungs[-1].name == "trained"
+    assert report.ladders[0].rungs[-1].verification is not None
+
+
+def test_auto_needs_a_gate_and_chooses_for_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="good enough"):
+        convert(precision="auto", out=tmp_path)
+    with pytest.raises(ConfigError, match="--equalize is chosen by --precision auto"):
+        convert(precision="auto", gate=gate(), equalize=True, out=tmp_path)
+
+
+def test_repairs_need_calibrated_activations(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--equalize prepares for quantized activations"):
+        convert(precision="fp16", equalize=True, out=tmp_path)
+
+
+def test_training_says_why_it_cannot_be() -> None:
+    assert "--qat-minutes" in Training().refusal()
+    assert "checkpoint" in Training(lambda *_: Path()).refusal()
+    assert checkpoint_of("model.onnx") is None
+    assert checkpoint_of(small_checkpoint()) == small_checkpoint()
+    shipped = checkpoint_of(None)
+    assert shipped is not None
+    assert shipped.is_file()
+
+
+def outputs(logit: float, value: float) -> Outputs:
+    return as_outputs(logit, np.full((2, 2), value, np.float32))
+
+
+def test_the_distance_is_in_standard_deviations_of_what_is_wanted() -> None:
+    wanted = [outputs(-1.0, 1.0), outputs(1.0, 3.0)]
+    assert distance(wanted, wanted) == 0.0
+    assert distance(wanted, [outputs(-0.5, 1.0), outputs(1.5, 3.0)]) == pytest.approx(0.5)
+    assert distance(wanted, [outputs(-1.0, 1.0), outputs(1.0, 3.5)]) == pytest.approx(0.125**0.5)
+    assert distance(wanted, [outputs(float("nan"), 1.0), outputs(1.0, 3.0)]) == float("inf")
+    assert distance([outputs(2.0, 1.0)], [outputs(2.5, 1.0)]) == pytest.approx(0.5)
