@@ -38,10 +38,10 @@ from edgedf import typed_json
 from edgedf.artifact import read_artifact
 from edgedf.cli._console import StepProgress, quiet_natives
 from edgedf.cli._pictures import compared_pictures
-from edgedf.cores import available_cores
 from edgedf.errors import EdgedfError
 from edgedf.formats.activations import Range
 from edgedf.formats.tflite import quantizer as tflite
+from edgedf.machine import available_cores
 from edgedf.progress import Progress
 from edgedf.quantize.accuracy.verify import Verification, verify_pair
 from edgedf.quantize.accuracy.wording import headline

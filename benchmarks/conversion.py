@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedf.runtime.host import this_host
+from edgedf.machine import this_host
 from edgedf.runtime.models import shipped_model
 
 # getrusage counts in bytes there, in KiB elsewhere.

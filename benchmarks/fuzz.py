@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from edgedf.runtime.host import this_host
+from edgedf.machine import this_host
 from tests.fuzz.kinds import KINDS, case, cool, outcome
 from tests.fuzz.sandbox import Outcome
 

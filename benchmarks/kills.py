@@ -41,7 +41,7 @@ from edgedf.artifact import read_artifact
 from edgedf.errors import EdgedfError
 from edgedf.files import write_text
 from edgedf.imaging import decode_image
-from edgedf.runtime.host import this_host
+from edgedf.machine import this_host
 from edgedf.runtime.profile.document import from_json
 from edgedf.runtime.profile.events import from_line
 from tests.distill.pictures import write_dataset

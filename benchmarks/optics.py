@@ -36,7 +36,7 @@ from edgedf.distill.optics.render import (
 )
 from edgedf.errors import DataError, EdgedfError
 from edgedf.imaging import IMAGE_SUFFIXES, RGBImage, load_image, prepare
-from edgedf.runtime.host import this_host
+from edgedf.machine import this_host
 
 SIDE = 256
 BINS = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 5.01))

@@ -35,8 +35,8 @@ from edgedf.errors import EdgedfError
 from edgedf.files import write_text
 from edgedf.formats.onnx.session import open_session
 from edgedf.imaging import preprocess
+from edgedf.machine import this_host
 from edgedf.quantize.sources.source import FORMATS
-from edgedf.runtime.host import this_host
 from edgedf.runtime.interleaved import ratio_of
 from edgedf.runtime.profile.assemble import assemble
 from edgedf.runtime.profile.devices.base import Job

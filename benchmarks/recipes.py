@@ -29,7 +29,7 @@ from edgedf.distill.networks.teacher import MODALITIES, Teacher, TeacherConfig
 from edgedf.distill.optics.maps import defocus_map
 from edgedf.distill.records.targets import at_stride
 from edgedf.imaging import RGBImage, load_image, prepare
-from edgedf.runtime.host import this_host
+from edgedf.machine import this_host
 from edgedf.sample import images
 from edgedf.spec import MAP_STRIDE
 from experiments.baselines import FineTuned, MapXception

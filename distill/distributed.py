@@ -19,8 +19,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from edgedf.cores import available_cores
 from edgedf.errors import ConfigError, EdgedfError
+from edgedf.machine import available_cores
 
 __all__ = ["DEVICES", "Device", "MainFailed", "World", "cores_a_process", "is_main", "joined"]
 

@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from edgedf.errors import DataError
+from edgedf.map_metrics import MapMetrics
 from edgedf.metrics import (
     Figure,
-    MapMetrics,
     Metrics,
     auc_with_interval,
     detection_metrics,

@@ -18,39 +18,36 @@ false alarms       share of real pictures called fake at the model's thresholds
 detections         share of fakes called fake there
 =================  ==============================================================================
 
-Intervals are percentile bootstrap intervals (Efron & Tibshirani 1993) of 2,000 resamples. Whole
-groups are drawn, as pictures of one group are not independent. Two things to know of them: where
-every picture is right (or wrong) no resample differs, and the interval is that one value; and the
-ECE of a resample is larger than that of the whole, since fewer distinct pictures are in a bin, so
-its interval lies high. Results depend on nothing but the input.
+Intervals are those of :mod:`edgedf.bootstrap`, which draws whole groups of pictures. Two things to
+know of them: where every picture is right (or wrong) no resample differs, and the interval is that
+one value; and the ECE of a resample is larger than that of the whole, since fewer distinct pictures
+are in a bin, so its interval lies high.
 
 What one model loses against another is measured on the same resamples for both (paired bootstrap):
 what makes a resample hard for one makes it hard for the other, so their difference varies less than
 either figure.
-
-Memory stays bounded: resamples are worked on in chunks, each as one array operation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedf.bootstrap import GroupResamples, interval
 from edgedf.errors import DataError
 from edgedf.result import Threshold, sigmoid
+from edgedf.roc import CURVE_FIGURES, Ranking, area, divided
 
 __all__ = [
     "ECE_BINS",
-    "RESAMPLES",
     "Confusion",
     "Figure",
     "Groups",
-    "MapMetrics",
     "Metrics",
     "PairedFigure",
     "PairedMetrics",
@@ -60,8 +57,6 @@ __all__ = [
     "correlation_with_interval",
     "detection_metrics",
     "logit",
-    "map_error_with_interval",
-    "map_metrics",
     "mean_auc_with_interval",
     "mean_with_interval",
     "paired_metrics",
@@ -70,14 +65,8 @@ __all__ = [
 Groups = Sequence[str] | NDArray[np.object_]
 Floats = NDArray[np.float64]
 
-RESAMPLES = 2000
 ECE_BINS = 15
-SEED = 0
 
-# Numbers in one chunk of resamples: 4 MB as float64, which a processor's cache still holds.
-_CHUNK = 1 << 19
-# Pictures whose maps are compared at a time.
-_MAPS = 256
 # Scores of 1 - 2^-53 and above are 1 in float64: their logits are not known any better.
 _LARGEST_LOGIT = 40.0
 
@@ -165,20 +154,6 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class MapMetrics:
-    """How close defocus maps are to the wanted ones.
-
-    Args:
-        error: Mean absolute error in pixels of the model's input.
-        correlation: Pearson correlation over the pixels of a map, averaged over maps; None where
-            every wanted map is flat.
-    """
-
-    error: Figure
-    correlation: Figure | None
-
-
-@dataclass(frozen=True)
 class PairedFigure:
     """A figure of two models on the same pictures.
 
@@ -234,18 +209,26 @@ def detection_metrics(
             that is no finite number.
     """
     fakes = _checked(labels, logits, groups)
-    resamples = _Resamples(groups)
+    resamples = GroupResamples(groups)
     real, fake = int((~fakes).sum()), int(fakes.sum())
     scores = np.array([sigmoid(float(value)) for value in logits])
     rates = {} if threshold is None else _verdict_rates(fakes, scores, threshold)
     if real and fake:
-        rows = _measured(
-            resamples, _CURVE, _Ranking(fakes, logits), {**_score_rates(fakes, scores), **rates}
-        )
-    else:
-        rows = _measured(resamples, {}, None, rates)
+        rates |= _score_rates(fakes, scores)
+    ranking = Ranking(fakes, logits)
+
+    def measured(weights: Floats) -> dict[str, Floats]:
+        values = {name: rate(weights) for name, rate in rates.items()}
+        if real and fake:
+            curve = ranking(weights)
+            values |= {name: figure(curve) for name, figure in CURVE_FIGURES.items()}
+        return values
+
     counts = {"false_alarms": real, "detections": fake}
-    figures = {name: _figure(values, counts.get(name, len(fakes))) for name, values in rows.items()}
+    figures = {
+        name: _figure(values, counts.get(name, len(fakes)))
+        for name, values in resamples.measure(measured).items()
+    }
     confusion = None
     if threshold is not None:
         confusion = Confusion(
@@ -268,9 +251,8 @@ def auc_with_interval(
         DataError: Only one class is there, or as :func:`detection_metrics`.
     """
     check_both_classes(labels, "An AUC needs")
-    fakes = _checked(labels, scores, groups)
-    rows = _measured(_Resamples(groups), {"auc": _auc}, _Ranking(fakes, scores), {})
-    return _figure(rows["auc"], len(fakes))
+    ranking = Ranking(_checked(labels, scores, groups), scores)
+    return _with_interval(groups, lambda weights: area(ranking(weights)), len(labels))
 
 
 def mean_auc_with_interval(
@@ -301,15 +283,14 @@ def mean_auc_with_interval(
     parts = [part for part in parts if 0 < fakes[part].sum() < len(part)]
     if not parts:
         check_both_classes(np.zeros(0), "A mean AUC needs a set with")
-    rankings = [_Ranking(fakes[part], np.asarray(scores)[part]) for part in parts]
+    rankings = [(part, Ranking(fakes[part], np.asarray(scores)[part])) for part in parts]
 
     def mean(weights: Floats) -> Floats:
-        each = [_auc(rank(weights[:, part])) for rank, part in zip(rankings, parts, strict=True)]
-        return np.asarray(np.mean(each, axis=0))
+        return np.asarray(
+            np.mean([area(ranking(weights[:, part])) for part, ranking in rankings], axis=0)
+        )
 
-    resampled = np.concatenate([mean(weights) for weights in _Resamples(groups).chunks()])
-    values = np.concatenate([mean(np.ones((1, len(fakes)))), resampled])
-    return _figure(values, sum(len(part) for part in parts))
+    return _with_interval(groups, mean, sum(map(len, parts)))
 
 
 def mean_with_interval(values: NDArray[np.generic], groups: Groups) -> Figure:
@@ -324,8 +305,8 @@ def mean_with_interval(values: NDArray[np.generic], groups: Groups) -> Figure:
     """
     numbers = np.asarray(values, np.float64)
     _checked(np.zeros(len(numbers)), numbers, groups)
-    rate = {"mean": _Rate(numbers[:, np.newaxis], np.ones(len(numbers)))}
-    return _figure(_measured(_Resamples(groups), {}, None, rate)["mean"], len(numbers))
+    mean = _Rate(numbers[:, np.newaxis], np.ones(len(numbers)))
+    return _with_interval(groups, mean.__call__, len(numbers))
 
 
 def paired_metrics(
@@ -346,23 +327,20 @@ def paired_metrics(
         DataError: Only one class is there, or as :func:`detection_metrics`.
     """
     check_both_classes(labels, "What a model loses in AUC needs")
-    resamples = _Resamples(groups)
-    curve = {name: _CURVE[name] for name in ("auc", "tpr_at_1_percent_fpr")}
-    one, other = (
-        _measured(resamples, curve, _Ranking(_checked(labels, scores, groups), scores), {})
-        for scores in (first, second)
-    )
-    n = len(labels)
-    return PairedMetrics(
-        **{
-            name: PairedFigure(
-                _figure(one[name], n),
-                _figure(other[name], n),
-                _figure(one[name] - other[name], n),
-            )
-            for name in curve
+    rankings = [Ranking(_checked(labels, scores, groups), scores) for scores in (first, second)]
+
+    def measured(weights: Floats) -> dict[str, Floats]:
+        curves = [ranking(weights) for ranking in rankings]
+        return {
+            name: np.stack([CURVE_FIGURES[name](curve) for curve in curves], axis=1)
+            for name in ("auc", "tpr_at_1_percent_fpr")
         }
-    )
+
+    def paired(one: Floats, other: Floats) -> PairedFigure:
+        return PairedFigure(*(_figure(values, len(labels)) for values in (one, other, one - other)))
+
+    values = GroupResamples(groups).measure(measured)
+    return PairedMetrics(**{name: paired(*both.T) for name, both in values.items()})
 
 
 def correlation_with_interval(
@@ -393,51 +371,9 @@ def correlation_with_interval(
     def correlation(weights: Floats) -> Floats:
         n, sx, sy, sxx, syy, sxy = (weights @ columns).T
         spreads = np.maximum(sxx - sx * sx / n, 0.0), np.maximum(syy - sy * sy / n, 0.0)
-        return np.clip(_divided(sxy - sx * sy / n, np.sqrt(spreads[0] * spreads[1])), -1.0, 1.0)
+        return np.clip(divided(sxy - sx * sy / n, np.sqrt(spreads[0] * spreads[1])), -1.0, 1.0)
 
-    resampled = map(correlation, _Resamples(groups).chunks())
-    return _figure(np.concatenate([correlation(np.ones((1, len(x)))), *resampled]), len(x))
-
-
-def map_error_with_interval(
-    found: NDArray[np.floating], wanted: NDArray[np.floating], groups: Groups
-) -> Figure:
-    """Mean absolute error of defocus maps in pixels.
-
-    Args:
-        found: (n, H, W), sigma in pixels.
-        wanted: The same shape.
-        groups: (n,): group of each picture.
-
-    Raises:
-        DataError: The shapes differ, or as :func:`mean_with_interval`.
-    """
-    return mean_with_interval(_compared(found, wanted)[0], groups)
-
-
-def map_metrics(
-    found: NDArray[np.floating], wanted: NDArray[np.floating], groups: Groups
-) -> MapMetrics:
-    """Error and correlation of defocus maps.
-
-    A wanted map that is flat has no correlation with anything and counts for the error alone; a
-    flat answer to one that is not flat counts as a correlation of 0.
-
-    Args:
-        found: (n, H, W), sigma in pixels.
-        wanted: The same shape.
-        groups: (n,): group of each picture.
-
-    Raises:
-        DataError: The shapes differ, or as :func:`mean_with_interval`.
-    """
-    errors, correlations = _compared(found, wanted)
-    known = np.flatnonzero(~np.isnan(correlations))
-    error = mean_with_interval(errors, groups)
-    if not known.size:
-        return MapMetrics(error, None)
-    names = np.asarray(groups, dtype=object)
-    return MapMetrics(error, mean_with_interval(correlations[known], names[known]))
+    return _with_interval(groups, correlation, len(x))
 
 
 def check_both_classes(labels: NDArray[np.floating], what_needs: str) -> None:
@@ -484,108 +420,6 @@ def _checked(
     return np.asarray(labels) == 1
 
 
-class _Resamples:
-    """How often each picture is in each resample of whole groups."""
-
-    def __init__(self, groups: Groups) -> None:
-        names, self._member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-        self.groups, self.pictures = len(names), len(self._member)
-
-    def chunks(self) -> Iterator[Floats]:
-        """All of them, (rows, n) at a time; the same ones each time."""
-        rng = np.random.default_rng(SEED)
-        chances = np.full(self.groups, 1 / self.groups)
-        rows = max(1, _CHUNK // self.pictures)
-        for start in range(0, RESAMPLES, rows):
-            size = min(rows, RESAMPLES - start)
-            drawn = rng.multinomial(self.groups, chances, size=size)
-            yield drawn[:, self._member].astype(np.float64)
-
-
-class _Curve(NamedTuple):
-    """Weights at each distinct score, from the highest down; all of shape (rows, scores).
-
-    Args:
-        fake: Weight of the fakes with that score.
-        real: Weight of the real pictures with that score.
-        found: Weight of the fakes with that score or a higher one.
-        wrong: Weight of the real pictures with that score or a higher one.
-    """
-
-    fake: Floats
-    real: Floats
-    found: Floats
-    wrong: Floats
-
-
-class _Ranking:
-    """Pictures from the highest score down, equal scores together."""
-
-    def __init__(self, fakes: NDArray[np.bool_], scores: NDArray[np.floating]) -> None:
-        self._order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-        ordered = np.asarray(scores)[self._order]
-        self._starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-        self._is_fake = fakes[self._order].astype(np.float64)
-
-    def __call__(self, weights: Floats) -> _Curve:
-        ordered = weights[:, self._order]
-        fake = ordered * self._is_fake
-        real = ordered - fake
-        if len(self._starts) < len(self._order):
-            fake = np.add.reduceat(fake, self._starts, axis=1)
-            real = np.add.reduceat(real, self._starts, axis=1)
-        return _Curve(fake, real, np.cumsum(fake, axis=1), np.cumsum(real, axis=1))
-
-
-# Each takes the curves of resamples and gives (rows,); NaN where a class is missing.
-
-
-def _auc(curve: _Curve) -> Floats:
-    below = curve.wrong[:, -1:] - curve.wrong + curve.real / 2
-    pairs = curve.found[:, -1] * curve.wrong[:, -1]
-    return _divided((curve.fake * below).sum(axis=1), pairs)
-
-
-def _average_precision(curve: _Curve) -> Floats:
-    called = curve.found + curve.wrong
-    precision = np.divide(curve.found, called, where=called > 0, out=np.zeros_like(called))
-    found = np.where(curve.wrong[:, -1] > 0, curve.found[:, -1], np.nan)
-    return _divided((curve.fake * precision).sum(axis=1), found)
-
-
-def _eer(curve: _Curve) -> Floats:
-    start = np.zeros((len(curve.fake), 1))
-    tpr = np.hstack([start, _divided(curve.found, curve.found[:, -1:])])
-    fpr = np.hstack([start, _divided(curve.wrong, curve.wrong[:, -1:])])
-    beyond = fpr + tpr - 1  # from -1 above all scores to 1 below them, never falling
-    after = np.argmax(beyond >= 0, axis=1)  # 0 where a class is missing, and all of it NaN
-    row, before = np.arange(len(start)), np.maximum(after - 1, 0)
-    step = _divided(-beyond[row, before], beyond[row, after] - beyond[row, before])
-    with np.errstate(invalid="ignore"):
-        crossing = fpr[row, before] + step * (fpr[row, after] - fpr[row, before])
-    return np.where(after > 0, crossing, np.nan)
-
-
-def _tpr_at(most: float) -> Callable[[_Curve], Floats]:
-    def tpr(curve: _Curve) -> Floats:
-        real = curve.wrong[:, -1:]
-        # Counts are whole numbers; the slack is for most * real, which is not.
-        allowed = curve.wrong <= most * real + 1e-9
-        best = np.where(allowed, curve.found, 0.0).max(axis=1)
-        return _divided(best, np.where(real[:, 0] > 0, curve.found[:, -1], np.nan))
-
-    return tpr
-
-
-_CURVE: dict[str, Callable[[_Curve], Floats]] = {
-    "auc": _auc,
-    "average_precision": _average_precision,
-    "eer": _eer,
-    "tpr_at_1_percent_fpr": _tpr_at(0.01),
-    "tpr_at_5_percent_fpr": _tpr_at(0.05),
-}
-
-
 class _Rate(NamedTuple):
     """A ratio of sums over pictures, weighted alike.
 
@@ -598,6 +432,11 @@ class _Rate(NamedTuple):
     columns: Floats
     counts: Floats
     absolute: bool = False
+
+    def __call__(self, weights: Floats) -> Floats:
+        sums = weights @ self.columns
+        total = (np.abs(sums) if self.absolute else sums).sum(axis=1)
+        return divided(total, weights @ self.counts)
 
 
 def _score_rates(fakes: NDArray[np.bool_], scores: Floats) -> dict[str, _Rate]:
@@ -627,31 +466,9 @@ def _verdict_rates(
     }
 
 
-def _measured(
-    resamples: _Resamples,
-    metrics: dict[str, Callable[[_Curve], Floats]],
-    ranking: _Ranking | None,
-    rates: dict[str, _Rate],
-) -> dict[str, Floats]:
-    """Each metric's value on the pictures themselves, then on every resample: (1 + RESAMPLES,)."""
-    if not metrics and not rates:
-        return {}
-    found: dict[str, list[Floats]] = {name: [] for name in (*metrics, *rates)}
-
-    def measure(weights: Floats) -> None:
-        if ranking is not None and metrics:
-            curve = ranking(weights)
-            for name, metric in metrics.items():
-                found[name].append(metric(curve))
-        for name, rate in rates.items():
-            sums = weights @ rate.columns
-            total = (np.abs(sums) if rate.absolute else sums).sum(axis=1)
-            found[name].append(_divided(total, weights @ rate.counts))
-
-    measure(np.ones((1, resamples.pictures)))
-    for weights in resamples.chunks():
-        measure(weights)
-    return {name: np.concatenate(values) for name, values in found.items()}
+def _with_interval(groups: Groups, figure: Callable[[Floats], Floats], n: int) -> Figure:
+    values = GroupResamples(groups).measure(lambda weights: {"": figure(weights)})[""]
+    return _figure(values, n)
 
 
 def _figure(values: Floats, n: int) -> Figure:
@@ -659,44 +476,9 @@ def _figure(values: Floats, n: int) -> Figure:
 
     Every picture's group is in one resample or another, so there are some.
     """
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
-    return Figure(float(values[0]), float(low), float(high), n)
-
-
-def _divided(over: Floats, under: Floats) -> Floats:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(over / under)
+    return Figure(float(values[0]), *interval(values[1:]), n)
 
 
 def _verdicts(scores: Floats, threshold: Threshold) -> Verdicts:
     labels = [threshold.label(score) for score in scores.tolist()]
     return Verdicts(labels.count("real"), labels.count("unsure"), labels.count("fake"))
-
-
-def _compared(found: NDArray[np.floating], wanted: NDArray[np.floating]) -> tuple[Floats, Floats]:
-    """Mean absolute error and correlation of each map; NaN for the latter where none is meant."""
-    if found.shape != wanted.shape or found.ndim != 3:
-        raise DataError(
-            f"The maps have the shapes {found.shape} and {wanted.shape}.",
-            expected="twice the same: (n, height, width)",
-            next_step="scale the wanted maps to the model's",
-        )
-    errors, correlations = np.empty(len(found)), np.empty(len(found))
-    for at in range(0, len(found), _MAPS):
-        part = slice(at, at + _MAPS)
-        one, other = (
-            maps[part].reshape(len(maps[part]), -1).astype(np.float64) for maps in (found, wanted)
-        )
-        errors[part] = np.abs(one - other).mean(axis=1)
-        one, other = (maps - maps.mean(axis=1, keepdims=True) for maps in (one, other))
-        lengths = np.sqrt(np.square(one).sum(axis=1)), np.sqrt(np.square(other).sum(axis=1))
-        product = np.where(_is_flat(found[part]), 0.0, lengths[0] * lengths[1])
-        values = np.divide((one * other).sum(axis=1), product, where=product > 0, out=product * 0)
-        correlations[part] = np.where(_is_flat(wanted[part]), np.nan, values)
-    return errors, correlations
-
-
-def _is_flat(maps: NDArray[np.floating]) -> NDArray[np.bool_]:
-    # Not by a variance of 0, which rounding keeps from being exact.
-    flat = maps.reshape(len(maps), -1)
-    return np.asarray(flat.min(axis=1) == flat.max(axis=1))

@@ -6,16 +6,13 @@ import contextlib
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from edgedf.ahead import run_ahead
 from edgedf.artifact import read_artifact
-from edgedf.cores import available_cores
 from edgedf.errors import (
     ArtifactError,
     ConfigError,
@@ -27,6 +24,7 @@ from edgedf.errors import (
 from edgedf.formats import open_backend
 from edgedf.imaging import STEPS, ImageSource, RGBImage, prepare, read_image
 from edgedf.int8_kernels import EXACT_INT8
+from edgedf.machine import available_cores
 from edgedf.result import Detection
 from edgedf.runtime.folder import Failure, Place, find_images
 from edgedf.spec import INTEGER_PRECISIONS, ModelSpec, check_tensors
@@ -34,7 +32,6 @@ from edgedf.spec import INTEGER_PRECISIONS, ModelSpec, check_tensors
 __all__ = ["Detector", "naming"]
 
 _MAX_THREADS = 256
-_MAX_DECODERS = 4
 
 
 class Detector:
@@ -202,19 +199,9 @@ class Detector:
         self, sources: Iterator[ImageSource | Failure]
     ) -> Generator[Detection | Failure, None, None]:
         """Decode ahead in threads, judge in this one; results in the order of the sources."""
-        workers = min(_MAX_DECODERS, available_cores())
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="edgedf-decode")
-        waiting: deque[Future[_Prepared | Failure]] = deque()
-        try:
-            while True:
-                for source in islice(sources, workers + 1 - len(waiting)):
-                    waiting.append(pool.submit(self._prepare_or_failure, source))
-                if not waiting:
-                    return
-                item = waiting.popleft().result()
+        with contextlib.closing(run_ahead(self._prepare_or_failure, sources)) as prepared:
+            for item in prepared:
                 yield item if isinstance(item, Failure) else self._judge(item)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def _prepare_or_failure(self, source: ImageSource | Failure) -> _Prepared | Failure:
         if isinstance(source, Failure):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
-from edgedf.cores import available_cores
+from edgedf.ahead import run_ahead
 from edgedf.errors import ImageError, ImageTooLarge
 from edgedf.evaluation import (
     UNCHANGED,
@@ -27,8 +27,6 @@ from edgedf.runtime.detector import Detector
 from edgedf.runtime.folder import Failure
 
 __all__ = ["Change", "Evaluation", "Scores", "evaluate", "scores"]
-
-_AHEAD = 64  # pictures handed to the threads at a time
 
 
 class Change(Protocol):
@@ -185,11 +183,7 @@ def scores(
             return Failure(os.fspath(file), too_large)
         return Scores(tuple(detector.detect(pixels).score for pixels in inputs), damaged)
 
-    pool = ThreadPoolExecutor(min(4, available_cores()), thread_name_prefix="edgedf-score")
-    try:
-        for start in range(0, len(files), _AHEAD):
-            for done, found in enumerate(pool.map(judge, files[start : start + _AHEAD]), start + 1):
-                progress("pictures", done, len(files))
-                yield found
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with contextlib.closing(run_ahead(judge, files)) as answers:
+        for done, answer in enumerate(answers, 1):
+            progress("pictures", done, len(files))
+            yield answer

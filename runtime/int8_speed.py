@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from edgedf.artifact import ModelFormat
 from edgedf.formats import open_backend
 from edgedf.imaging import RGBImage
+from edgedf.machine import this_processor
 from edgedf.runtime.interleaved import LatencyRatio, Turn, over, take_turns
-from edgedf.runtime.processor import this_processor
 from edgedf.spec import Precision
 
 __all__ = ["INT8", "Int8Speed", "measured_speed", "sentence", "slower_than_float", "turns_of"]

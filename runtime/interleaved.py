@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedf.bootstrap import block_draws, interval_around, resampled_quantiles
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 
@@ -24,8 +25,6 @@ Turn = Callable[[int], object]
 
 LEAST_ROUNDS = 2
 WARM_UP = 10
-_RESAMPLES = 2000
-_DRAWS_AT_ONCE = 1 << 18  # a few MB
 
 
 @dataclass(frozen=True)
@@ -115,35 +114,19 @@ def take_turns(
     return ratio_of(times)
 
 
-def ratio_of(times: NDArray[np.float64], *, seed: int = 0) -> LatencyRatio:
+def ratio_of(times: NDArray[np.float64]) -> LatencyRatio:
     """The ratio of two medians with its interval.
 
     Args:
         times: (rounds, 2), in milliseconds, above 0: of the first and of the second model, turn by
             turn; at least two turns.
-        seed: Of the bootstrap.
     """
-    rounds = len(times)
-    rng = np.random.default_rng(seed)
-    at_once = max(1, _DRAWS_AT_ONCE // rounds)
-    medians = np.concatenate(
-        [
-            np.median(times[rng.integers(0, rounds, (min(at_once, _RESAMPLES - done), rounds))], 1)
-            for done in range(0, _RESAMPLES, at_once)
-        ]
-    )
+    drawn = block_draws(len(times))
+    below, above = (resampled_quantiles(side[:, None], (0.5,), drawn)[0] for side in times.T)
     first, second = np.median(times, axis=0)
     ratio = float(second / first)
-    low, high = np.percentile(medians[:, 1] / medians[:, 0], [2.5, 97.5])
-    return LatencyRatio(
-        _speed(times[:, 0]),
-        _speed(times[:, 1]),
-        ratio,
-        # Of few turns the estimate may lie beside all that the bootstrap gives.
-        min(float(low), ratio),
-        max(float(high), ratio),
-        rounds,
-    )
+    low, high = interval_around(ratio, above / below)
+    return LatencyRatio(_speed(times[:, 0]), _speed(times[:, 1]), ratio, low, high, len(times))
 
 
 def _speed(times: NDArray[np.float64]) -> Speed:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgedf.cores import available_cores
+from edgedf.ahead import run_ahead
 from edgedf.distill.datasets.dataset import (
     LABELS,
     SPLITS,
@@ -27,6 +26,7 @@ from edgedf.evaluation import ALL, MAX_SKIPPED, Skipped
 from edgedf.image_header import read_header
 from edgedf.imaging import decode_image, read_image_bytes
 from edgedf.jpeg_tables import quantisation_tables, tables_name
+from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 
 __all__ = [
@@ -236,13 +236,12 @@ def _read(
 ) -> tuple[list[_Facts], tuple[Skipped, ...]]:
     facts: list[_Facts] = []
     skipped: list[Skipped] = []
-    with ThreadPoolExecutor(workers or available_cores()) as pool:
-        for done, found in enumerate(pool.map(_look, samples), 1):
-            if isinstance(found, Skipped):
-                skipped.append(found)
-            else:
-                facts.append(found)
-            progress("reading pictures", done, len(samples))
+    for done, found in enumerate(run_ahead(_look, samples, workers or available_cores()), 1):
+        if isinstance(found, Skipped):
+            skipped.append(found)
+        else:
+            facts.append(found)
+        progress("reading pictures", done, len(samples))
     return facts, tuple(skipped)
 
 

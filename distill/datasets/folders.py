@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgedf.cores import available_cores
+from edgedf.ahead import run_ahead
 from edgedf.distill.datasets.dataset import (
     LABELS,
     SPLITS,
@@ -24,6 +23,7 @@ from edgedf.distill.datasets.splits import RATIO, TRAIN_AND_VAL, assign, compone
 from edgedf.errors import DataError, ImageError
 from edgedf.files import sha256_of
 from edgedf.imaging import decode_image, read_image_bytes
+from edgedf.machine import available_cores
 from edgedf.picture_folders import class_of_folder, left_out_text
 from edgedf.progress import Progress, silent
 
@@ -219,8 +219,7 @@ def _fingerprints(
         return _Fingerprint(sha256_of(data), picture)
 
     prints = []
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for done, one in enumerate(pool.map(read, samples), 1):
-            prints.append(one)
-            progress("comparing pictures", done, len(samples))
+    for done, one in enumerate(run_ahead(read, samples, available_cores()), 1):
+        prints.append(one)
+        progress("comparing pictures", done, len(samples))
     return prints

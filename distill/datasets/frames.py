@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import cv2
 
-from edgedf.cores import available_cores
+from edgedf.ahead import run_ahead
 from edgedf.distill.datasets.files import files_in, folders_in, pictures_in
 from edgedf.errors import ConfigError, DataError
 from edgedf.evaluation import MAX_SKIPPED, Skipped
 from edgedf.files import write_bytes, write_text
 from edgedf.imaging import MAX_PIXELS
+from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 
 __all__ = ["FRAMES", "VIDEO_SUFFIXES", "Clip", "Frames", "find_clips", "frames_of", "spread"]
@@ -150,14 +150,13 @@ def frames_of(
         return _extracted(clip.video, Path(cache) / f"frames-{count}" / inside, count)
 
     done = 0
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for clip, frames in zip(clips, pool.map(extract, clips), strict=True):
-            found.append(spread(frames, count))
-            if not clip.frames:
-                done += 1
-                progress("extracting frames", done, len(videos))
-            if not frames:
-                skipped.append(Skipped(str(clip.video), "no frame of it can be decoded"))
+    for clip, frames in zip(clips, run_ahead(extract, clips, available_cores()), strict=True):
+        found.append(spread(frames, count))
+        if not clip.frames:
+            done += 1
+            progress("extracting frames", done, len(videos))
+        if not frames:
+            skipped.append(Skipped(str(clip.video), "no frame of it can be decoded"))
     if len(skipped) > MAX_SKIPPED * len(clips):
         named = ", ".join(entry.file for entry in skipped[:_NAMED])
         raise DataError(

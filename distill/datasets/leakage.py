@@ -20,6 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 from edgedf.distill.datasets.splits import hash_order
 from edgedf.jpeg_tables import Tables
 from edgedf.metrics import Figure, auc_with_interval
+from edgedf.roc import auc
 
 __all__ = ["FEATURES", "MIN_PICTURES", "FeatureAuc", "Leakage", "Metadata", "leakage"]
 
@@ -122,7 +123,7 @@ def leakage(
         min_samples_leaf=max(3, round(0.02 * len(labels))), random_state=0
     )
     alone = [
-        FeatureAuc(name, _auc(labels, _out_of_fold(tree, features[:, [column]], labels, parts)))
+        FeatureAuc(name, auc(labels == 1, _out_of_fold(tree, features[:, [column]], labels, parts)))
         for column, name in enumerate(FEATURES)
     ]
     alone.sort(key=lambda feature: (-feature.auc, FEATURES.index(feature.name)))
@@ -176,11 +177,3 @@ def _out_of_fold(
             model.fit(features[fitted], labels[fitted])
             scores[held_out] = model.predict_proba(features[held_out])[:, 1]
     return scores
-
-
-def _auc(labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
-    """Share of real-fake pairs in the right order, ties half (Hanley & McNeil 1982)."""
-    fakes, real = np.sort(scores[labels == 1]), scores[labels == 0]
-    below = np.searchsorted(fakes, real, side="left")
-    at_most = np.searchsorted(fakes, real, side="right")
-    return float(1 - (below + at_most).mean() / (2 * len(fakes)))

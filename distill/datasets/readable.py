@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from edgedf.cores import available_cores
+from edgedf.ahead import run_ahead
 from edgedf.distill.datasets.dataset import Sample
 from edgedf.errors import ImageError
 from edgedf.evaluation import Skipped, check_skipped
 from edgedf.imaging import load_image
+from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 
 __all__ = ["Readable", "readable"]
@@ -52,15 +52,13 @@ def readable(
     """
     good: list[Sample] = []
     skipped: list[Skipped] = []
-    with ThreadPoolExecutor(workers or available_cores()) as pool:
-        for done, (sample, fault) in enumerate(
-            zip(samples, pool.map(_fault, samples), strict=True), 1
-        ):
-            if fault is None:
-                good.append(sample)
-            else:
-                skipped.append(Skipped(str(sample.path), fault))
-            progress(step, done, len(samples))
+    faults = run_ahead(_fault, samples, workers or available_cores())
+    for done, (sample, fault) in enumerate(zip(samples, faults, strict=True), 1):
+        if fault is None:
+            good.append(sample)
+        else:
+            skipped.append(Skipped(str(sample.path), fault))
+        progress(step, done, len(samples))
     check_skipped(skipped, len(samples))
     return Readable(tuple(good), tuple(skipped))
 

@@ -41,14 +41,8 @@ from edgedf.evaluation import (
 )
 from edgedf.files import scratch_folder
 from edgedf.imaging import RGBImage, load_image, prepare
-from edgedf.metrics import (
-    Figure,
-    auc_with_interval,
-    check_both_classes,
-    map_error_with_interval,
-    map_metrics,
-    mean_with_interval,
-)
+from edgedf.map_metrics import map_error_with_interval, map_metrics
+from edgedf.metrics import Figure, auc_with_interval, check_both_classes, mean_with_interval
 from edgedf.progress import Progress, silent
 from edgedf.result import Threshold, sigmoid
 from edgedf.spec import MAP_STRIDE, Accuracy
@@ -56,13 +50,10 @@ from edgedf.spec import MAP_STRIDE, Accuracy
 __all__ = [
     "Evaluation",
     "EvaluationSettings",
-    "Figure",
     "Predictions",
     "as_accuracy",
-    "auc_with_interval",
     "choose_threshold",
     "evaluate_checkpoint",
-    "map_error_with_interval",
     "measure",
     "measure_all",
     "physical_map_error",

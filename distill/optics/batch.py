@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from edgedf.cores import available_cores
 from edgedf.distill.optics.maps import (
     PhysicalProfile,
     Profile,
@@ -24,6 +23,7 @@ from edgedf.distill.optics.maps import (
 )
 from edgedf.errors import ConfigError, DataError, EdgedfError
 from edgedf.imaging import ImageSource, load_image, prepare
+from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 
 __all__ = ["MapResult", "defocus_maps", "start_worker"]

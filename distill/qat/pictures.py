@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -14,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgedf.cores import available_cores
+from edgedf.ahead import run_ahead
 from edgedf.distill.datasets.dataset import Dataset, Sample, Split
 from edgedf.distill.records.augment import change
 from edgedf.errors import DataError, ImageError
 from edgedf.evaluation import Skipped, check_skipped
 from edgedf.imaging import RGBImage, preprocess
+from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 
 __all__ = ["MIN_PICTURES", "Batch", "Batches", "Pictures", "as_batch", "divided", "of_split"]
@@ -242,8 +242,7 @@ def _read(
             return Skipped(str(path), error.message)
 
     found = []
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for image in pool.map(one, paths):
-            found.append(image)
-            progress(step, len(found), len(paths))
+    for image in run_ahead(one, paths, available_cores()):
+        found.append(image)
+        progress(step, len(found), len(paths))
     return found

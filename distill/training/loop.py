@@ -18,9 +18,7 @@ import copy
 import json
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
@@ -32,6 +30,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgedf import typed_json
+from edgedf.ahead import run_ahead
 from edgedf.distill.distributed import DEVICES, Device, World
 from edgedf.distill.training.logbook import Logbook
 from edgedf.errors import CheckpointError, ConfigError
@@ -270,7 +269,7 @@ class Loop:
         with contextlib.ExitStack() as stack:
             stack.callback(self._book.close)
             batches = stack.enter_context(
-                contextlib.closing(_ahead(self._batch, left, settings.prefetch))
+                contextlib.closing(run_ahead(self._batch, left, settings.prefetch))
             )
             for batch in batches:
                 row, save_due = self._step(batch)
@@ -553,22 +552,3 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
-
-
-def _ahead(make: Callable[[int], T], steps: Iterable[int], count: int) -> Generator[T]:
-    """What ``make`` gives for each step, in order, some of it made ahead by threads."""
-    if not count:
-        yield from map(make, steps)
-        return
-    waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(count) as pool:
-        try:
-            for step in steps:
-                waiting.append(pool.submit(make, step))
-                if len(waiting) > count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -25,7 +25,6 @@ from edgedf.distill.distributed import World, joined
 from edgedf.distill.evaluation.evaluate import (
     EvaluationSettings,
     as_accuracy,
-    auc_with_interval,
     choose_threshold,
     measure,
     physical_map_error,
@@ -55,6 +54,7 @@ from edgedf.distill.training.verdict import fit_verdict
 from edgedf.errors import ConfigError
 from edgedf.evaluation import Skipped
 from edgedf.files import write_text
+from edgedf.metrics import auc_with_interval
 from edgedf.progress import Progress, silent
 from edgedf.spec import Accuracy
 

@@ -67,7 +67,7 @@ def ablate(
         from experiments.ablation import RECIPES, AblationSettings, as_markdown
         from experiments.ablation import ablate as run
     from edgedf import typed_json
-    from edgedf.cores import available_cores
+    from edgedf.machine import available_cores
 
     chosen = tuple(RECIPES)
     if recipes is not None:

@@ -57,7 +57,7 @@ def evaluate(
     with needs_distill("Evaluating a checkpoint"):
         from edgedf.distill.evaluation.evaluate import evaluate_checkpoint
     from edgedf import typed_json
-    from edgedf.cores import available_cores
+    from edgedf.machine import available_cores
 
     with StepProgress() as progress:
         found = evaluate_checkpoint(

@@ -125,8 +125,7 @@ def doctor(
 
 def _system() -> dict[str, Any]:
     from edgedf import __version__
-    from edgedf.cores import available_cores
-    from edgedf.runtime.processor import this_processor
+    from edgedf.machine import available_cores, this_processor
 
     processor = this_processor()
     unknown = "" if _version("edgedf") else " (not installed, so what it needs is not known)"

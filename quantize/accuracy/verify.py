@@ -7,20 +7,18 @@ verdict are :mod:`~edgedf.quantize.accuracy.gate`'s. Nothing but a few numbers i
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.cores import available_cores
+from edgedf.ahead import run_ahead
 from edgedf.errors import ArtifactUnreadable, DataError, ImageError, ImageTooLarge, ParityError
 from edgedf.evaluation import Picture, Skipped, check_skipped
 from edgedf.imaging import (
@@ -87,9 +85,6 @@ class Gate:
     data: str = ""
     split: str = "all"
     left_out: dict[str, int] = field(default_factory=dict)
-
-
-_MAX_DECODERS = 4
 
 
 @dataclass(frozen=True)
@@ -393,20 +388,8 @@ def _prepared(
         except MemoryError:
             return ImageTooLarge("There is not enough memory for this image.")
 
-    workers = min(_MAX_DECODERS, available_cores())
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="edgedf-decode")
-    waiting: deque[tuple[_Entry, Future[DecodedImage | ImageError]]] = deque()
-    left = iter(entries)
-    try:
-        while True:
-            for entry in islice(left, workers + 1 - len(waiting)):
-                waiting.append((entry, pool.submit(read, entry)))
-            if not waiting:
-                return
-            entry, future = waiting.popleft()
-            yield entry, future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with contextlib.closing(run_ahead(read, entries)) as images:
+        yield from zip(entries, images, strict=True)
 
 
 def _ask(pair: Pair, file: str, pixels: RGBImage) -> _Both:

@@ -19,6 +19,7 @@ from edgedf.errors import ArtifactError, ConfigError
 from edgedf.files import sha256_of
 from edgedf.formats import Backend, open_backend
 from edgedf.imaging import preprocess
+from edgedf.machine import this_host
 from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.gate import strictest
 from edgedf.quantize.accuracy.verify import Pictures, verify_pair
@@ -35,7 +36,6 @@ from edgedf.quantize.diff.spec_changes import spec_changes
 from edgedf.quantize.inspection.structure import Structure, structure_of
 from edgedf.quantize.models.pair import Pair, open_pair
 from edgedf.runtime.detector import naming
-from edgedf.runtime.host import this_host
 from edgedf.runtime.int8_speed import slower_than_float
 from edgedf.runtime.interleaved import LEAST_ROUNDS, over, take_turns
 from edgedf.spec import check_tensors

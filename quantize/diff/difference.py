@@ -8,9 +8,9 @@ from typing import Literal
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError
+from edgedf.machine import Host
 from edgedf.quantize.accuracy.gate import Limits, Verdict
 from edgedf.quantize.accuracy.verify import Verification
-from edgedf.runtime.host import Host
 from edgedf.runtime.interleaved import LatencyRatio
 
 __all__ = [

@@ -28,12 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.artifact import Artifact, ModelFormat, read_artifact
-from edgedf.cores import available_cores
 from edgedf.errors import ConfigError, DataError, ImageError
 from edgedf.evaluation import Picture
 from edgedf.formats import open_backend
 from edgedf.formats.layers import Answer, Graphs, Layer, Seen
 from edgedf.imaging import RGBImage, load_image, prepare
+from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 from edgedf.quantize.layer_error.noise import ChannelNoise, NoiseSums, channel_noise
 from edgedf.quantize.models.pair import shipped_parent

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
-from edgedf.cores import available_cores
 from edgedf.imaging import RGBImage
+from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.diagnosis import Diagnosis, diagnose
 from edgedf.quantize.accuracy.parity import TOLERANCES, Comparison, compare, run_on

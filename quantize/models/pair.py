@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.artifact import Artifact, ModelFormat, read_artifact
-from edgedf.cores import available_cores
 from edgedf.errors import ConfigError
 from edgedf.imaging import RGBImage
+from edgedf.machine import available_cores
 from edgedf.metrics import logit
 from edgedf.quantize.models.run import Run, open_model
 from edgedf.runtime.detector import Detector

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from edgedf.errors import EdgedfError
+from edgedf.machine import Machine
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.document import (
     ColdStartTimes,
@@ -34,7 +35,6 @@ from edgedf.runtime.profile.events import (
     Failed,
     Finished,
     Loaded,
-    Machine,
     Operators,
     PipelineTimes,
     Started,

@@ -21,8 +21,8 @@ from edgedf.errors import DeviceError, EdgedfError
 from edgedf.formats import open_backend
 from edgedf.formats.backend import import_runtime
 from edgedf.formats.tflite.backend import RUNTIMES, installed_runtime
+from edgedf.machine import text_in
 from edgedf.runtime.profile.events import ColdStart
-from edgedf.runtime.profile.machine import text_in
 from edgedf.typed_json import encode
 
 __all__ = ["cold_start"]

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from edgedf import typed_json
 from edgedf.errors import DataError
 from edgedf.int8_kernels import Int8Kernels
-from edgedf.runtime.profile.events import Machine, OperatorTime, State
+from edgedf.machine import Machine
+from edgedf.runtime.profile.events import OperatorTime, State
 from edgedf.runtime.profile.request import Effort
 
 __all__ = [

@@ -14,6 +14,7 @@ from typing import Any, Literal, Union
 from edgedf import typed_json
 from edgedf.errors import DeviceError
 from edgedf.int8_kernels import Int8Kernels
+from edgedf.machine import Machine
 
 __all__ = [
     "EVENT_SCHEMA_VERSION",
@@ -24,7 +25,6 @@ __all__ = [
     "Failed",
     "Finished",
     "Loaded",
-    "Machine",
     "OperatorTime",
     "Operators",
     "PipelineTimes",
@@ -40,40 +40,6 @@ __all__ = [
 EVENT_SCHEMA_VERSION = 1
 
 Phase = Literal["measured", "sustained"]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What is measured on. A field is empty or None where the system does not say.
-
-    Args:
-        name: Of the board or phone, such as ``Raspberry Pi 5 Model B Rev 1.0``.
-        cpu: Name of the processor.
-        soc: System on a chip, such as ``SM8550``.
-        cores: Logical processors that the worker may use.
-        architecture: As ``uname -m`` says: ``x86_64``, ``aarch64``, …
-        memory_mb: Physical memory.
-        system: Operating system and kernel; of a phone the Android version.
-        governors: Of the processors' frequencies, each once.
-        maximum_mhz: Highest frequency of each processor.
-        python: Version of Python, empty for a native runner.
-        edgedf: Version of edgedf that measured, empty for a native runner.
-        int8_dot_product: Whether its processors have dot-product instructions for int8 (VNNI on
-            x86-64, FEAT_DotProd on Arm).
-    """
-
-    cpu: str
-    architecture: str
-    system: str
-    name: str = ""
-    soc: str = ""
-    cores: int | None = None
-    memory_mb: int | None = None
-    governors: tuple[str, ...] = ()
-    maximum_mhz: tuple[float, ...] = ()
-    python: str = ""
-    edgedf: str = ""
-    int8_dot_product: bool | None = None
 
 
 @dataclass(frozen=True)

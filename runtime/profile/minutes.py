@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgedf.bootstrap import block_draws, interval_around, resampled_quantiles, run_length
 from edgedf.runtime.profile.document import Minute, Sustained
 from edgedf.runtime.profile.events import Block, State
-from edgedf.runtime.profile.statistics import draws, interval, pooled, resampled, run_length
+from edgedf.runtime.profile.statistics import pooled
 
 __all__ = ["sustained"]
 
@@ -38,7 +39,7 @@ def sustained(blocks: Sequence[Block], states: Sequence[State]) -> Sustained | N
     if not begun > 0:  # a clock too coarse
         return None
     ratio = ended / begun
-    low, high = interval(ratio, _medians(last, 1) / _medians(first, 0))
+    low, high = interval_around(ratio, _medians(last, 1) / _medians(first, 0))
     count = max(1, math.ceil(seconds / _MINUTE_S - 1e-9))
     minutes = [
         minute
@@ -55,7 +56,7 @@ def _end(block: Block) -> float:
 def _medians(blocks: Sequence[Block], seed: int) -> np.ndarray:
     groups = [np.asarray(block.times_ms, np.float64) for block in blocks]
     length = run_length(np.array([np.median(group) for group in groups]))
-    return resampled(groups, (0.5,), draws(len(groups), length, seed=seed))[0]
+    return resampled_quantiles(groups, (0.5,), block_draws(len(groups), length, seed=seed))[0]
 
 
 def _minute(

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgedf.machine import number_in, text_in
 from edgedf.runtime.profile.events import State
-from edgedf.runtime.profile.machine import number_in, text_in
 
 __all__ = ["Monitor"]
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.runtime.interleaved import LEAST_ROUNDS, ratio_of
+from edgedf.bootstrap import block_draws, interval_around, resampled_quantiles, run_length
+from edgedf.runtime.interleaved import LEAST_ROUNDS
 from edgedf.runtime.profile.document import Ratio
 from edgedf.runtime.profile.events import Block, Summary
 from edgedf.runtime.profile.request import Configuration
-from edgedf.runtime.profile.statistics import draws, interval, resampled, run_length
 
 __all__ = ["Rounds", "pairs", "ratio_between", "rounds_of", "rounds_of_summaries", "turned"]
 
@@ -72,16 +72,16 @@ def ratio_between(first: int, second: int, times: Mapping[int, Rounds]) -> Ratio
     sides = [[times[side][number] for number in common] for side in (first, second)]
     if min(float(part.min()) for side in sides for part in side) <= 0:  # a clock too coarse
         return None
-    if all(len(part) == 1 for side in sides for part in side):
-        found = ratio_of(np.column_stack([np.concatenate(side) for side in sides]))
-        return Ratio(first, second, found.ratio, found.low, found.high, found.rounds)
     middles = [float(np.median(np.concatenate(side))) for side in sides]
     ratio = middles[1] / middles[0]
     joined = [_joined(side) for side in sides]
     by_round = [np.array([np.median(part) for part in side]) for side in joined]
-    drawn = draws(len(joined[0]), run_length(np.log(by_round[1] / by_round[0])))
-    below, above = (resampled(side, (0.5,), drawn)[0] for side in joined)
-    low, high = interval(ratio, above / below)
+    # Repetitions of a native benchmark are too long to be alike for being neighbours.
+    repeated = all(len(times) == 1 for side in sides for times in side)
+    length = 1 if repeated else run_length(np.log(by_round[1] / by_round[0]))
+    drawn = block_draws(len(joined[0]), length)
+    below, above = (resampled_quantiles(side, (0.5,), drawn)[0] for side in joined)
+    low, high = interval_around(ratio, above / below)
     return Ratio(first, second, ratio, low, high, len(common))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgedf.machine import Machine
 from edgedf.runtime.profile.document import DeviceRun, Profile, Recommendation
-from edgedf.runtime.profile.events import Machine
 from edgedf.runtime.profile.figures import Section, megabytes, ms
 
 __all__ = ["SHIP", "recommendation_line", "recommended"]

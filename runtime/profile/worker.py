@@ -29,6 +29,7 @@ from edgedf.artifact import read_artifact
 from edgedf.errors import ConfigError, EdgedfError
 from edgedf.formats import Backend, open_backend
 from edgedf.imaging import RGBImage, load_image, prepare, read_image_bytes
+from edgedf.machine import this_machine
 from edgedf.runtime.detector import Detector
 from edgedf.runtime.profile.cold_start import cold_start
 from edgedf.runtime.profile.events import (
@@ -41,7 +42,6 @@ from edgedf.runtime.profile.events import (
     Started,
     to_line,
 )
-from edgedf.runtime.profile.machine import this_machine
 from edgedf.runtime.profile.monitor import Monitor
 from edgedf.runtime.profile.operators import time_operators
 from edgedf.runtime.profile.pipeline import time_pipeline

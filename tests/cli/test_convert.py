@@ -16,8 +16,8 @@ import edgedf.sample
 from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.cli import convert as convert_module
 from edgedf.cli import main
+from edgedf.machine import this_processor
 from edgedf.runtime.models import shipped_model
-from edgedf.runtime.processor import this_processor
 from tests.cli.runs import ENVIRONMENT, assert_clear, run
 from tests.quantize.conftest import one_torch_thread
 from tests.quantize.students import (

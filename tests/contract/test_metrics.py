@@ -16,10 +16,10 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from edgedf import metrics
+from edgedf import bootstrap, metrics
+from edgedf.bootstrap import RESAMPLES, GroupResamples
 from edgedf.errors import DataError
 from edgedf.metrics import (
-    RESAMPLES,
     Confusion,
     Figure,
     Metrics,
@@ -28,12 +28,12 @@ from edgedf.metrics import (
     correlation_with_interval,
     detection_metrics,
     logit,
-    map_metrics,
     mean_auc_with_interval,
     mean_with_interval,
     paired_metrics,
 )
 from edgedf.result import Threshold, sigmoid
+from edgedf.roc import CURVE_FIGURES, Ranking
 
 Array = np.ndarray
 CUTS = Threshold(0.6, 0.4)
@@ -116,21 +116,18 @@ def test_a_resample_is_measured_like_the_repeated_pictures(seed: int, n: int, ti
     """The interval's ends are those of measuring every resample by itself."""
     labels, logits = drawn(seed, n, ties=ties)
     groups = np.random.default_rng(seed).integers(0, n, n).astype(str)
-    chunks = list(metrics._Resamples(groups).chunks())
-    counts = np.concatenate(chunks)[:3].astype(int)
+    counts = next(GroupResamples(groups).chunks())[:3].astype(int)
     scores = scores_of(logits)
     rates = {
         **metrics._score_rates(labels == 1, scores),
         **metrics._verdict_rates(labels == 1, scores, CUTS),
     }
 
-    class Three(metrics._Resamples):
-        def chunks(self):  # type: ignore[no-untyped-def]
-            yield counts.astype(float)
-
-    ranking = metrics._Ranking(labels == 1, logits)
-    found = metrics._measured(Three(groups), metrics._CURVE, ranking, rates)
-    for row, count in enumerate(counts, 1):
+    weights = counts.astype(float)
+    curve = Ranking(labels == 1, logits)(weights)
+    found = {name: figure(curve) for name, figure in CURVE_FIGURES.items()}
+    found |= {name: rate(weights) for name, rate in rates.items()}
+    for row, count in enumerate(counts):
         y, s = np.repeat(labels, count), np.repeat(scores, count)
         if 0 < y.sum() < len(y):
             for name, expected in EXPECTED.items():
@@ -148,8 +145,8 @@ def test_intervals_are_the_same_however_many_resamples_fit_into_memory(
 ) -> None:
     labels, logits = drawn(3, 60)
     whole = detection_metrics(labels, logits, SINGLES[:60], CUTS)
-    monkeypatch.setattr(metrics, "_CHUNK", 60 * 7)  # 2,000 is no multiple of 7
-    sizes = [len(chunk) for chunk in metrics._Resamples(SINGLES[:60]).chunks()]
+    monkeypatch.setattr(bootstrap, "_CHUNK", 60 * 7)  # 2,000 is no multiple of 7
+    sizes = [len(chunk) for chunk in GroupResamples(SINGLES[:60]).chunks()]
     assert (max(sizes), sum(sizes)) == (7, RESAMPLES)
     assert detection_metrics(labels, logits, SINGLES[:60], CUTS) == whole
 
@@ -246,40 +243,6 @@ def test_the_logits_of_certainty_are_finite_and_give_it_back() -> None:
     assert sigmoid(logit(0.0)) < 1e-17
 
 
-def test_map_error_and_correlation_are_means_over_pictures() -> None:
-    rng = np.random.default_rng(0)
-    wanted = rng.random((4, 6, 6))
-    wanted[3] = 1.7
-    found = wanted + np.array([1.0, 2.0, 0.0, 1.0])[:, None, None]
-    found[1] = 3.0 - wanted[1]
-    found[2] = 0.1  # flat: its correlation is none, which counts as 0
-    result = map_metrics(found, wanted, list("abcd"))
-    errors = np.abs(found - wanted).mean(axis=(1, 2))
-    assert result.error.value == pytest.approx(errors.mean())
-    assert errors.min() <= result.error.low < result.error.value < result.error.high <= errors.max()
-    assert result.error.n == 4
-    assert result.correlation is not None
-    assert result.correlation.value == pytest.approx((1 - 1 + 0) / 3)
-    assert result.correlation.n == 3
-    assert map_metrics(found[3:], wanted[3:], ["d"]).correlation is None
-
-
-def test_correlations_are_those_of_numpy_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_MAPS", 2)
-    rng = np.random.default_rng(1)
-    found, wanted = rng.random((5, 4, 4)).astype(np.float16), rng.random((5, 4, 4))
-    pairs = zip(found.astype(float), wanted, strict=True)
-    each = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs]
-    result = map_metrics(found, wanted, list("abcde"))
-    assert result.correlation is not None
-    assert result.correlation.value == pytest.approx(np.mean(each))
-
-
-def test_maps_of_different_shapes_are_refused() -> None:
-    with pytest.raises(DataError, match=r"\(1, 2, 2\) and \(1, 4, 4\)"):
-        map_metrics(np.zeros((1, 2, 2)), np.zeros((1, 4, 4)), ["a"])
-
-
 # Two models on the same pictures
 
 
@@ -330,7 +293,7 @@ def test_the_interval_of_a_drop_is_that_of_measuring_both_on_every_resample(
 ) -> None:
     labels, first, second, groups = two_models(seed, n)
     drops = []
-    for counts in np.concatenate(list(metrics._Resamples(groups).chunks())).astype(int):
+    for counts in np.concatenate(list(GroupResamples(groups).chunks())).astype(int):
         chosen = np.repeat(np.arange(n), counts)
         fake, real = chosen[labels[chosen] == 1], chosen[labels[chosen] == 0]
         if fake.size and real.size:
@@ -380,7 +343,7 @@ def test_what_cannot_be_paired_is_refused(
 def test_the_interval_of_a_correlation_is_that_of_every_resample(seed: int, n: int) -> None:
     _, first, second, groups = two_models(seed, n)
     values = []
-    for counts in np.concatenate(list(metrics._Resamples(groups).chunks())).astype(int):
+    for counts in np.concatenate(list(GroupResamples(groups).chunks())).astype(int):
         x, y = np.repeat(first, counts), np.repeat(second, counts)
         if np.ptp(x) > 0:
             values.append(np.corrcoef(x, y)[0, 1])

@@ -182,7 +182,7 @@ def test_a_folder_is_judged_as_it_is_asked_for(model: Path, tmp_path: Path) -> N
     next(started)
     started.close()  # type: ignore[attr-defined]
     for thread in threading.enumerate():
-        if thread.name.startswith("edgedf-decode"):
+        if thread.name.startswith("edgedf-ahead"):
             thread.join(timeout=30)
     assert threading.active_count() <= threads
 

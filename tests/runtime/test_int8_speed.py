@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import edgedf.sample
 from edgedf.imaging import preprocess
+from edgedf.machine import this_processor
 from edgedf.runtime.int8_speed import (
     Int8Speed,
     measured_speed,
@@ -15,7 +16,6 @@ from edgedf.runtime.int8_speed import (
 )
 from edgedf.runtime.interleaved import LatencyRatio, Speed
 from edgedf.runtime.models import shipped_model
-from edgedf.runtime.processor import this_processor
 from tests.runtime.pictures import noise
 from tests.runtime.tiny import SIZE, write_tiny
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedf.errors import DeviceError
+from edgedf.machine import Machine
 from edgedf.runtime.profile.devices.adb_client import Adb, Printed
 from edgedf.runtime.profile.devices.adb_errors import Cut
 from edgedf.runtime.profile.devices.adb_folder import PhoneFolder
@@ -29,7 +30,6 @@ from edgedf.runtime.profile.events import (
     Failed,
     Finished,
     Loaded,
-    Machine,
     Progressed,
     Started,
     Summary,

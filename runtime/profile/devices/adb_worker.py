@@ -11,6 +11,7 @@ from typing import Any
 from edgedf.artifact import read_model
 from edgedf.errors import DeviceError
 from edgedf.files import scratch_folder
+from edgedf.machine import Machine
 from edgedf.runtime.profile.devices import board
 from edgedf.runtime.profile.devices.adb_client import Adb, Printed, finish
 from edgedf.runtime.profile.devices.adb_errors import Cut
@@ -29,7 +30,7 @@ from edgedf.runtime.profile.devices.host import WORKER
 from edgedf.runtime.profile.devices.payload import REQUEST, make_payload
 from edgedf.runtime.profile.devices.stream import follow
 from edgedf.runtime.profile.devices.wheels import MODULES, fetch, wanted
-from edgedf.runtime.profile.events import Emit, Event, Machine, Progressed, Started
+from edgedf.runtime.profile.events import Emit, Event, Progressed, Started
 
 __all__ = ["WorkerRun"]
 

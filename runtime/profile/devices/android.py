@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from edgedf.runtime.processor import int8_dot_product
-from edgedf.runtime.profile.events import Machine, State
-from edgedf.runtime.profile.machine import arm_processors
+from edgedf.machine import Machine, int8_dot_product, processor_name
+from edgedf.runtime.profile.events import State
 
 __all__ = ["FACTS", "STATE", "abis", "machine", "other_load", "sections", "state"]
 
@@ -73,7 +72,7 @@ def machine(facts: Mapping[str, str]) -> Machine:
         governors += [word for word in row[1:2] if not word.isdigit()]
         maximum += [int(word) / 1000 for word in row[2:3] if word.isdigit()]
     return Machine(
-        cpu=_processor(facts.get("cpuinfo", "")),
+        cpu=processor_name(facts.get("cpuinfo", "")),
         architecture=architecture.strip(),
         system=system + (f", kernel {kernel.strip()}" if kernel.strip() else ""),
         name=named.strip(),
@@ -164,12 +163,6 @@ def _properties(text: str) -> dict[str, str]:
 
 def _rows(text: str) -> list[list[str]]:
     return [words for words in map(str.split, text.splitlines()) if words and words[0].isdigit()]
-
-
-def _processor(cpuinfo: str) -> str:
-    """By name where it is an Arm, else what the kernel calls it."""
-    named = re.search(r"(?:model name|Hardware|Processor)\s*: (.+)", cpuinfo)
-    return arm_processors(cpuinfo) or (named[1].strip() if named else "")
 
 
 def _temperatures(printed: Mapping[str, str]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedf import metrics, typed_json
+from edgedf import typed_json
 from edgedf.distill.datasets.dataset import read_manifest
 from edgedf.distill.evaluation import evaluate
 from edgedf.distill.evaluation.evaluate import (
@@ -16,10 +16,8 @@ from edgedf.distill.evaluation.evaluate import (
     EvaluationSettings,
     Predictions,
     as_accuracy,
-    auc_with_interval,
     choose_threshold,
     evaluate_checkpoint,
-    map_error_with_interval,
     measure,
     measure_all,
     physical_map_error,
@@ -39,6 +37,8 @@ from edgedf.distill.records.targets import (
 from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.evaluation import Report
 from edgedf.imaging import load_image, prepare
+from edgedf.map_metrics import map_error_with_interval
+from edgedf.metrics import Figure, auc_with_interval
 from edgedf.result import Threshold
 from edgedf.spec import Accuracy
 from tests.distill.pictures import crop, write, write_dataset, write_manifest
@@ -56,12 +56,6 @@ def saved(folder: Path, **metadata: object) -> Path:
     path = folder / "student.safetensors"
     save_checkpoint(path, Student(SMALL), metadata)
     return path
-
-
-def test_the_figures_of_the_contract_are_at_hand_here() -> None:
-    assert evaluate.auc_with_interval is metrics.auc_with_interval
-    assert evaluate.map_error_with_interval is metrics.map_error_with_interval
-    assert evaluate.Figure is metrics.Figure
 
 
 def test_one_class_has_no_auc_and_no_threshold() -> None:
@@ -338,7 +332,7 @@ def test_without_maps_the_figures_of_scores_are_the_same_and_no_others_there(
 
 
 def test_figures_are_written_with_four_digits() -> None:
-    figure = metrics.Figure(0.123449, 0.10005001, 2 / 3, 7)
+    figure = Figure(0.123449, 0.10005001, 2 / 3, 7)
     assert as_accuracy("scenes dev", "AUC", figure) == Accuracy(
         "scenes dev", "AUC", 0.1234, 0.1001, 0.6667, 7, "fp32"
     )

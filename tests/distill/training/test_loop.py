@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import torch
 
 from edgedf.distill.distributed import World
 from edgedf.distill.training import loop as module
-from edgedf.distill.training.loop import BEST, STATE, Loop, LoopSettings, ParameterGroup, _ahead
+from edgedf.distill.training.loop import BEST, STATE, Loop, LoopSettings, ParameterGroup
 from edgedf.errors import CheckpointError, ConfigError, OutputError
 from tests.distill.toy import SETTINGS, Net, Toy, make_loop, train
 
@@ -295,29 +293,6 @@ def test_precision_is_chosen_for_the_device() -> None:
     assert module._precision("auto", torch.device("cpu")) is None
     assert module._precision("bf16", torch.device("cpu")) is torch.bfloat16
     assert module._precision("off", torch.device("cuda", 0)) is None
-
-
-def test_making_ahead_keeps_the_order_and_lets_errors_through() -> None:
-    running, most, lock = 0, 0, threading.Lock()
-
-    def make(step: int) -> int:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.001 * (step % 3))
-        with lock:
-            running -= 1
-        if step == 9:
-            raise ValueError("nine")
-        return step
-
-    taken = []
-    with pytest.raises(ValueError, match="nine"):
-        for step in _ahead(make, range(20), 3):
-            taken.append(step)
-    assert taken == list(range(9))
-    assert 1 <= most <= 3
 
 
 @pytest.mark.parametrize(

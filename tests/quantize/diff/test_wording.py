@@ -3,6 +3,7 @@ from functools import cache
 
 import pytest
 
+from edgedf.machine import Host
 from edgedf.metrics import Figure
 from edgedf.quantize.accuracy.gate import judge, overall
 from edgedf.quantize.accuracy.verify import Verification
@@ -18,7 +19,6 @@ from edgedf.quantize.diff.difference import (
     Side,
 )
 from edgedf.quantize.diff.wording import headline, markdown, sections
-from edgedf.runtime.host import Host
 from edgedf.runtime.interleaved import LatencyRatio, Speed
 from edgedf.runtime.models import shipped_model
 from tests.quantize.accuracy.test_gate import measured

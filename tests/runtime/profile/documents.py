@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from edgedf.machine import Machine
 from edgedf.runtime.profile import document
-from edgedf.runtime.profile.events import Machine, OperatorTime, State
+from edgedf.runtime.profile.events import OperatorTime, State
 from edgedf.runtime.profile.request import FULL, QUICK
 
 VALID = document.Validity("valid")

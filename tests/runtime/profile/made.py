@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgedf.machine import Machine
 from edgedf.runtime.profile.assemble import assemble
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.document import Model, Profile
@@ -17,7 +18,6 @@ from edgedf.runtime.profile.events import (
     Event,
     Finished,
     Loaded,
-    Machine,
     Operators,
     OperatorTime,
     PipelineTimes,

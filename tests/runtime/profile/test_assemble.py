@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from edgedf import typed_json
 from edgedf.errors import DataError, DeviceError
 from edgedf.files import write_text
+from edgedf.machine import Machine
 from edgedf.runtime.profile.assemble import assemble, thinned
 from edgedf.runtime.profile.document import DeviceRun, from_json, profile_schema, to_json
 from edgedf.runtime.profile.events import (
@@ -21,7 +22,6 @@ from edgedf.runtime.profile.events import (
     Failed,
     Finished,
     Loaded,
-    Machine,
     Started,
     State,
     Summary,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgedf.runtime.profile.monitor import Monitor
-from tests.runtime.profile.test_machine import lay
+from tests.contract.test_machine import lay
 
 linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="there is no /proc/stat")
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgedf.machine import Machine
 from edgedf.runtime.profile.document import (
     DeviceRun,
     Latency,
@@ -21,7 +22,6 @@ from edgedf.runtime.profile.document import (
     from_json,
     to_json,
 )
-from edgedf.runtime.profile.events import Machine
 from edgedf.runtime.profile.html_report import render
 from edgedf.runtime.profile.markdown import markdown
 from edgedf.runtime.profile.recommend import ALIKE, recommend

@@ -6,6 +6,7 @@ import pytest
 
 import edgedf.sample
 from edgedf.errors import ArtifactError, ConfigError, DeviceError
+from edgedf.machine import Machine
 from edgedf.runtime.profile.devices import Job
 from edgedf.runtime.profile.events import (
     Block,
@@ -13,7 +14,6 @@ from edgedf.runtime.profile.events import (
     Event,
     Finished,
     Loaded,
-    Machine,
     Progressed,
     Started,
     WarmedUp,

@@ -3,17 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgedf.bootstrap import run_length
 from edgedf.runtime.profile.events import Block, Summary
 from edgedf.runtime.profile.statistics import (
-    RESAMPLES,
     distribution,
-    draws,
     latency,
     latency_of_summaries,
     over_time,
     pooled,
-    resampled,
-    run_length,
 )
 from tests.runtime.profile.made import blocks
 
@@ -45,33 +42,6 @@ def test_percentiles_are_in_order_and_inside_their_intervals(groups: list[list[f
     assert found.seconds == pytest.approx(every.sum() / 1e3)
     assert found.throughput * found.seconds == pytest.approx(len(every))
     assert middle == pytest.approx(np.median(every))
-
-
-@FEW
-@given(GROUPS, st.floats(0, 1))
-def test_a_resample_has_the_quantile_that_numpy_gives_it(
-    groups: list[list[float]], q: float
-) -> None:
-    parts = [np.array(times) for times in groups]
-    drawn = draws(len(parts))
-    (found,) = resampled(parts, (q,), drawn)
-    for row in range(0, RESAMPLES, 97):
-        repeated = [np.repeat(part, int(n)) for part, n in zip(parts, drawn[row], strict=True)]
-        assert found[row] == pytest.approx(np.quantile(np.concatenate(repeated), q))
-
-
-@FEW
-@given(st.integers(1, 50), st.integers(1, 50))
-def test_a_resample_is_made_of_whole_runs_around_a_circle(groups: int, length: int) -> None:
-    length = min(length, groups)
-    drawn = draws(groups, length)
-    assert drawn.shape == (RESAMPLES, groups)
-    assert set(drawn.sum(1)) == {length * -(-groups // length)}
-    # Each group is drawn alike, the first and the last as well.
-    mean = drawn.mean(0)
-    assert np.abs(mean - mean.mean()).max() < 0.2 * mean.mean()
-    if length > 1 and groups > length:
-        assert np.corrcoef(drawn[:, 0], drawn[:, -1])[0, 1] > 0.2  # neighbours on the circle
 
 
 def test_the_same_input_gives_the_same_figures() -> None:

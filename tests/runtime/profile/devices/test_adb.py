@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgedf.errors import ConfigError, DeviceError
+from edgedf.machine import Machine
 from edgedf.runtime.profile.devices.adb import AdbDevice, Attached, adb_devices
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.wheels import MODULES
@@ -22,7 +23,6 @@ from edgedf.runtime.profile.events import (
     Failed,
     Finished,
     Loaded,
-    Machine,
     Operators,
     PipelineTimes,
     Started,

@@ -1,5 +1,6 @@
+from edgedf.machine import Machine
 from edgedf.runtime.profile.document import DeviceRun
-from edgedf.runtime.profile.events import Machine, State
+from edgedf.runtime.profile.events import State
 from edgedf.runtime.profile.plots.spans import Span, disturbed
 from tests.runtime.profile import documents
 

@@ -1,10 +1,31 @@
+import platform
 from pathlib import Path
 
 import pytest
 
 import edgedf
-from edgedf.cores import available_cores
-from edgedf.runtime.profile.machine import number_in, text_in, this_machine
+from edgedf import machine
+from edgedf.machine import (
+    Processor,
+    available_cores,
+    int8_dot_product,
+    number_in,
+    text_in,
+    this_host,
+    this_machine,
+    this_processor,
+)
+
+CASES = {
+    "flags\t\t: fpu sse2 avx2 avx512f avx512_vnni\n": True,
+    "flags\t\t: fpu avx2 avx_vnni\n\nflags\t\t: fpu avx2 avx_vnni\n": True,
+    "flags\t\t: fpu avx2 avx512f\n": False,
+    "Features\t: fp asimd crc32 asimddp\n": True,
+    "Features\t: fp asimd asimddp\n\nFeatures\t: fp asimd\n": False,
+    "Features\t: half thumb neon vfpv4\n": False,
+    "Hardware\t: BCM2835\n": None,
+    "": None,
+}
 
 
 def lay(root: Path, files: dict[str, str]) -> Path:
@@ -13,6 +34,35 @@ def lay(root: Path, files: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return root
+
+
+@pytest.mark.parametrize("info", CASES)
+def test_dot_products_are_read_off_the_flags_of_all_cores(info: str) -> None:
+    assert int8_dot_product(info) is CASES[info]
+
+
+def test_the_processor_has_the_name_that_the_system_gives(tmp_path: Path) -> None:
+    text = "processor : 0\nmodel name\t: AMD EPYC 7763\nflags : avx2\n"
+    lay(tmp_path, {"proc/cpuinfo": text})
+    assert this_processor(tmp_path) == Processor("AMD EPYC 7763", False)
+
+
+def test_a_system_without_cpuinfo_has_a_name_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(machine.platform, "processor", lambda: "arm")
+    assert this_processor(tmp_path) == Processor("arm", True)
+
+
+def test_a_host_is_named() -> None:
+    found = this_host()
+    assert found.cpu
+    assert found.system == platform.platform()
+    assert found.python == platform.python_version()
+    assert found.edgedf == edgedf.__version__
+    assert found.cores is None or found.cores > 0
 
 
 def test_this_machine_is_described() -> None:
