@@ -52,9 +52,9 @@ from edgedf.quantize.calibration.images import CalibrationSet, choose_images, sa
 from edgedf.quantize.layer_error.ranking import MAX_PICTURES, choose_pictures
 from edgedf.quantize.models.pair import Model, Pair
 from edgedf.quantize.models.run import open_model
-from edgedf.quantize.sources.describe import INPUT_NAME, describe_converted
+from edgedf.quantize.sources.describe import describe_converted
 from edgedf.runtime.models import shipped_model
-from edgedf.spec import ModelSpec
+from edgedf.spec import INPUT_NAME, ModelSpec
 
 DARK_IMAGES, DARKER = 10, 40
 

@@ -36,9 +36,9 @@ import edgedf
 import edgedf.sample
 from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
+from edgedf.formats import REGISTRY as FORMATS
 from edgedf.imaging import load_image
 from edgedf.machine import this_host
-from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.detector import Detector
 from edgedf.runtime.folder import Failure, find_images
 from edgedf.runtime.interleaved import LEAST_ROUNDS, ratio_of

@@ -28,18 +28,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite, read_artifact
+from edgedf.artifact import ModelFormat, embed, read_artifact
 from edgedf.cli._console import StepProgress, quiet_natives
 from edgedf.distill.datasets import open_dataset
 from edgedf.distill.networks.backbones import Block, Conv
 from edgedf.distill.networks.student import Deployable, load_checkpoint
 from edgedf.errors import EdgedfError, ImageError
+from edgedf.formats import REGISTRY as FORMATS
 from edgedf.formats.weights import Parameters, WeightGraph, open_weight_graph
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.progress import Progress
 from edgedf.quantize.repair.equalization import channel_groups
 from edgedf.quantize.sources.export import export_network
-from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import ModelSpec
 
@@ -74,7 +74,7 @@ def write_all(out: Path, data: Path | None, steps: int, progress: Progress) -> I
         shipped = read_artifact(shipped_model(model_format))
         for name, change in (("outliers", with_outliers), ("mixed", with_offsets)):
             graph = open_weight_graph(shipped.model, model_format)
-            changed = graph.changed(change(graph))
+            changed = graph.changed(change(graph)).file
             yield _write(out, name, model_format, changed, shipped.spec)
     if data is None:
         return
@@ -204,7 +204,6 @@ def _pictures(data: Path, side: int, count: int, progress: Progress) -> list[RGB
 
 def _write(out: Path, name: str, model_format: ModelFormat, model: bytes, spec: ModelSpec) -> Path:
     described = spec.with_changes(name=f"hostile-{name}", accuracy=())
-    embed = embed_tflite if model_format == "tflite" else embed_onnx
     path = out / f"{name}.{model_format}"
     path.write_bytes(embed(model, described))
     return path

@@ -29,10 +29,10 @@ import edgedf.sample
 from edgedf.artifact import read_artifact
 from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
+from edgedf.formats import REGISTRY as FORMATS
 from edgedf.formats import open_backend
 from edgedf.imaging import preprocess
 from edgedf.machine import this_host
-from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.interleaved import LEAST_ROUNDS, Speed, over, take_turns
 from edgedf.runtime.models import shipped_model
 from edgedf.runtime.profile.ratios import ratio_between, rounds_of

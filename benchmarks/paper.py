@@ -119,7 +119,7 @@ def _exported(path: Path, export: Callable[[], bytes]) -> bytes:
 def _to_onnx() -> bytes:
     import torch
 
-    from edgedf.quantize.sources.export import ONNX_OPSET
+    from edgedf.formats.onnx.exporter import OPSET as ONNX_OPSET
 
     program = torch.onnx.export(
         _network(),

@@ -28,11 +28,11 @@ from edgedf.cli._console import StepProgress, quiet_natives
 from edgedf.distill.datasets.dataset import read_manifest
 from edgedf.distill.networks.student import load_checkpoint
 from edgedf.errors import EdgedfError
+from edgedf.formats import REGISTRY as FORMATS
 from edgedf.imaging import preprocess
 from edgedf.metrics import auc_with_interval
 from edgedf.quantize.accuracy.parity import TOLERANCES, Comparison, compare, run_on
 from edgedf.quantize.models.run import Outputs, Run, as_outputs, open_model
-from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.folder import find_images
 from edgedf.runtime.models import shipped_model
 

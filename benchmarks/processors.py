@@ -27,9 +27,9 @@ import edgedf.sample
 from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
+from edgedf.formats import REGISTRY as FORMATS
 from edgedf.imaging import preprocess
 from edgedf.quantize.precision import check_available
-from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import PRECISIONS, Precision
 

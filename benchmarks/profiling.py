@@ -33,10 +33,10 @@ from edgedf.artifact import read_artifact
 from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
 from edgedf.files import write_text
+from edgedf.formats import REGISTRY as FORMATS
 from edgedf.formats.onnx.session import open_session
 from edgedf.imaging import preprocess
 from edgedf.machine import this_host
-from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.interleaved import ratio_of
 from edgedf.runtime.profile.assemble import assemble
 from edgedf.runtime.profile.devices.base import Job

@@ -29,11 +29,11 @@ from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
 from edgedf.files import write_bytes
+from edgedf.formats import REGISTRY as FORMATS
 from edgedf.formats import open_backend
 from edgedf.formats.onnx.session import open_session
 from edgedf.imaging import RGBImage, preprocess
 from edgedf.machine import this_host
-from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.interleaved import LEAST_ROUNDS, LatencyRatio, Turn, over, take_turns
 from edgedf.runtime.models import shipped_model
 

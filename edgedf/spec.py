@@ -17,12 +17,14 @@ from edgedf.errors import ConfigError, SpecMismatch, SpecUnsupported
 from edgedf.result import Threshold
 
 __all__ = [
+    "INPUT_NAME",
     "INPUT_TYPES",
     "INPUT_ZERO_POINTS",
     "INTEGER_PRECISIONS",
     "LOGIT_BOUND",
     "MAP_MAXIMUM",
     "MAP_STRIDE",
+    "OUTPUT_NAMES",
     "PRECISIONS",
     "SCHEMA_VERSION",
     "Accuracy",
@@ -43,6 +45,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+
+INPUT_NAME = "image"
+OUTPUT_NAMES = ("fake_logit", "defocus_map")
 
 MAP_STRIDE = 4
 """Input pixels per pixel of the defocus map."""

@@ -16,10 +16,10 @@ int8-a16      int8, per channel   int16, calibrated     integer with 16-bit acti
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError
+from edgedf.formats import ModelFormat, format_named
 from edgedf.spec import PRECISIONS, Precision
 
 __all__ = ["AUTO", "CALIBRATED", "check_available", "computes_in_integers", "precision_named"]
@@ -29,14 +29,6 @@ CALIBRATED: frozenset[Precision] = frozenset({"int8", "int8-a16"})
 
 AUTO = "auto"
 """Not a precision: int8 with as much of a cure as it takes, see :mod:`edgedf.quantize.auto`."""
-
-_MISSING: Mapping[tuple[ModelFormat, Precision], str] = {
-    ("onnx", "int8-dynamic"): (
-        "ONNX Runtime's dynamic convolutions (ConvInteger) change this kind of network too much; "
-        "on the shipped student the correlation of the logits falls to 0.92, and a picture takes "
-        "several times as long as in float"
-    )
-}
 
 
 def precision_named(name: str) -> Precision:
@@ -65,13 +57,13 @@ def check_available(precision: Precision, formats: Sequence[ModelFormat]) -> Non
     Raises:
         ConfigError: One of them does not have it; says why and what it has.
     """
-    for name in formats:
-        reason = _MISSING.get((name, precision))
-        if reason is not None:
-            there = [known for known in PRECISIONS if (name, known) not in _MISSING]
-            others = [known for known in formats if (known, precision) not in _MISSING]
+    lacking = {name: format_named(name).missing_precisions for name in formats}
+    for name, missing in lacking.items():
+        if precision in missing:
+            there = [known for known in PRECISIONS if known not in missing]
+            others = [other for other, missed in lacking.items() if precision not in missed]
             raise ConfigError(
-                f"There is no {precision} for .{name}: {reason}.",
+                f"There is no {precision} for .{name}: {missing[precision]}.",
                 expected=f"for .{name} one of {', '.join(there)}",
                 next_step=f"--to {others[0]}, or another precision"
                 if others
@@ -80,9 +72,5 @@ def check_available(precision: Precision, formats: Sequence[ModelFormat]) -> Non
 
 
 def computes_in_integers(precision: Precision, model_format: ModelFormat) -> bool:
-    """Whether all operators but those at the ends are to be integer ones.
-
-    ONNX Runtime has no 16-bit kernels on a CPU: it runs int8-a16 in float between conversions,
-    which gives the values that a device with such kernels gives, at the price of speed.
-    """
-    return precision == "int8" or (precision == "int8-a16" and model_format == "tflite")
+    """Whether all operators but those at the ends are to be integer ones."""
+    return precision in format_named(model_format).integer_precisions

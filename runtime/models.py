@@ -7,8 +7,7 @@ from pathlib import Path
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable, MissingExtra
-from edgedf.formats.onnx import session as onnx_session
-from edgedf.formats.tflite import backend as tflite
+from edgedf.formats import formats
 
 __all__ = ["default_model", "runnable_formats", "shipped_model"]
 
@@ -19,7 +18,7 @@ def shipped_model(model_format: ModelFormat) -> Path:
     """Path of the float export that the package carries.
 
     Args:
-        model_format: ``tflite`` or ``onnx``.
+        model_format: Of the file.
 
     Raises:
         ArtifactUnreadable: The installed package has lost it.
@@ -35,13 +34,8 @@ def shipped_model(model_format: ModelFormat) -> Path:
 
 
 def runnable_formats() -> tuple[ModelFormat, ...]:
-    """Formats that an installed runtime can run, TFLite first; nothing is imported."""
-    formats: list[ModelFormat] = []
-    if tflite.installed_runtime() is not None:
-        formats.append("tflite")
-    if onnx_session.is_installed():
-        formats.append("onnx")
-    return tuple(formats)
+    """Formats that an installed runtime can run, the preferred one first; nothing is imported."""
+    return tuple(entry.name for entry in formats() if entry.runtime() is not None)
 
 
 def default_model(folder: str | Path = ".") -> Path:
@@ -51,18 +45,18 @@ def default_model(folder: str | Path = ".") -> Path:
         folder: Where ``edgedf convert`` was run.
 
     Returns:
-        ``build/student_int8.tflite`` or ``.onnx`` below ``folder`` if it is there, else the
-        shipped float export; of both, the first format that can be run here.
+        ``build/student_int8`` of any format below ``folder`` if it is there, else the shipped float
+        export; of both, the first format that can be run here.
 
     Raises:
         ArtifactUnreadable: The installed package has lost its student.
         MissingExtra: No runtime is installed.
     """
-    formats = runnable_formats()
-    if not formats:
-        raise MissingExtra("tflite", "Running a model")
-    for model_format in formats:
+    runnable = runnable_formats()
+    if not runnable:
+        raise MissingExtra(formats()[0].extra, "Running a model")
+    for model_format in runnable:
         converted = Path(folder) / f"{CONVERTED}.{model_format}"
         if converted.is_file():
             return converted
-    return shipped_model(formats[0])
+    return shipped_model(runnable[0])

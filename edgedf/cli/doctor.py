@@ -18,7 +18,7 @@ import typer
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from edgedf.artifact import ModelFormat
+    from edgedf.formats import Format
     from edgedf.int8_kernels import Int8Kernels
 
 __all__ = ["app"]
@@ -107,11 +107,12 @@ def doctor(
     Runs the student that edgedf carries once in each runtime that is installed.
     """
     from edgedf.cli._console import print_json
+    from edgedf.formats import formats
 
     system = _system()
     uses = {"": "everything", **_NEEDED_FOR} if _version("edgedf") else {}
     extras = [_checked(Extra(name, use), _requirements(name)) for name, use in uses.items()]
-    models = [_try_model("tflite"), _try_model("onnx")]
+    models = [_try_model(entry) for entry in formats()]
     works = any(model.runs for model in models)
     if as_json:
         packages = [{**asdict(extra), "install": extra.install} for extra in extras]
@@ -201,22 +202,22 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _try_model(model_format: ModelFormat) -> ShippedModel:
+def _try_model(model_format: Format) -> ShippedModel:
     """Judge a picture with the shipped student, in a process of its own: a crash is a finding."""
     from edgedf.errors import EdgedfError
     from edgedf.int8_kernels import kernels_in_words
-    from edgedf.runtime.models import runnable_formats, shipped_model
+    from edgedf.runtime.models import shipped_model
 
-    path = ""
+    name, path = model_format.name, ""
     try:
-        path = str(shipped_model(model_format))
-        if model_format not in runnable_formats():
-            return ShippedModel(model_format, path, False, _why_not_runnable(model_format))
+        path = str(shipped_model(name))
+        if model_format.runtime() is None:
+            return ShippedModel(name, path, False, model_format.why_not_runnable())
         from edgedf.sample import images
 
         picture = os.fspath(images()[0])
     except EdgedfError as error:  # a part of edgedf is lost
-        return ShippedModel(model_format, path, False, error.message)
+        return ShippedModel(name, path, False, error.message)
     command = [sys.executable, "-m", "edgedf.cli", "detect", "--json", "--model", path]
     try:
         run = subprocess.run(
@@ -229,33 +230,17 @@ def _try_model(model_format: ModelFormat) -> ShippedModel:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return ShippedModel(model_format, path, False, f"no result in {_LOAD_TIMEOUT_S} s")
+        return ShippedModel(name, path, False, f"no result in {_LOAD_TIMEOUT_S} s")
     if run.returncode < 0:
-        return ShippedModel(model_format, path, False, f"crashed with signal {-run.returncode}")
+        return ShippedModel(name, path, False, f"crashed with signal {-run.returncode}")
     if run.returncode > 0:
         lines = [line for line in run.stderr.splitlines() if line.startswith(("Error", "Failed"))]
-        return ShippedModel(model_format, path, False, lines[0] if lines else "failed")
+        return ShippedModel(name, path, False, lines[0] if lines else "failed")
     verdict = json.loads(run.stdout)
     milliseconds = verdict["timings_ms"]["inference"]
-    kernels = _int8_kernels(model_format)
+    kernels = model_format.int8_kernels()
     detail = f"{milliseconds:.1f} ms for its first picture; {kernels_in_words(kernels)}"
-    return ShippedModel(model_format, path, True, detail, kernels)
-
-
-def _int8_kernels(model_format: ModelFormat) -> Int8Kernels:
-    if model_format == "tflite":
-        from edgedf.formats.tflite.backend import TFLiteBackend
-
-        return TFLiteBackend.int8_kernels
-    from edgedf.formats.onnx.session import int8_kernels
-
-    return int8_kernels()
-
-
-def _why_not_runnable(model_format: ModelFormat) -> str:
-    if model_format == "tflite" and _version("tflite-runtime"):
-        return f"tflite-runtime does not work with numpy {_version('numpy')}, only with numpy < 2"
-    return "no runtime is installed"
+    return ShippedModel(name, path, True, detail, kernels)
 
 
 def _print_tables(system: dict[str, Any], extras: list[Extra], models: list[ShippedModel]) -> None:

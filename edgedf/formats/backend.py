@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import ModelFormat
-from edgedf.errors import ArtifactUnreadable, EdgedfError
+from edgedf.errors import ArtifactUnreadable, ConfigError, EdgedfError
+from edgedf.formats.base import ModelFormat
 from edgedf.int8_kernels import Int8Kernels
 from edgedf.spec import INPUT_ZERO_POINTS, TensorInfo
 
@@ -19,6 +19,7 @@ __all__ = [
     "as_input",
     "distribution_version",
     "failed_to_run",
+    "has_no_cast",
     "import_runtime",
     "refused",
     "unpack",
@@ -149,6 +150,16 @@ def failed_to_run(runtime: str, reason: BaseException) -> ArtifactUnreadable:
         f"{runtime} cannot run the model: {_first_line(reason)}.",
         expected="a model that edgedf convert wrote",
         next_step="copy or download it again, or convert it again",
+    )
+
+
+def has_no_cast() -> ConfigError:
+    """The error for a model whose input type cannot be changed."""
+    return ConfigError(
+        "The type of the model's input cannot be changed.",
+        expected="a model whose first operator is a cast of its uint8 input, as edgedf exports "
+        "them",
+        next_step="leave --io out, or convert the checkpoint it was made from",
     )
 
 

@@ -6,19 +6,34 @@ A *layer* is an operator of the artifact together with its weights and the tenso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.imaging import RGBImage
-from edgedf.quantize.layer_error.noise import Steps
+from edgedf.spec import LayerOverride
 
-__all__ = ["Answer", "Graphs", "Layer", "NamedLayer", "Seen", "Weight"]
+__all__ = [
+    "KEPT_PRECISIONS",
+    "Answer",
+    "Graphs",
+    "KeptLayers",
+    "KeptPrecision",
+    "Layer",
+    "NamedLayer",
+    "Seen",
+    "Steps",
+    "Weight",
+]
 
 Answer = Callable[[RGBImage], tuple[float, NDArray[np.float32]]]
+
+KeptPrecision = Literal["fp32", "int8-a16"]
+KEPT_PRECISIONS: tuple[KeptPrecision, ...] = get_args(KeptPrecision)
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,84 @@ class NamedLayer:
     operators: tuple[str, ...]
     tensors: tuple[str, ...]
     inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KeptLayers:
+    """Which layers of one float model are kept.
+
+    Args:
+        overrides: For the spec: one for each pattern that was asked for.
+        matched: Tensor → precision, of all that matched layers make.
+        followed: Likewise of their followers.
+        layers: The layers that compute in each precision, in order of execution.
+    """
+
+    overrides: tuple[LayerOverride, ...] = ()
+    matched: Mapping[str, KeptPrecision] = field(default_factory=dict)
+    followed: Mapping[str, KeptPrecision] = field(default_factory=dict)
+    layers: Mapping[KeptPrecision, tuple[NamedLayer, ...]] = field(default_factory=dict)
+
+    def operators(self, precision: KeptPrecision) -> Counter[str]:
+        """How many operators of each name compute in this precision."""
+        return Counter(name for layer in self.layers.get(precision, ()) for name in layer.operators)
+
+    def tensors(self, precision: KeptPrecision) -> frozenset[str]:
+        """All that layers of this precision make, followers included."""
+        both = {**self.matched, **self.followed}
+        return frozenset(tensor for tensor, found in both.items() if found == precision)
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What the integers of a quantized tensor stand for.
+
+    Args:
+        scale: Step between two integers; one, or one a channel.
+        zero_point: The integer that stands for 0; as many.
+        dtype: Type of the integers.
+        axis: Which axis the channels are, where there is more than one scale.
+    """
+
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int64]
+    dtype: np.dtype[Any]
+    axis: int = 0
+
+    def values(self, integers: NDArray[Any]) -> NDArray[np.float32]:
+        """The real values of integers: scale * (integer - zero point)."""
+        scale, zero_point = self.scale, self.zero_point
+        if scale.size > 1:
+            shape = [-1 if at == self.axis % integers.ndim else 1 for at in range(integers.ndim)]
+            scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+        else:
+            scale, zero_point = scale.reshape(()), zero_point.reshape(())
+        shifted = integers.astype(np.int64) - zero_point if integers.itemsize > 2 else None
+        if shifted is None:  # 8 and 16 bits are exact in float32, which is faster
+            found = (integers.astype(np.float32) - zero_point.astype(np.float32)) * scale
+            return np.asarray(found)  # of a tensor without dimensions NumPy makes a number
+        return np.asarray(shifted * scale.astype(np.float64), np.float32)
+
+    def rounded(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What is left of real values in a tensor with one scale: rounded and clipped."""
+        scale, zero_point = np.float32(self.scale.flat[0]), float(self.zero_point.flat[0])
+        limits = np.iinfo(self.dtype)
+        steps = np.rint(values / scale)
+        np.clip(steps, limits.min - zero_point, limits.max - zero_point, out=steps)
+        return np.asarray(steps * scale, np.float32)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value that a tensor with one scale can hold."""
+        limits = np.iinfo(self.dtype)
+        scale, zero_point = float(self.scale.flat[0]), int(self.zero_point.flat[0])
+        return scale * (int(limits.min) - zero_point), scale * (int(limits.max) - zero_point)
+
+    def clipped(self, values: NDArray[np.float32]) -> int:
+        """How many values lie outside the range by more than rounding, half a step."""
+        low, high = self.range
+        half = float(self.scale.flat[0]) / 2
+        return int(np.count_nonzero((values < low - half) | (values > high + half)))
 
 
 @dataclass(frozen=True, eq=False)

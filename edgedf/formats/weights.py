@@ -13,10 +13,9 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import ModelFormat
-from edgedf.errors import MissingExtra
+from edgedf.formats.base import ModelGraph
 
-__all__ = ["Convolution", "Parameters", "Step", "WeightGraph", "open_weight_graph"]
+__all__ = ["Convolution", "Parameters", "Step", "WeightGraph"]
 
 
 class Parameters(NamedTuple):
@@ -84,35 +83,13 @@ class WeightGraph(Protocol):
     channel_axis: int
     outputs: frozenset[str]
 
-    def changed(self, parameters: Mapping[str, Parameters]) -> bytes:
+    def changed(self, parameters: Mapping[str, Parameters]) -> ModelGraph:
         """The model with other weights.
 
         Args:
             parameters: By the name of the tensor that a convolution makes; the others stay.
 
         Returns:
-            The file, without a spec.
+            The model, without a spec.
         """
         ...
-
-
-def open_weight_graph(model: bytes, model_format: ModelFormat) -> WeightGraph:
-    """Read a float model.
-
-    Args:
-        model: A float ``.tflite`` or ``.onnx`` file of ours.
-        model_format: Which of the two.
-
-    Raises:
-        MissingExtra: What reads the format is not installed.
-    """
-    try:
-        if model_format == "tflite":
-            from edgedf.formats.tflite.weights import TFLiteWeightGraph
-
-            return TFLiteWeightGraph(model)
-        from edgedf.formats.onnx.weights import OnnxWeightGraph
-
-        return OnnxWeightGraph(model)
-    except ImportError as error:
-        raise MissingExtra("convert", f"Changing the weights of a .{model_format} model") from error

@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable
+from edgedf.formats import ModelFormat, format_named
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.models.pair import Answer
@@ -114,12 +114,7 @@ def next_step(found: Diagnosis, model_format: ModelFormat) -> str | None:
     """
     if found.cause == "model":
         return None
-    if model_format == "onnx":
-        return (
-            "the file is right on Arm and on x86-64 with VNNI; here upgrade onnxruntime, or take "
-            "the .tflite file, which is exact everywhere"
-        )
-    return "the file itself is right; upgrade ai-edge-litert, and report this processor"
+    return format_named(model_format).after_saturation
 
 
 def _squares(

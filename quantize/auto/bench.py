@@ -86,7 +86,6 @@ class Bench:
         made = make_file(
             source.models[name],
             source.specs[name],
-            name,
             whole,
             images.calibration,
             images.summary,
@@ -124,14 +123,14 @@ class Bench:
         """As ``edgedf verify --layers`` ranks them, against what was quantized."""
         found = made.made
         side = found.spec.input.height
-        opened = opened_layers(found.file, found.prepared, self._format, side)
+        opened = opened_layers(found.graph, found.prepared, side)
         shown = self._originals.images.held_out[:_RANKED_ON]
         ranking = rank(opened, shown, candidates=MOST_KEPT, progress=self._progress)
         return [layer.name for layer in ranking.layers if layer.quantized]
 
     def hostile_layers(self) -> Sequence[str]:
         """Those that the lint objects to."""
-        report = lint_model(self._originals.source.models[self._format], self._format)
+        report = lint_model(self._originals.source.models[self._format].file, self._format)
         found = [layer.keep for layer in report.layers if layer.keep and not layer.tolerated]
         return list(dict.fromkeys(found))
 
@@ -141,7 +140,7 @@ class Bench:
 
     def latency(self, made: Made) -> LatencyRatio:
         """One thread, by turns with the float model, on held-out images."""
-        models = (self._originals.source.models[self._format], made.made.file)
+        models = (self._originals.source.models[self._format].file, made.made.file)
         first, second = turns_of(models, self._format, self._originals.images.held_out)
         return take_turns(first, second, rounds=_ROUNDS, progress=self._progress)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from edgedf.artifact import ModelFormat
 from edgedf.evaluation import Picture
+from edgedf.formats import ModelFormat
 from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.verify import Gate
 from edgedf.quantize.calibration.audit import (
@@ -40,9 +39,6 @@ def audit_conversion(
         seed: Of the choice among those.
         progress: Told about each image.
     """
-    from edgedf.formats.onnx import quantizer as onnx
-    from edgedf.formats.tflite import quantizer as tflite
-
     size = next(iter(made.values())).spec.input.height
     seen, judged = images.held_out[:MAX_PICTURES], tuple[ImageFacts, ...]()
     if gate is not None:
@@ -51,12 +47,11 @@ def audit_conversion(
         judged = facts_of_files(files, size, progress=progress)
     covered: dict[str, Sequence[TensorCoverage]] = {}
     for name, file in made.items():
-        stage: Any = tflite if name == "tflite" else onnx
         covered[name] = coverage(
-            stage.activations(file.prepared),
+            file.prepared.activations(),
             file.ranges,
             seen,
-            fixed=stage.fixed_ranges(file.prepared),
+            fixed=file.prepared.fixed_ranges(),
             step=f"range coverage {name}",
             progress=progress,
         )

@@ -141,9 +141,10 @@ def convert(
     learned = {} if method is not None or wanted_precision != "int8" else loaded.ranges
     _check_learned(learned, recipe)
     for name in names:
-        kept_layers(loaded.models[name], name, to_keep, wanted_precision)
+        kept_layers(loaded.models[name], to_keep, wanted_precision)
         if wanted_precision in CALIBRATED and not (allow_hostile or is_auto):
-            check_int8_friendly(loaded.models[name], name, delegated=wanted_precision == "int8")
+            model = loaded.models[name].file
+            check_int8_friendly(model, name, delegated=wanted_precision == "int8")
     refuse_overwriting(targets.values(), loaded.paths)
     clock.lap("load")
     images = choose_images(
@@ -159,7 +160,6 @@ def convert(
     originals = Originals(loaded, images, progress=progress)
     made: dict[ModelFormat, MadeFile] = {}
     ladders: tuple[Ladder, ...] = ()
-    recipes = dict.fromkeys(names, recipe)
     if is_auto and gate is not None:
         held_out = set(images.held_out_files)
         pictures = [entry.path for entry in candidates if entry.path not in held_out]
@@ -172,14 +172,12 @@ def convert(
             progress=progress,
         )
         made = {name: entry.made for name, entry in found.items()}
-        recipes = {name: entry.recipe for name, entry in found.items()}
         clock.lap("ladder")
     else:
         for name in names:
             made[name] = make_file(
                 loaded.models[name],
                 loaded.specs[name],
-                name,
                 recipe,
                 images.calibration,
                 images.summary,
@@ -205,7 +203,8 @@ def convert(
     }
     clock.lap("prove")
     speeds = {
-        name: _speed(loaded.models[name], entry, images.held_out) for name, entry in made.items()
+        name: _speed(loaded.models[name].file, entry, images.held_out)
+        for name, entry in made.items()
     }
     clock.lap("time")
     verifications = [
@@ -227,7 +226,6 @@ def convert(
                 entry,
                 targets[name],
                 loaded,
-                recipes[name].keep,
                 seconds=laps.get(f"make {name}", laps.get("ladder", 0.0)),
                 forced=allow_hostile or is_auto,
             ),

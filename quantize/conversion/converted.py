@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from edgedf.files import sha256_of
+from edgedf.formats.operators import boundary_operators, count_operators
 from edgedf.quantize.conversion.report import ConvertedModel
-from edgedf.quantize.inspection.operators import (
-    boundary_operators,
-    count_operators,
-    executed_operators,
-    list_operators,
-    xnnpack_partitions,
-)
-from edgedf.quantize.making.kept_layers import Keep, kept_layers
-from edgedf.quantize.making.kept_operators import found_kept
 from edgedf.quantize.making.make import MadeFile
 from edgedf.quantize.precision import computes_in_integers
 from edgedf.quantize.sources.source import Source
@@ -24,13 +15,7 @@ __all__ = ["describe_file"]
 
 
 def describe_file(
-    made: MadeFile,
-    target: Path,
-    source: Source,
-    keep: Sequence[Keep],
-    *,
-    seconds: float,
-    forced: bool,
+    made: MadeFile, target: Path, source: Source, *, seconds: float, forced: bool
 ) -> ConvertedModel:
     """Look into a file.
 
@@ -38,34 +23,29 @@ def describe_file(
         made: The file.
         target: Where it is to go.
         source: What it was made from.
-        keep: Layers that were to be kept in another precision.
         seconds: Time to make it.
         forced: Whether it was made although the lint may object.
     """
-    file, name, precision = made.file, made.format, made.spec.precision
-    kept = kept_layers(made.prepared, name, keep, precision)
-    operators = list_operators(file, name)
-    typed = operators if name == "tflite" else executed_operators(file)
-    is_int8 = computes_in_integers(precision, name)
-    pieces = xnnpack_partitions(file) if name == "tflite" else None
-    taken = {index for piece in pieces or () for index in piece.operators}
-    found = found_kept(typed, kept, name) if is_int8 else None
-    ends = boundary_operators(typed) if is_int8 else ()
+    graph, kept = made.graph, made.kept
+    operators, partitions = graph.operators(), graph.partitions()
+    taken = {index for partition in partitions or () for index in partition.operators}
+    computed = graph.computed() if computes_in_integers(made.spec.precision, made.format) else None
+    found = None if computed is None else graph.found_kept(computed, kept)
     return ConvertedModel(
-        format=name,
+        format=made.format,
         path=target,
         written=False,
-        bytes=len(file),
-        source_bytes=len(source.models[name]),
-        sha256=sha256_of(file),
+        bytes=len(made.file),
+        source_bytes=len(source.models[made.format].file),
+        sha256=sha256_of(made.file),
         operators=count_operators(operators),
-        boundary_operators=tuple(str(operator) for operator in ends),
+        boundary_operators=tuple(map(str, boundary_operators(computed or ()))),
         float_operators=() if found is None else found.misplaced,
-        delegate_partitions=None if pieces is None else len(pieces),
+        delegate_partitions=None if partitions is None else len(partitions),
         undelegated_operators=tuple(
             operator.name
             for index, operator in enumerate(operators)
-            if pieces is not None and index not in taken
+            if partitions is not None and index not in taken
         ),
         seconds=seconds,
         kept=kept.overrides,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ChannelNoise", "NoiseSums", "Steps", "channel_noise", "decibels"]
+__all__ = ["ChannelNoise", "NoiseSums", "channel_noise", "decibels"]
 
 # A channel with less than this of the strongest one's amplitude says next to nothing: a trained
 # network has some without any weights, and the SQNR of those is noise over noise.
@@ -41,58 +41,6 @@ def decibels(signal: float, noise: float) -> float | None:
 # Values that are worked on at a time: what the cache of a core holds, which is several times faster
 # than whole tensors.
 _PIECE = 1 << 14
-
-
-@dataclass(frozen=True, eq=False)
-class Steps:
-    """What the integers of a quantized tensor stand for.
-
-    Args:
-        scale: Step between two integers; one, or one a channel.
-        zero_point: The integer that stands for 0; as many.
-        dtype: Type of the integers.
-        axis: Which axis the channels are, where there is more than one scale.
-    """
-
-    scale: NDArray[np.float32]
-    zero_point: NDArray[np.int64]
-    dtype: np.dtype[Any]
-    axis: int = 0
-
-    def values(self, integers: NDArray[Any]) -> NDArray[np.float32]:
-        """The real values of integers: scale * (integer - zero point)."""
-        scale, zero_point = self.scale, self.zero_point
-        if scale.size > 1:
-            shape = [-1 if at == self.axis % integers.ndim else 1 for at in range(integers.ndim)]
-            scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
-        else:
-            scale, zero_point = scale.reshape(()), zero_point.reshape(())
-        shifted = integers.astype(np.int64) - zero_point if integers.itemsize > 2 else None
-        if shifted is None:  # 8 and 16 bits are exact in float32, which is faster
-            found = (integers.astype(np.float32) - zero_point.astype(np.float32)) * scale
-            return np.asarray(found)  # of a tensor without dimensions NumPy makes a number
-        return np.asarray(shifted * scale.astype(np.float64), np.float32)
-
-    def rounded(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What is left of real values in a tensor with one scale: rounded and clipped."""
-        scale, zero_point = np.float32(self.scale.flat[0]), float(self.zero_point.flat[0])
-        limits = np.iinfo(self.dtype)
-        steps = np.rint(values / scale)
-        np.clip(steps, limits.min - zero_point, limits.max - zero_point, out=steps)
-        return np.asarray(steps * scale, np.float32)
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """Smallest and largest value that a tensor with one scale can hold."""
-        limits = np.iinfo(self.dtype)
-        scale, zero_point = float(self.scale.flat[0]), int(self.zero_point.flat[0])
-        return scale * (int(limits.min) - zero_point), scale * (int(limits.max) - zero_point)
-
-    def clipped(self, values: NDArray[np.float32]) -> int:
-        """How many values lie outside the range by more than rounding, half a step."""
-        low, high = self.range
-        half = float(self.scale.flat[0]) / 2
-        return int(np.count_nonzero((values < low - half) | (values > high + half)))
 
 
 class NoiseSums:

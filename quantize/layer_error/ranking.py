@@ -27,10 +27,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import Artifact, ModelFormat, read_artifact
+from edgedf.artifact import Artifact, read_artifact
 from edgedf.errors import ConfigError, DataError, ImageError
 from edgedf.evaluation import Picture
-from edgedf.formats import open_backend
+from edgedf.formats import ModelGraph, open_graph
 from edgedf.formats.layers import Answer, Graphs, Layer, Seen
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.machine import available_cores
@@ -229,22 +229,21 @@ def rank_layers(
 
 
 def opened_layers(
-    artifact: bytes, parent: bytes, model_format: ModelFormat, side: int, *, threads: int = 1
+    artifact: ModelGraph, parent: ModelGraph, side: int, *, threads: int = 1
 ) -> Opened:
     """Match the tensors of two models that are no files.
 
     Args:
-        artifact: A quantized ``.tflite`` or ``.onnx`` of ours.
-        parent: The float model that it was made from.
-        model_format: Of both.
+        artifact: A quantized model of ours.
+        parent: The float model that it was made from, of the same format.
         side: Side of their input in pixels.
         threads: For each runtime.
 
     Raises:
         MissingExtra: What reads the graphs is not installed.
     """
-    graphs = _graphs(artifact, parent, model_format, threads)
-    return Opened(graphs, open_backend(artifact, model_format, threads=threads).run, side)
+    backend = artifact.format.open_backend(artifact.file, threads=threads)
+    return Opened(artifact.against(parent, threads=threads), backend.run, side)
 
 
 def open_layers(
@@ -278,7 +277,8 @@ def open_layers(
     parent = _parent(tested, shipped_parent(tested) if against is None else Path(against))
     count = threads or min(_MAX_THREADS, available_cores())
     side = tested.spec.input.height
-    opened = opened_layers(tested.model, parent.model, tested.format, side, threads=count)
+    first, second = (open_graph(file.model, file.format) for file in (tested, parent))
+    opened = opened_layers(first, second, side, threads=count)
     if not any(layer.quantized for layer in opened.graphs.layers):
         raise ConfigError(
             f"No quantized tensor of {artifact} has the name of one in {parent.path}.",
@@ -402,16 +402,6 @@ def _parent(tested: Artifact, path: Path) -> Artifact:
             next_step=next_step,
         )
     return parent
-
-
-def _graphs(artifact: bytes, parent: bytes, model_format: ModelFormat, threads: int) -> Graphs:
-    if model_format == "tflite":
-        from edgedf.formats.tflite.layers import TFLiteGraphs
-
-        return TFLiteGraphs(artifact, parent, threads=threads)
-    from edgedf.formats.onnx.layers import OnnxGraphs
-
-    return OnnxGraphs(artifact, parent, threads=threads)
 
 
 class _Tensor:

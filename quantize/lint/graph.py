@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable
 from edgedf.files import scratch_folder
 from edgedf.formats.onnx.session import open_session
+from edgedf.formats.tflite.container import strip
 from edgedf.quantize.lint.rules import Node
 from edgedf.quantize.sources.plain_graph import check_names
 
@@ -61,7 +61,7 @@ def _tflite_nodes(model: bytes) -> Graph:
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_quantizer.utils import tfl_flatbuffer_utils
 
-    flatbuffer = tfl_flatbuffer_utils.read_model(strip_tflite(model))
+    flatbuffer = tfl_flatbuffer_utils.read_model(strip(model))
     graph = flatbuffer.subgraphs[0]
     operators = {v: name for name, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
     kinds = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT32: np.int32}

@@ -14,8 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgedf.artifact import SPEC_KEY, ModelFormat, read_model
+from edgedf.artifact import ModelFormat, read_model
 from edgedf.errors import ConfigError, EdgedfError, MissingExtra
+from edgedf.formats import open_graph
+from edgedf.formats.onnx.container import SPEC_KEY
+from edgedf.formats.onnx.float_island import CURVE_PREFIX
 from edgedf.progress import Progress, silent
 from edgedf.quantize.lint.graph import Graph, onnx_graph, tflite_graph
 from edgedf.quantize.lint.partitions import Fate, count_pieces
@@ -27,7 +30,6 @@ from edgedf.quantize.lint.rules import (
     onnx_rule,
     tflite_rule,
 )
-from edgedf.quantize.sources.describe import CURVE_PREFIX
 from edgedf.quantize.sources.own_onnx import Description
 from edgedf.quantize.sources.own_onnx_checks import parsed
 from edgedf.quantize.sources.plain_graph import make_plain
@@ -144,7 +146,7 @@ def lint_source(
         if wanted in (None, (model_format,)):
             return (lint_model(_as_converted(model, model_format, Path(source)), model_format),)
     loaded = load_source(source, wanted, describe=describe, progress=progress)
-    return tuple(lint_model(model, name) for name, model in loaded.models.items())
+    return tuple(lint_model(graph.file, name) for name, graph in loaded.models.items())
 
 
 def _as_converted(model: bytes, model_format: ModelFormat, path: Path) -> bytes:
@@ -202,11 +204,8 @@ def check_int8_friendly(model: bytes, model_format: ModelFormat, *, delegated: b
 
 def _names(model: bytes, model_format: ModelFormat) -> dict[str, str]:
     """The name for ``--keep`` of the layer that makes a tensor."""
-    if model_format == "tflite":
-        from edgedf.formats.tflite.layers import named_layers
-    else:
-        from edgedf.formats.onnx.layers import named_layers
-    return {tensor: layer.name for layer in named_layers(model) for tensor in layer.tensors}
+    layers = open_graph(model, model_format).named_layers()
+    return {tensor: layer.name for layer in layers for tensor in layer.tensors}
 
 
 def _tflite(graph: Graph, names: Mapping[str, str]) -> LintReport:

@@ -13,31 +13,23 @@ tensor, the *followers*, compute in the same precision; what they make is int8 a
 from __future__ import annotations
 
 import difflib
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
 
-from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError, MissingExtra
-from edgedf.formats.layers import NamedLayer
+from edgedf.errors import ConfigError
+from edgedf.formats import ModelFormat, ModelGraph
+from edgedf.formats.layers import KEPT_PRECISIONS, KeptLayers, KeptPrecision, NamedLayer
 from edgedf.quantize.precision import CALIBRATED
 from edgedf.spec import LayerOverride, Precision
 
 __all__ = [
-    "KEPT_PRECISIONS",
     "Keep",
-    "KeptLayers",
-    "KeptPrecision",
     "choose_layers",
     "kept_layers",
     "matches",
     "parse_keep",
 ]
-
-KeptPrecision = Literal["fp32", "int8-a16"]
-KEPT_PRECISIONS: tuple[KeptPrecision, ...] = get_args(KeptPrecision)
 
 _HOW = "PRECISION:PATTERN, such as fp32:'decoder.*'"
 _NAMES_SHOWN = 5
@@ -83,34 +75,6 @@ class Keep:
         return cls(precision, pattern)
 
 
-@dataclass(frozen=True)
-class KeptLayers:
-    """Which layers of one float model are kept.
-
-    Args:
-        asked: What was asked for.
-        overrides: For the spec: one for each that was asked for, in the same order.
-        matched: Tensor → precision, of all that matched layers make.
-        followed: Likewise of their followers.
-        layers: The layers that compute in each precision, in order of execution.
-    """
-
-    asked: tuple[Keep, ...] = ()
-    overrides: tuple[LayerOverride, ...] = ()
-    matched: Mapping[str, KeptPrecision] = field(default_factory=dict)
-    followed: Mapping[str, KeptPrecision] = field(default_factory=dict)
-    layers: Mapping[KeptPrecision, tuple[NamedLayer, ...]] = field(default_factory=dict)
-
-    def operators(self, precision: KeptPrecision) -> Counter[str]:
-        """How many operators of each name compute in this precision."""
-        return Counter(name for layer in self.layers.get(precision, ()) for name in layer.operators)
-
-    def tensors(self, precision: KeptPrecision) -> frozenset[str]:
-        """All that layers of this precision make, followers included."""
-        both = {**self.matched, **self.followed}
-        return frozenset(tensor for tensor, found in both.items() if found == precision)
-
-
 def parse_keep(keep: Sequence[str | Keep], precision: Precision) -> tuple[Keep, ...]:
     """Read what is to be kept out of a precision.
 
@@ -140,14 +104,11 @@ def parse_keep(keep: Sequence[str | Keep], precision: Precision) -> tuple[Keep, 
     return parsed
 
 
-def kept_layers(
-    model: bytes, model_format: ModelFormat, keep: Sequence[str | Keep], precision: Precision
-) -> KeptLayers:
+def kept_layers(graph: ModelGraph, keep: Sequence[str | Keep], precision: Precision) -> KeptLayers:
     """Find the layers of a float model that are to be kept.
 
     Args:
-        model: A float ``.tflite`` or ``.onnx`` of ours.
-        model_format: Which of the two.
+        graph: The float model.
         keep: What is asked for.
         precision: Of the rest of the model.
 
@@ -158,15 +119,7 @@ def kept_layers(
     wanted = parse_keep(keep, precision)
     if not wanted:
         return KeptLayers()
-    if model_format == "tflite":
-        from edgedf.formats.tflite.layers import named_layers
-    else:
-        from edgedf.formats.onnx.layers import named_layers
-    try:
-        layers = named_layers(model)
-    except ImportError as error:
-        raise MissingExtra("convert", f"Finding the layers of a .{model_format} model") from error
-    return choose_layers(layers, wanted, model_format)
+    return choose_layers(graph.named_layers(), wanted, graph.format.name)
 
 
 def choose_layers(
@@ -206,7 +159,6 @@ def choose_layers(
             next_step="--precision fp32 keeps everything",
         )
     return KeptLayers(
-        tuple(keep),
         tuple(
             LayerOverride(
                 entry.precision,

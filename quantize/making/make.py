@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
+from edgedf.formats import ModelFormat, ModelGraph
 from edgedf.formats.activations import Range
+from edgedf.formats.layers import KeptLayers
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.calibration.ranges import recorded_ranges, search_ranges
-from edgedf.quantize.making.input_type import described_input, with_input_type
+from edgedf.quantize.making.input_type import described_input
 from edgedf.quantize.making.kept_layers import kept_layers
 from edgedf.quantize.precision import CALIBRATED
 from edgedf.quantize.recipe import Recipe
@@ -28,24 +29,34 @@ class MadeFile:
     """What :func:`make_file` makes.
 
     Args:
-        file: The finished file.
-        spec: The spec inside it.
-        format: ``tflite`` or ``onnx``.
+        graph: The model, without a spec.
+        spec: Its spec.
+        file: The finished file, the spec inside.
         prepared: The float model that was quantized: the given one, or that repaired.
         ranges: Of its activations, by the names of its tensors; empty where none are calibrated.
+        kept: Its layers that stay out of the precision.
     """
 
-    file: bytes
+    graph: ModelGraph
     spec: ModelSpec
-    format: ModelFormat
-    prepared: bytes
+    file: bytes
+    prepared: ModelGraph
     ranges: Mapping[str, Range]
+    kept: KeptLayers
+
+    @property
+    def format(self) -> ModelFormat:
+        """Name of the file's format."""
+        return self.graph.format.name
+
+    def with_spec(self, spec: ModelSpec) -> MadeFile:
+        """The same model with another spec."""
+        return replace(self, spec=spec, file=self.graph.format.embed(self.graph.file, spec))
 
 
 def make_file(
-    model: bytes,
+    source: ModelGraph,
     parent: ModelSpec,
-    model_format: ModelFormat,
     recipe: Recipe,
     images: Sequence[RGBImage],
     calibration: Calibration,
@@ -56,9 +67,8 @@ def make_file(
     """Make a file and describe it.
 
     Args:
-        model: A float ``.tflite`` or ``.onnx`` file of ours.
+        source: A float model of ours.
         parent: Its spec.
-        model_format: Which of the two.
         recipe: How.
         images: Calibration images, uint8 RGB of the model's size.
         calibration: Which images those are.
@@ -71,20 +81,17 @@ def make_file(
         ConfigError: It cannot be made that way.
         MissingExtra: What makes it is not installed.
     """
-    from edgedf.formats.onnx import quantizer as onnx
-    from edgedf.formats.tflite import quantizer as tflite
-
-    stage: Any = tflite if model_format == "tflite" else onnx
-    embed = embed_tflite if model_format == "tflite" else embed_onnx
-    precision, behind, described = recipe.precision, None, None
-    prepared, ranges = model, dict[str, Range]()
-    kept = kept_layers(model, model_format, recipe.keep, precision)
-    step = f"quantize {model_format}"
+    precision, name = recipe.precision, source.format.name
+    behind: Mapping[str, tuple[float, int]] | None = None
+    described: Calibration | None = None
+    graph = prepared = source
+    ranges = dict[str, Range]()
+    kept = kept_layers(source, recipe.keep, precision)
+    step = f"quantize {name}"
     progress(step, 0, 1)
     if precision in CALIBRATED:
-        model = prepared = repaired(
-            model,
-            model_format,
+        prepared = repaired(
+            source,
             images,
             equalize=recipe.equalize,
             correct_biases=recipe.correct_biases,
@@ -92,12 +99,12 @@ def make_file(
         )
         bits: Literal[8, 16] = 16 if precision == "int8-a16" else 8
         ranges = search_ranges(
-            stage.activations(model),
+            prepared.activations(),
             images,
             recipe.method,
-            fixed={**learned, **stage.fixed_ranges(model)},
+            fixed={**learned, **prepared.fixed_ranges()},
             bits=bits,
-            name=model_format,
+            name=name,
             progress=progress,
         )
         described = replace(
@@ -107,22 +114,21 @@ def make_file(
             corrected_biases=recipe.correct_biases,
             ranges=recorded_ranges(ranges),
         )
-        model = stage.to_int8(
-            model, images, activation_bits=bits, ranges=ranges, keep=recipe.keep, progress=progress
+        graph = prepared.to_int8(
+            images, activation_bits=bits, ranges=ranges, kept=kept, progress=progress
         )
-        behind = stage.output_quantization(model)
-    elif precision == "int8-dynamic":
-        model = tflite.to_int8_weights(model, dynamic=True)
-    elif precision == "int8-weights":
-        model = stage.to_int8_weights(model)
+        behind = graph.output_quantization()
+    elif precision in ("int8-dynamic", "int8-weights"):
+        graph = source.to_int8_weights(dynamic=precision == "int8-dynamic")
     elif precision == "fp16":
-        model = stage.to_fp16(model)
+        graph = source.to_fp16()
     spec = describe_converted(
-        parent, model_format, precision, quantization=behind, calibration=described
+        parent, source.format, precision, quantization=behind, calibration=described
     )
     spec = spec.with_changes(
         input=described_input(spec.input, recipe.input_type), overrides=kept.overrides
     )
-    finished = embed(with_input_type(model, model_format, recipe.input_type), spec)
+    graph = graph.with_input_type(recipe.input_type)
+    finished = source.format.embed(graph.file, spec)
     progress(step, 1, 1)
-    return MadeFile(finished, spec, model_format, prepared, ranges)
+    return MadeFile(graph, spec, finished, prepared, ranges, kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
+from edgedf.formats import ModelFormat
 from edgedf.imaging import RGBImage
 from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
@@ -160,8 +160,7 @@ def with_own_threshold(
         return made
     threshold, recalibration = found
     changed = made.spec.with_changes(threshold=threshold, recalibration=recalibration)
-    embed = embed_tflite if made.format == "tflite" else embed_onnx
-    return replace(made, file=embed(made.file, changed), spec=changed)
+    return made.with_spec(changed)
 
 
 def through_gate(

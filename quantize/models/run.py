@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable, MissingExtra
 from edgedf.formats import open_backend
-from edgedf.quantize.sources.describe import OUTPUT_NAMES
-from edgedf.spec import ModelSpec, check_tensors
+from edgedf.spec import OUTPUT_NAMES, ModelSpec, check_tensors
 
 __all__ = ["Outputs", "Run", "as_outputs", "nan_where_it_fails", "open_model"]
 

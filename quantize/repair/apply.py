@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import ModelFormat
+from edgedf.formats import ModelGraph
 from edgedf.formats.activations import Activations
-from edgedf.formats.weights import WeightGraph, open_weight_graph
+from edgedf.formats.weights import WeightGraph
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.repair.equalization import (
@@ -23,19 +23,17 @@ __all__ = ["repaired"]
 
 
 def repaired(
-    model: bytes,
-    model_format: ModelFormat,
+    model: ModelGraph,
     images: Sequence[RGBImage],
     *,
     equalize: bool = False,
     correct_biases: bool = False,
     progress: Progress = silent,
-) -> bytes:
+) -> ModelGraph:
     """Change weights so that int8 costs less.
 
     Args:
-        model: A float ``.tflite`` or ``.onnx`` file of ours.
-        model_format: Which of the two.
+        model: A float model of ours.
         images: Calibration images, uint8 RGB of the model's size.
         equalize: Make the channels of a tensor equally large. The model computes what it did, but
             for float rounding.
@@ -51,29 +49,24 @@ def repaired(
         MissingExtra: What reads the format is not installed.
     """
     if equalize:
-        graph = open_weight_graph(model, model_format)
-        statistics = _observed(model, model_format, graph, images, "look at channels", progress)
+        graph = model.weights()
+        statistics = _observed(model, graph, images, "look at channels", progress)
         model = graph.changed(equalized(graph, statistics))
     if correct_biases:
-        graph = open_weight_graph(model, model_format)
-        statistics = _observed(model, model_format, graph, images, "look at means", progress)
+        graph = model.weights()
+        statistics = _observed(model, graph, images, "look at means", progress)
         model = graph.changed(bias_corrections(graph.convolutions, statistics))
     return model
 
 
 def _observed(
-    model: bytes,
-    model_format: ModelFormat,
+    model: ModelGraph,
     graph: WeightGraph,
     images: Sequence[RGBImage],
     step: str,
     progress: Progress,
 ) -> dict[str, ChannelStatistics]:
-    from edgedf.formats.onnx import quantizer as onnx
-    from edgedf.formats.tflite import quantizer as tflite
-
-    open_activations = tflite.activations if model_format == "tflite" else onnx.activations
-    values = _values(open_activations(model), images, f"{step} {model_format}", progress)
+    values = _values(model.activations(), images, f"{step} {model.format.name}", progress)
     return observe_channels(values, graph.channel_axis)
 
 

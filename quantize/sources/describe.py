@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import edgedf
 from edgedf import typed_json
 from edgedf.errors import CheckpointError, ConfigError, SpecUnsupported
-from edgedf.int8_kernels import EXACT_INT8
+from edgedf.formats import Format
 from edgedf.quantize.precision import CALIBRATED
 from edgedf.result import Threshold
 from edgedf.spec import (
+    INPUT_NAME,
     LOGIT_BOUND,
     MAP_MAXIMUM,
     MAP_STRIDE,
@@ -31,24 +32,10 @@ if TYPE_CHECKING:
     from edgedf.quantize.sources.own_onnx import Description
 
 __all__ = [
-    "CURVE_PREFIX",
-    "INPUT_NAME",
-    "LOGIT_BOUND",
-    "OUTPUT_NAMES",
     "describe_adopted",
     "describe_checkpoint",
     "describe_converted",
 ]
-
-INPUT_NAME = "image"
-OUTPUT_NAMES = ("fake_logit", "defocus_map")
-CURVE_PREFIX = "edgedf_curve_"
-"""Begins the names of nodes that make a probability and its logit of a few values: in an ``.onnx``
-they compute in float whatever the precision, as integers would leave both too few steps."""
-
-# The packages that shape a file's bytes, by how it was made.
-EXPORT_TOOLS = {"tflite": ("torch", "litert-torch"), "onnx": ("torch", "onnxscript", "onnx")}
-QUANTIZE_TOOLS = {"tflite": ("ai-edge-quantizer",), "onnx": ("onnxruntime", "onnx")}
 
 
 def describe_checkpoint(metadata: Mapping[str, Any], parent_sha256: str) -> ModelSpec:
@@ -140,7 +127,7 @@ def describe_adopted(
 
 def describe_converted(
     parent: ModelSpec,
-    model_format: str,
+    model_format: Format,
     precision: Precision,
     *,
     quantization: Mapping[str, tuple[float, int]] | None = None,
@@ -151,7 +138,7 @@ def describe_converted(
 
     Args:
         parent: Spec of the float model.
-        model_format: ``tflite`` or ``onnx``.
+        model_format: Of the new model.
         precision: Of the new model.
         quantization: (scale, zero point) behind each output, where activations are calibrated; a
             layer that is kept in float has none.
@@ -179,16 +166,16 @@ def describe_converted(
         )
     tools = dict(parent.tools)
     if exported:
-        tools.update(_versions(EXPORT_TOOLS[model_format]))
+        tools.update(_versions(model_format.export_tools))
     if precision != "fp32":
-        tools.update(_versions(QUANTIZE_TOOLS[model_format]))
+        tools.update(_versions(model_format.quantize_tools))
     return parent.with_changes(
         created_by=_created_by(),
         precision=precision,
         outputs=outputs,
         calibration=calibration,
         tools=dict(sorted(tools.items())),
-        session_options=dict(EXACT_INT8) if model_format == "onnx" and precision == "int8" else {},
+        session_options=dict(model_format.session_options(precision)),
     )
 
 

@@ -14,26 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
+from edgedf.artifact import ModelFormat
 from edgedf.errors import MissingExtra
 from edgedf.files import sha256_of
+from edgedf.formats import REGISTRY, format_named, open_graph
 from edgedf.formats.backend import unpack
 from edgedf.imaging import preprocess
 from edgedf.progress import Progress, silent
 from edgedf.quantize.models.run import Outputs, Run, as_outputs
-from edgedf.quantize.sources.describe import (
-    INPUT_NAME,
-    OUTPUT_NAMES,
-    describe_checkpoint,
-    describe_converted,
-)
+from edgedf.quantize.sources.describe import describe_checkpoint, describe_converted
 from edgedf.quantize.sources.learned_ranges import TensorRanges, ranges_of_tensors
 from edgedf.sample import images as sample_images
-from edgedf.spec import ModelSpec
+from edgedf.spec import OUTPUT_NAMES, ModelSpec
 
-__all__ = ["ONNX_OPSET", "Exported", "export_checkpoint", "export_network", "run_checkpoint"]
-
-ONNX_OPSET = 18
+__all__ = ["Exported", "export_checkpoint", "export_network", "run_checkpoint"]
 
 # litert-torch's own switch, read from the environment alone.
 _SHOW_PROGRESS = "LITERT_TORCH_SHOW_PROGRESS"
@@ -62,7 +56,7 @@ class Exported:
 
 def export_checkpoint(
     checkpoint: str | Path,
-    formats: Sequence[ModelFormat] = ("tflite", "onnx"),
+    formats: Sequence[ModelFormat] = tuple(REGISTRY),
     *,
     progress: Progress = silent,
 ) -> Exported:
@@ -90,10 +84,12 @@ def export_checkpoint(
         step = f"export {model_format}"
         progress(step, 0, 1)
         with _needs_export():
-            described = describe_converted(spec, model_format, "fp32", exported=True)
-            embed = embed_tflite if model_format == "tflite" else embed_onnx
-            model = _exported(torch, network, spec.input.height, model_format)
-            models[model_format] = embed(model, described)
+            opened = format_named(model_format)
+            described = describe_converted(spec, opened, "fp32", exported=True)
+            sample = _sample(torch, spec.input.height)
+            with _quiet():
+                model = opened.export(network, sample)
+            models[model_format] = opened.embed(model, described)
         specs[model_format] = described
         progress(step, 1, 1)
     ranges = _learned_ranges(torch, student, metadata, models)
@@ -118,7 +114,9 @@ def export_network(network: Any, side: int, model_format: ModelFormat) -> bytes:
     with _needs_export():
         import torch
 
-        return _exported(torch, _with_byte_input(torch, network), side, model_format)
+        with _quiet():
+            wrapped = _with_byte_input(torch, network)
+            return format_named(model_format).export(wrapped, _sample(torch, side))
 
 
 def run_checkpoint(checkpoint: str | Path) -> tuple[ModelSpec, Run]:
@@ -166,7 +164,8 @@ def _learned_ranges(
         for batch in batches
     ]
     return {
-        name: ranges_of_tensors(model, name, images, made, ranges) for name, model in models.items()
+        name: ranges_of_tensors(open_graph(model, name), images, made, ranges)
+        for name, model in models.items()
     }
 
 
@@ -187,49 +186,8 @@ def _with_byte_input(torch: Any, network: Any) -> Any:
     return ByteInput().eval()
 
 
-def _exported(torch: Any, network: Any, side: int, model_format: ModelFormat) -> bytes:
-    sample = torch.zeros((1, side, side, 3), dtype=torch.uint8)
-    if model_format == "tflite":
-        return _to_tflite(network, sample)
-    return _to_onnx(torch, network, sample)
-
-
-def _to_tflite(network: Any, sample: Any) -> bytes:
-    with _quiet():
-        import litert_torch
-
-        # Keywords and the dictionary's keys become the names in the TFLite signature.
-        return bytes(
-            litert_torch.convert(network, sample_kwargs={INPUT_NAME: sample}).model_content()
-        )
-
-
-def _to_onnx(torch: Any, network: Any, sample: Any) -> bytes:
-    import onnx
-    from onnxscript import opset18
-
-    from edgedf.formats.onnx.quantizer import without_metadata
-
-    def average(x: Any, output_size: Any) -> Any:
-        return opset18.GlobalAveragePool(x)
-
-    with _quiet():
-        program = torch.onnx.export(
-            network,
-            kwargs={INPUT_NAME: sample},
-            dynamo=True,
-            opset_version=ONNX_OPSET,
-            input_names=[INPUT_NAME],
-            output_names=list(OUTPUT_NAMES),
-            verbose=False,
-            # Left to itself it becomes a ReduceMean, which ONNX Runtime computes in float, on
-            # the largest tensors of the network.
-            custom_translation_table={torch.ops.aten.adaptive_avg_pool2d.default: average},
-        )
-    model = without_metadata(program.model_proto)
-    model.producer_version = model.producer_version.partition("+")[0]  # of torch, without its build
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
+def _sample(torch: Any, side: int) -> Any:
+    return torch.zeros((1, side, side, 3), dtype=torch.uint8)
 
 
 def _torch_run(torch: Any, network: Any) -> Run:

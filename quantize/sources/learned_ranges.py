@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import ModelFormat
 from edgedf.errors import CheckpointError
-from edgedf.formats.activations import Activations, Range
+from edgedf.formats import ModelGraph
+from edgedf.formats.activations import Range
 from edgedf.imaging import RGBImage
 
 __all__ = ["TensorRanges", "ranges_of_tensors"]
@@ -27,8 +27,7 @@ _TOLERANCE = 1e-3
 
 
 def ranges_of_tensors(
-    model: bytes,
-    model_format: ModelFormat,
+    graph: ModelGraph,
     images: Sequence[RGBImage],
     activations: Sequence[Mapping[str, NDArray[np.float32]]],
     ranges: Mapping[str, Range],
@@ -36,8 +35,7 @@ def ranges_of_tensors(
     """Find the tensor, or tensors, that hold each activation.
 
     Args:
-        model: A float export.
-        model_format: Its format.
+        graph: A float export.
         images: uint8 RGB pictures of the model's size.
         activations: For each picture, what torch makes of it: (1, C, H, W) by name.
         ranges: The range of each activation.
@@ -49,7 +47,7 @@ def ranges_of_tensors(
         CheckpointError: An activation has no tensor in this export.
         MissingExtra: The format's runtime is not installed.
     """
-    shown = _shown(model, model_format)
+    shown = graph.activations()
     differences: dict[str, dict[str, float]] = {}  # by tensor and activation
     for image, made in zip(images, activations, strict=True):
         wanted = {name: _layouts(values) for name, values in made.items() if name in ranges}
@@ -67,21 +65,11 @@ def ranges_of_tensors(
     if lost:
         raise CheckpointError(
             f"{len(lost)} of the {len(ranges)} activations with a learned range are nowhere in the "
-            f".{model_format} export, such as {lost[0]}.",
+            f".{graph.format.name} export, such as {lost[0]}.",
             expected="the network that the ranges were learned on",
             next_step="train it again with edgedf distill train --qat",
         )
     return {tensor: ranges[name] for tensor, name in found.items()}
-
-
-def _shown(model: bytes, model_format: ModelFormat) -> Activations:
-    if model_format == "tflite":
-        from edgedf.formats.tflite.activations import TFLiteActivations
-
-        return TFLiteActivations(model)
-    from edgedf.formats.onnx.activations import OnnxActivations
-
-    return OnnxActivations(model)
 
 
 def _layouts(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import embed_onnx, read_bare_onnx
-from edgedf.errors import MissingExtra, SpecMismatch
+from edgedf.artifact import embed, read_model
+from edgedf.errors import ArtifactUnreadable, MissingExtra, SpecMismatch
 from edgedf.files import sha256_of
+from edgedf.formats import format_named
 from edgedf.formats.backend import failed_to_run, refused
+from edgedf.formats.onnx import Onnx
+from edgedf.formats.onnx.container import has_spec
 from edgedf.formats.onnx.session import open_session
 from edgedf.imaging import preprocess
 from edgedf.quantize.models.run import Outputs, Run, as_outputs, open_model
@@ -77,7 +80,7 @@ def adopt(path: str | Path, description: Description) -> Adopted:
         SpecMismatch: Inputs or outputs are not what they have to be.
     """
     path = Path(path)
-    data = read_bare_onnx(path)
+    data = _read_bare(path)
     try:
         import onnx
         import onnxruntime  # noqa: F401
@@ -115,9 +118,23 @@ def adopt(path: str | Path, description: Description) -> Adopted:
             next_step=NEXT_STEP,
         ) from error
     spec = describe_adopted(description, path.stem, sha256_of(data), image.side)
-    model = embed_onnx(proto.SerializeToString(deterministic=True), spec)
-    _prove(original, open_model(model, "onnx", spec), pictures, path)
+    model = embed(proto.SerializeToString(deterministic=True), Onnx.name, spec)
+    _prove(original, open_model(model, Onnx.name, spec), pictures, path)
     return Adopted(model, spec, original)
+
+
+def _read_bare(path: Path) -> bytes:
+    """A model that edgedf did not write."""
+    model_format, data = read_model(path)
+    is_own = format_named(model_format).takes_own
+    if not is_own or has_spec(data):
+        what = "carries a spec already" if is_own else f"is a .{model_format} model"
+        raise ArtifactUnreadable(
+            f"{path} {what}, so it is not described.",
+            expected="an .onnx model that edgedf did not write",
+            next_step="leave the description out; or export the model as .onnx",
+        )
+    return data
 
 
 Feeder = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
@@ -128,7 +145,7 @@ def _session(proto: Any) -> Any:
     try:
         return open_session(proto.SerializeToString())
     except Exception as error:  # its exception types share no base but Exception
-        raise refused("onnx", "onnxruntime", error) from error
+        raise refused(Onnx.name, "onnxruntime", error) from error
 
 
 def _run(

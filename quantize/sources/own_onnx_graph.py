@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgedf.quantize.sources.describe import CURVE_PREFIX, INPUT_NAME, OUTPUT_NAMES
+from edgedf.formats.onnx.float_island import CURVE_PREFIX
 from edgedf.quantize.sources.own_onnx_score import SCORE_ENDS, Score
-from edgedf.spec import MAP_MAXIMUM, MAP_STRIDE
+from edgedf.spec import INPUT_NAME, MAP_MAXIMUM, MAP_STRIDE, OUTPUT_NAMES
 
 __all__ = ["Ends", "contract_graph"]
 
@@ -65,7 +65,7 @@ def contract_graph(proto: Any, ends: Ends) -> None:
     """
     import onnx
 
-    from edgedf.formats.onnx.quantizer import without_metadata
+    from edgedf.formats.onnx.parsed import without_metadata
 
     without_metadata(proto)
     graph = proto.graph

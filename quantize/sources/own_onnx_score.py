@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.errors import SpecMismatch
-from edgedf.quantize.sources.describe import LOGIT_BOUND
 from edgedf.quantize.sources.own_onnx_checks import Description, OutputNames
 from edgedf.result import sigmoid
+from edgedf.spec import LOGIT_BOUND
 
 __all__ = ["SCORE_ENDS", "Score", "check_score", "find_score", "may_be_misread"]
 

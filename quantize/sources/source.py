@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgedf.artifact import Artifact, ModelFormat, read_artifact
+from edgedf.artifact import Artifact, read_artifact
 from edgedf.errors import (
     ArtifactError,
     ArtifactUnreadable,
@@ -15,6 +15,7 @@ from edgedf.errors import (
     ConfigError,
     SpecMissing,
 )
+from edgedf.formats import REGISTRY, ModelFormat, ModelGraph, format_named, open_graph
 from edgedf.progress import Progress, silent
 from edgedf.quantize.models.pair import Model
 from edgedf.quantize.models.run import Run, open_model
@@ -25,7 +26,6 @@ from edgedf.runtime.detector import naming
 from edgedf.spec import ModelSpec
 
 __all__ = [
-    "FORMATS",
     "SHIPPED_STEM",
     "Source",
     "load_source",
@@ -34,7 +34,6 @@ __all__ = [
     "stem_of",
 ]
 
-FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 SHIPPED_STEM = "student"
 
 _SOURCES = "a checkpoint (.safetensors), or a float .tflite or .onnx written by edgedf"
@@ -50,7 +49,7 @@ class Source:
 
     Args:
         description: Where they came from, in words.
-        models: A float file per format, its spec inside.
+        models: A float model per format, with its spec inside.
         specs: The specs.
         originals: Per format, the model that the conversion has to agree with: the checkpoint
             run by torch where there is one, else the float file.
@@ -62,7 +61,7 @@ class Source:
     """
 
     description: str
-    models: Mapping[ModelFormat, bytes]
+    models: Mapping[ModelFormat, ModelGraph]
     specs: Mapping[ModelFormat, ModelSpec]
     originals: Mapping[ModelFormat, Run]
     paths: tuple[Path, ...]
@@ -111,12 +110,12 @@ def load_source(
     if describe is not None:
         return _from_own(source, formats, describe)
     if source is None:
-        artifacts = [read_artifact(_shipped_model(name)) for name in formats or FORMATS]
+        artifacts = [read_artifact(_shipped_model(name)) for name in formats or REGISTRY]
         return _from_artifacts("the shipped student", artifacts)
     path = Path(source)
     if path.suffix.lower() == _CHECKPOINT:
-        return _from_checkpoint(path, formats or FORMATS, progress)
-    if path.suffix.lower() not in (".tflite", ".onnx"):
+        return _from_checkpoint(path, formats or tuple(REGISTRY), progress)
+    if path.suffix.lower()[1:] not in REGISTRY:
         problem = _problem(path)
         if problem not in (None, _NO_FILE):
             raise CheckpointError(f"{path} {problem}.", expected=_SOURCES, next_step=_NEXT)
@@ -129,7 +128,7 @@ def load_source(
         artifact = read_artifact(path)
         return _from_file(artifact, formats or (artifact.format,))
     except SpecMissing as error:
-        if path.suffix.lower() == ".onnx":
+        if format_named(path.suffix.lower()[1:]).takes_own:
             raise SpecMissing(
                 error.message,
                 expected="a model that edgedf wrote, or a description of your own",
@@ -157,7 +156,7 @@ def stem_of(source: str | Path | None) -> str:
 def possible_formats(source: str | Path | None) -> tuple[ModelFormat, ...]:
     """All formats that a source can give, by its name."""
     suffix = "" if source is None else Path(source).suffix.lower()
-    return tuple(name for name in FORMATS if suffix == f".{name}") or FORMATS
+    return tuple(name for name in REGISTRY if suffix == f".{name}") or tuple(REGISTRY)
 
 
 def named_formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | None:
@@ -169,19 +168,14 @@ def named_formats(formats: Sequence[str] | None) -> tuple[ModelFormat, ...] | No
     if formats is None:
         return None
     for name in formats:
-        if name not in FORMATS:
-            raise ConfigError(
-                f"There is no format {name!r}.",
-                expected=f"one of {', '.join(FORMATS)}",
-                next_step="edgedf convert --help",
-            )
+        format_named(name)
     if not formats:
         raise ConfigError(
             "No format was named.",
-            expected=f"one of {', '.join(FORMATS)}, or both",
+            expected=f"one of {', '.join(REGISTRY)}, or both",
             next_step="leave the formats out for all that the source can give",
         )
-    return tuple(name for name in FORMATS if name in formats)
+    return tuple(name for name in REGISTRY if name in formats)
 
 
 def _unusable(path: Path) -> CheckpointError:
@@ -240,27 +234,29 @@ def _from_own(
     source: str | Path | None, formats: Sequence[ModelFormat] | None, describe: Description
 ) -> Source:
     path = Path(source or "")
-    if path.suffix.lower() != ".onnx":
+    own = path.suffix.lower()[1:]
+    if own not in REGISTRY or not format_named(own).takes_own:
         raise ConfigError(
             f"Only an .onnx model is described, not {path if source else 'the shipped student'}.",
             expected="an .onnx model of your own",
             next_step="name it before --describe, or leave --describe out",
         )
-    if "tflite" in (formats or ()):
+    other = [name for name in formats or () if name != own]
+    if other:
         raise ConfigError(
-            f"A .tflite model cannot be made from {path.name}.",
-            expected="--to onnx for an .onnx model of your own",
-            next_step="for .tflite, put your weights into a student of ours (.safetensors)",
+            f"A .{other[0]} model cannot be made from {path.name}.",
+            expected=f"--to {own} for an .{own} model of your own",
+            next_step=f"for .{other[0]}, put your weights into a student of ours (.safetensors)",
         )
     try:
-        own = adopt(path, describe)
+        adopted = adopt(path, describe)
     except ArtifactError as error:
         raise naming(path, error) from error
     return Source(
         str(path),
-        {"onnx": own.model},
-        {"onnx": own.spec},
-        {"onnx": own.original},
+        {own: open_graph(adopted.model, own)},
+        {own: adopted.spec},
+        {own: adopted.original},
         (path,),
         adopted=True,
     )
@@ -269,7 +265,7 @@ def _from_own(
 def _from_artifacts(description: str, artifacts: Sequence[Artifact]) -> Source:
     return Source(
         description,
-        {a.format: a.model for a in artifacts},
+        {a.format: open_graph(a.model, a.format) for a in artifacts},
         {a.format: a.spec for a in artifacts},
         {a.format: open_model(a.model, a.format, a.spec) for a in artifacts},
         tuple(a.path for a in artifacts),
@@ -284,7 +280,7 @@ def _from_checkpoint(path: Path, formats: Sequence[ModelFormat], progress: Progr
     exported = export_checkpoint(path, formats, progress=progress)
     return Source(
         str(path),
-        exported.models,
+        {name: open_graph(model, name) for name, model in exported.models.items()},
         exported.specs,
         dict.fromkeys(formats, exported.torch_run),
         (path,),

@@ -43,7 +43,7 @@ from edgedf.runtime.profile.events import (
     WarmedUp,
 )
 from edgedf.runtime.profile.minutes import sustained
-from edgedf.runtime.profile.operators.verdict import delegation_verdict
+from edgedf.runtime.profile.operator_verdict import delegation_verdict
 from edgedf.runtime.profile.ratios import pairs, ratio_between, rounds_of, rounds_of_summaries
 from edgedf.runtime.profile.request import Configuration
 from edgedf.runtime.profile.statistics import (

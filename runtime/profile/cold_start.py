@@ -16,11 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedf.artifact import read_artifact
+from edgedf.artifact import read_artifact, read_model
 from edgedf.errors import DeviceError, EdgedfError
-from edgedf.formats import open_backend
-from edgedf.formats.backend import import_runtime
-from edgedf.formats.tflite.backend import RUNTIMES, installed_runtime
+from edgedf.formats import format_named, open_backend
 from edgedf.machine import text_in
 from edgedf.runtime.profile.events import ColdStart
 from edgedf.typed_json import encode
@@ -76,13 +74,7 @@ def main() -> int:
     path, threads, height, width = sys.argv[1], *map(int, sys.argv[2:5])
     data = sys.stdin.buffer.read()
     image = np.frombuffer(data, np.uint8).reshape(height, width, 3)
-    artifact_format = Path(path).suffix[1:]
-    if artifact_format == "onnx":
-        import_runtime("onnxruntime")
-    else:
-        name = installed_runtime()
-        if name is not None:
-            import_runtime(RUNTIMES[name])
+    format_named(read_model(path)[0]).import_runtime()
     idle = _resident()
     _reset_peak()
     start = time.perf_counter_ns()

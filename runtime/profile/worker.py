@@ -27,7 +27,7 @@ import cv2
 from edgedf import typed_json
 from edgedf.artifact import read_artifact
 from edgedf.errors import ConfigError, EdgedfError
-from edgedf.formats import Backend, open_backend
+from edgedf.formats import Backend, format_named, open_backend
 from edgedf.imaging import RGBImage, load_image, prepare, read_image_bytes
 from edgedf.machine import this_machine
 from edgedf.runtime.detector import Detector
@@ -43,7 +43,6 @@ from edgedf.runtime.profile.events import (
     to_line,
 )
 from edgedf.runtime.profile.monitor import Monitor
-from edgedf.runtime.profile.operators import time_operators
 from edgedf.runtime.profile.pipeline import time_pipeline
 from edgedf.runtime.profile.request import Configuration, Request
 from edgedf.runtime.profile.sampling import (
@@ -244,7 +243,9 @@ class _Worker:
         with self._failing(one.index, "operators"):
             settle()
             images = self._prepared[one.side]
-            self._emit(time_operators(one.index, one.path, one.threads, images, queries))
+            artifact = read_artifact(one.path)
+            timer = format_named(artifact.format).time_operators
+            self._emit(timer(one.index, artifact.model, one.threads, images, queries))
         self._state_if_due()
 
     def _sustained(

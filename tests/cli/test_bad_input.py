@@ -21,8 +21,10 @@ import safetensors
 import safetensors.numpy
 
 import edgedf.sample
-from edgedf.artifact import SPEC_FILE, ModelFormat, strip_tflite
+from edgedf.artifact import ModelFormat
 from edgedf.cli import distill_map, main
+from edgedf.formats.tflite.container import SPEC_FILE
+from edgedf.formats.tflite.container import strip as strip_tflite
 from edgedf.runtime.models import shipped_model
 from tests.cli.runs import assert_clear, run
 from tests.distill.pictures import write_dataset

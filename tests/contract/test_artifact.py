@@ -12,16 +12,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedf import artifact
-from edgedf.artifact import (
-    SEAL_FILE,
-    SEAL_KEY,
-    SPEC_FILE,
-    SPEC_KEY,
-    embed_onnx,
-    embed_tflite,
-    read_artifact,
-)
+from edgedf.artifact import read_artifact
 from edgedf.errors import ArtifactError, ArtifactUnreadable, SpecMissing, SpecUnsupported
+from edgedf.formats.onnx.container import SEAL_KEY, SPEC_KEY
+from edgedf.formats.onnx.container import embed as embed_onnx
+from edgedf.formats.tflite.container import SEAL_FILE, SPEC_FILE
+from edgedf.formats.tflite.container import embed as embed_tflite
+from edgedf.formats.tflite.container import strip as strip_tflite
 from tests.contract.specs import make_spec
 
 # The reader looks at the identifier and the appended zip only, so any payload will do here; real
@@ -56,8 +53,8 @@ def test_tflite_metadata_are_a_plain_zip_after_the_flatbuffer() -> None:
     assert data.startswith(FLATBUFFER)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.namelist() == [SPEC_FILE, SEAL_FILE]
-    assert artifact.strip_tflite(data) == FLATBUFFER
-    assert artifact.strip_tflite(FLATBUFFER) == FLATBUFFER
+    assert strip_tflite(data) == FLATBUFFER
+    assert strip_tflite(FLATBUFFER) == FLATBUFFER
 
 
 def test_onnx_keeps_other_metadata_and_stays_valid() -> None:
@@ -105,7 +102,7 @@ def test_damaged_bytes_give_an_artifact_or_our_error(
         if kind == "onnx":  # the changes may undo each other
             assert bytes(damaged) == MODELS[kind]
         else:
-            assert artifact.strip_tflite(found.model) == FLATBUFFER
+            assert strip_tflite(found.model) == FLATBUFFER
 
 
 @pytest.mark.parametrize("kind", MODELS)

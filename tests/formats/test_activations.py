@@ -8,8 +8,7 @@ import pytest
 from edgedf.artifact import ModelFormat
 from edgedf.formats import open_backend
 from edgedf.formats.activations import measured_ranges
-from edgedf.formats.onnx import quantizer as onnx
-from edgedf.formats.tflite import quantizer as tflite
+from tests.formats.stages import onnx, tflite
 from tests.quantize.students import small_exports, small_images
 
 STAGES: dict[ModelFormat, Any] = {"tflite": tflite, "onnx": onnx}

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from edgedf.artifact import ModelFormat
 from edgedf.formats.activations import never_empty
-from edgedf.formats.onnx import quantizer as onnx
-from edgedf.formats.tflite import quantizer as tflite
-from edgedf.formats.weights import Parameters, open_weight_graph
+from edgedf.formats.weights import Parameters
 from edgedf.quantize.models.run import open_model
+from tests.formats.stages import onnx, open_weight_graph, tflite
 from tests.quantize.students import small_exports, small_images
 
 
@@ -29,7 +28,7 @@ def test_the_int8_model_runs_and_says_what_the_float_one_says(model_format: Mode
         if conv.parameters.weights.shape == (48, 16, 1, 1)
     )
     weights, bias = graph.convolutions[made].parameters
-    dead = graph.changed({made: Parameters(weights * 0, bias * 0 - 1)})
+    dead = graph.changed({made: Parameters(weights * 0, bias * 0 - 1)}).file
     spec = exports.specs[model_format]
     stage: Any = tflite if model_format == "tflite" else onnx
     small = open_model(stage.to_int8(dead, small_images()[:8]), model_format, spec)

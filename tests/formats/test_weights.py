@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from edgedf.artifact import ModelFormat
-from edgedf.formats.weights import Parameters, open_weight_graph
+from edgedf.formats.weights import Parameters
 from edgedf.quantize.models.run import open_model
+from tests.formats.stages import open_weight_graph
 from tests.quantize.students import small_exports, small_images
 
 FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
@@ -50,7 +51,7 @@ def test_changed_weights_change_what_comes_out_and_the_same_ones_change_nothing(
     graph = open_weight_graph(model, model_format)
     image = small_images()[0]
     before = open_model(model, model_format, spec)(image)
-    same = graph.changed({made: conv.parameters for made, conv in graph.convolutions.items()})
+    same = graph.changed({made: conv.parameters for made, conv in graph.convolutions.items()}).file
     assert abs(len(same) - len(model)) < 30_000
     after = open_model(same, model_format, spec)(image)
     assert np.array_equal(before["defocus_map"], after["defocus_map"])
@@ -59,7 +60,7 @@ def test_changed_weights_change_what_comes_out_and_the_same_ones_change_nothing(
         made: Parameters(conv.parameters.weights * 0, conv.parameters.bias)
         for made, conv in graph.convolutions.items()
     }
-    constant = open_model(graph.changed(zeroed), model_format, spec)
+    constant = open_model(graph.changed(zeroed).file, model_format, spec)
     first, second = (constant(picture)["defocus_map"] for picture in small_images()[:2])
     assert np.array_equal(first, second)
     assert not np.array_equal(first, before["defocus_map"])
@@ -76,7 +77,7 @@ def test_one_weight_lands_where_it_belongs(model_format: ModelFormat) -> None:
         )
         for made, conv in graph.convolutions.items()
     }
-    again = open_weight_graph(graph.changed(wanted), model_format)
+    again = graph.changed(wanted).weights()
     for made, conv in again.convolutions.items():
         assert np.array_equal(conv.parameters.weights, wanted[made].weights)
         assert np.array_equal(conv.parameters.bias, wanted[made].bias)

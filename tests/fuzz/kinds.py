@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 
 import edgedf.sample
-from edgedf.artifact import embed_onnx, embed_tflite
 from edgedf.errors import DeviceError
+from edgedf.formats.onnx.container import embed as embed_onnx
+from edgedf.formats.tflite.container import embed as embed_tflite
 from tests.contract.specs import make_spec
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Mutation, damage, damage_json, damage_tree

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgedf.sample
 from edgedf.files import sha256_of
+from edgedf.formats import REGISTRY as FORMATS
 from edgedf.imaging import preprocess
-from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.models import shipped_model
 from tests.processors.machines import start
 from tests.quantize.students import shipped_int8

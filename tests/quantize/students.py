@@ -14,15 +14,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite, read_artifact
-from edgedf.formats.onnx import quantizer as onnx
-from edgedf.formats.tflite import quantizer as tflite
+from edgedf.artifact import ModelFormat, read_artifact
+from edgedf.formats import format_named
+from edgedf.formats.onnx.container import embed as embed_onnx
+from edgedf.formats.tflite.container import embed as embed_tflite
 from edgedf.imaging import prepare
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.sources.describe import describe_converted
 from edgedf.quantize.sources.export import Exported, export_checkpoint
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import Calibration
+from tests.formats.stages import onnx, tflite
 
 SMALL = 64
 
@@ -254,7 +256,7 @@ def hostile(model_format: ModelFormat) -> tuple[Path, Path]:
     small = stage.to_int8(model, small_images())
     as_int8 = describe_converted(
         spec,
-        model_format,
+        format_named(model_format),
         "int8",
         quantization=stage.output_quantization(small),
         calibration=Calibration("minmax", len(small_images()), "0" * 64, 0),

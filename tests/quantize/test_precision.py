@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError
+from edgedf.formats import REGISTRY as FORMATS
 from edgedf.formats import open_backend
-from edgedf.formats.onnx import quantizer as onnx_stage
-from edgedf.formats.tflite import quantizer as tflite
 from edgedf.quantize.accuracy.parity import TOLERANCES
-from edgedf.quantize.inspection.operators import (
-    executed_operators,
-    list_operators,
-    xnnpack_partitions,
-)
 from edgedf.quantize.precision import (
     AUTO,
     CALIBRATED,
@@ -25,8 +19,9 @@ from edgedf.quantize.precision import (
     computes_in_integers,
     precision_named,
 )
-from edgedf.quantize.sources.source import FORMATS
 from edgedf.spec import PRECISIONS
+from tests.formats.stages import executed_operators, list_operators, tflite, xnnpack_partitions
+from tests.formats.stages import onnx as onnx_stage
 from tests.quantize.students import small_exports, small_images
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "commands" / "convert.md"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import edgedf
 from edgedf import Detector
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite
+from edgedf.artifact import ModelFormat
 from edgedf.errors import (
     ArtifactError,
     ArtifactUnreadable,
@@ -24,6 +24,8 @@ from edgedf.errors import (
     SpecMissing,
     SpecUnsupported,
 )
+from edgedf.formats.onnx.container import embed as embed_onnx
+from edgedf.formats.tflite.container import embed as embed_tflite
 from edgedf.imaging import preprocess
 from edgedf.result import Detection, Threshold, sigmoid
 from edgedf.runtime.folder import Failure

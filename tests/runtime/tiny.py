@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import embed_onnx, embed_tflite
+from edgedf.formats.onnx.container import embed as embed_onnx
+from edgedf.formats.tflite.container import embed as embed_tflite
 from edgedf.spec import ModelSpec
 from tests.contract.specs import make_spec
 

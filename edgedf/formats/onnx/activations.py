@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from edgedf.errors import MissingExtra
+from edgedf.formats.onnx.float_island import CURVE_PREFIX
 from edgedf.formats.onnx.layers import Graph
 from edgedf.imaging import RGBImage
-from edgedf.quantize.sources.describe import CURVE_PREFIX, INPUT_NAME
+from edgedf.spec import INPUT_NAME
 
 __all__ = ["OnnxActivations"]
 
@@ -44,19 +45,12 @@ class OnnxActivations:
         cut: Tensors that are left out for that, with the name of what is made of them.
 
     Args:
-        model: A float ``.onnx`` of ours.
+        model: A float ``ModelProto``.
         threads: For the session, at least 1.
-
-    Raises:
-        MissingExtra: onnx is not installed.
     """
 
-    def __init__(self, model: bytes, *, threads: int = 1) -> None:
-        try:
-            import onnx
-        except ImportError as error:
-            raise MissingExtra("convert", "Calibrating an .onnx model") from error
-        proto = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model))
+    def __init__(self, model: Any, *, threads: int = 1) -> None:
+        proto = onnx.shape_inference.infer_shapes(model)
         kinds = {
             value.name: value.type.tensor_type.elem_type
             for value in (*proto.graph.value_info, *proto.graph.output)

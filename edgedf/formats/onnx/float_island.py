@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SHIELD_SUFFIX", "shield_floats"]
+__all__ = ["CURVE_PREFIX", "SHIELD_SUFFIX", "shield_floats"]
+
+CURVE_PREFIX = "edgedf_curve_"
+"""Begins the names of nodes that make a probability and its logit of a few values: they compute in
+float whatever the precision, as integers would leave both too few steps."""
 
 SHIELD_SUFFIX = "_kept"
 """Of what a shield makes."""

@@ -11,17 +11,17 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from edgedf.errors import MissingExtra
 from edgedf.formats.backend import as_input, unpack
 from edgedf.formats.layer_names import WEIGHTS, names_of_layers, numbered
-from edgedf.formats.layers import Answer, Layer, NamedLayer, Seen, Weight
+from edgedf.formats.layers import Answer, Layer, NamedLayer, Seen, Steps, Weight
 from edgedf.formats.onnx.backend import NUMPY_NAMES, OnnxBackend
 from edgedf.formats.onnx.float_island import SHIELD_SUFFIX
+from edgedf.formats.onnx.parsed import copied
 from edgedf.formats.onnx.session import open_session
 from edgedf.imaging import RGBImage
-from edgedf.quantize.layer_error.noise import Steps
 
 __all__ = ["OUTPUT_SUFFIX", "Graph", "OnnxGraphs", "named_layers"]
 
@@ -35,41 +35,17 @@ _CHANNEL_AXES = {"Conv": 0, "ConvTranspose": 1}
 _ACTIVATIONS = ("Clip", "Relu")
 
 
-def named_layers(model: bytes) -> tuple[NamedLayer, ...]:
-    """The layers of a float model, in order of execution.
-
-    One with weights is called after them, as they have a module's name and tensors have a number;
-    what is shared by the names of all such layers is left out. The activation function behind it
-    belongs to it.
-
-    Args:
-        model: A float ``.onnx`` of ours.
-    """
-    import onnx
-
-    return _named(onnx.load_model_from_string(model))
-
-
 class OnnxGraphs:
     """See :class:`~edgedf.formats.layers.Graphs`.
 
     Args:
-        artifact: A quantized ``.onnx`` of ours.
-        parent: The float ``.onnx`` it was made from.
+        artifact: A quantized ``ModelProto``.
+        parent: The float one that it was made from.
         threads: For the sessions, at least 1.
-
-    Raises:
-        MissingExtra: onnx is not installed.
     """
 
-    def __init__(self, artifact: bytes, parent: bytes, *, threads: int = 1) -> None:
-        try:
-            import onnx
-        except ImportError as error:
-            raise MissingExtra("convert", "Comparing the layers of an .onnx model") from error
-        self._onnx = onnx
-        self._artifact = onnx.load_model_from_string(artifact)
-        self._parent = onnx.load_model_from_string(parent)
+    def __init__(self, artifact: Any, parent: Any, *, threads: int = 1) -> None:
+        self._artifact, self._parent = artifact, parent
         self._threads = threads
         self._places: dict[str, str] = {}  # in the artifact, of the tensor that is looked at
         self._find()
@@ -95,13 +71,13 @@ class OnnxGraphs:
 
     def isolated(self, tensors: Collection[str]) -> Answer:
         """See :meth:`edgedf.formats.layers.Graphs.isolated`."""
-        model = self._copy(self._parent)
+        model = copied(self._parent)
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
         for layer in self.layers:
             if layer.tensor not in tensors:
                 continue
             for weight in layer.weights:
-                made = self._onnx.numpy_helper.from_array(weight.artifact, weight.name)
+                made = onnx.numpy_helper.from_array(weight.artifact, weight.name)
                 constants[weight.name].CopyFrom(made)
             if layer.steps is not None:
                 self._round(model, layer)
@@ -115,14 +91,14 @@ class OnnxGraphs:
 
     def _find(self) -> None:
         """Match the artifact's tensors with the parent's, by name."""
-        helper = self._onnx.numpy_helper
+        helper = onnx.numpy_helper
         floats = self._float_tensors()
         wanted = {tensor.name: tensor for tensor in self._parent.graph.initializer}
         graph = self._artifact.graph
         constants = {tensor.name: tensor for tensor in graph.initializer}
         producers = {name: node for node in graph.node for name in node.output}
         quantizers = {node.input[0]: node for node in graph.node if node.op_type == _CONVERSIONS[0]}
-        names = {tensor: la.name for la in _named(self._parent) for tensor in la.tensors}
+        names = {tensor: la.name for la in named_layers(self._parent) for tensor in la.tensors}
         unmatched: list[str] = []
         unmatched_weights: dict[str, None] = {}
         layers: list[Layer] = []
@@ -178,17 +154,17 @@ class OnnxGraphs:
 
     def _float_tensors(self) -> set[str]:
         """What the parent's operators make, of type float32."""
-        inferred = self._onnx.shape_inference.infer_shapes(self._parent).graph
+        inferred = onnx.shape_inference.infer_shapes(self._parent).graph
         kinds = {
             value.name: value.type.tensor_type.elem_type
             for value in (*inferred.value_info, *inferred.output)
         }
         made = {name for node in inferred.node for name in node.output}
-        return {name for name in made if kinds.get(name) == self._onnx.TensorProto.FLOAT}
+        return {name for name in made if kinds.get(name) == onnx.TensorProto.FLOAT}
 
     def _steps(self, conversion: Any, constants: dict[str, Any]) -> Steps:
         """Of a QuantizeLinear or DequantizeLinear."""
-        to_array = self._onnx.numpy_helper.to_array
+        to_array = onnx.numpy_helper.to_array
         scale = to_array(constants[conversion.input[1]])
         zero_point = to_array(constants[conversion.input[2]])
         axis = next((int(a.i) for a in conversion.attribute if a.name == "axis"), 1)
@@ -204,19 +180,19 @@ class OnnxGraphs:
         return values if layer.steps is None else layer.steps.values(values)
 
     def _shown(self, proto: Any, names: Sequence[str]) -> Graph:
-        model = self._copy(proto)
+        model = copied(proto)
         self._show(model, names)
         return Graph(model.SerializeToString(), self._threads)
 
     def _show(self, model: Any, names: Sequence[str]) -> None:
         del model.graph.output[:]
         # Without a type: the runtime infers it.
-        model.graph.output.extend(self._onnx.ValueInfoProto(name=name) for name in names)
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
 
     def _cut(self, names: Sequence[str]) -> Graph:
         """The parent, each operator of which takes its inputs from outside."""
-        helper, kind = self._onnx.helper, self._onnx.TensorProto.FLOAT
-        model = self._copy(self._parent)
+        helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+        model = copied(self._parent)
         for node in model.graph.node:
             for at, name in enumerate(node.input):
                 if name in self._places:
@@ -232,7 +208,7 @@ class OnnxGraphs:
 
     def _round(self, model: Any, layer: Layer) -> None:
         """Send a float tensor through the integers that the artifact has in its place."""
-        helper, steps = self._onnx.helper, layer.steps
+        helper, steps = onnx.helper, layer.steps
         if steps is None:
             return
         name = layer.tensor
@@ -248,8 +224,8 @@ class OnnxGraphs:
         nodes[at].output[list(nodes[at].output).index(name)] = raw
         model.graph.initializer.extend(
             [
-                self._onnx.numpy_helper.from_array(steps.scale.reshape(()), scale),
-                self._onnx.numpy_helper.from_array(
+                onnx.numpy_helper.from_array(steps.scale.reshape(()), scale),
+                onnx.numpy_helper.from_array(
                     steps.zero_point.astype(steps.dtype).reshape(()), zero_point
                 ),
             ]
@@ -261,11 +237,6 @@ class OnnxGraphs:
         nodes[at + 1 : at + 1] = pair
         del model.graph.node[:]
         model.graph.node.extend(nodes)
-
-    def _copy(self, proto: Any) -> Any:
-        made = self._onnx.ModelProto()
-        made.CopyFrom(proto)
-        return made
 
 
 class Graph:
@@ -308,7 +279,16 @@ def _is_conversion(node: Any) -> bool:
     return node.op_type in _CONVERSIONS or node.output[0].endswith(SHIELD_SUFFIX)
 
 
-def _named(proto: Any) -> tuple[NamedLayer, ...]:
+def named_layers(proto: Any) -> tuple[NamedLayer, ...]:
+    """The layers of a float model, in order of execution.
+
+    One with weights is called after them, as they have a module's name and tensors have a number;
+    what is shared by the names of all such layers is left out. The activation function behind it
+    belongs to it.
+
+    Args:
+        proto: A float ``ModelProto``.
+    """
     graph = proto.graph
     constants = {tensor.name for tensor in graph.initializer}
     takers: dict[str, list[Any]] = {output.name: [None] for output in graph.output}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgedf.formats.onnx.quantizer import without_metadata
+from edgedf.formats.onnx.parsed import ParsedOnnx, copied, without_metadata
 from edgedf.formats.weights import Convolution, Parameters, Step
 
 __all__ = ["OnnxWeightGraph"]
@@ -22,14 +22,13 @@ class OnnxWeightGraph:
     """See :class:`~edgedf.formats.weights.WeightGraph`.
 
     Args:
-        model: A float ``.onnx``; a spec in it is dropped.
+        model: A float model; a spec in it is dropped.
     """
 
     channel_axis = 1
 
-    def __init__(self, model: bytes) -> None:
-        self._proto = without_metadata(onnx.load_model_from_string(model))
-        graph = self._proto.graph
+    def __init__(self, model: ParsedOnnx) -> None:
+        self._model, graph = model, model.proto.graph
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self.outputs = frozenset(output.name for output in graph.output)
         steps, convolutions = [], {}
@@ -41,10 +40,9 @@ class OnnxWeightGraph:
         self.steps = tuple(steps)
         self.convolutions: Mapping[str, Convolution] = convolutions
 
-    def changed(self, parameters: Mapping[str, Parameters]) -> bytes:
+    def changed(self, parameters: Mapping[str, Parameters]) -> ParsedOnnx:
         """See :meth:`edgedf.formats.weights.WeightGraph.changed`."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self._proto)
+        model = without_metadata(copied(self._model.proto))
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
         users = Counter(name for node in model.graph.node for name in node.input)
         makers = {node.output[0]: node for node in model.graph.node}
@@ -61,7 +59,7 @@ class OnnxWeightGraph:
                 constants[name].CopyFrom(
                     onnx.numpy_helper.from_array(array.astype(np.float32), name)
                 )
-        return bytes(model.SerializeToString(deterministic=True))
+        return self._model.made(model)
 
     def _step(self, node: Any, is_convolution: bool) -> Step:
         taken = tuple(name for name in node.input if name and name not in self._constants)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgedf.artifact import strip_tflite
-from edgedf.errors import MissingExtra
 from edgedf.formats.tflite.layers import Graph
+from edgedf.formats.tflite.parsed import ParsedTFLite, operator_name, packed
 from edgedf.imaging import RGBImage
 
 __all__ = ["TFLiteActivations"]
@@ -38,42 +38,30 @@ class TFLiteActivations:
     sees, and several times as fast.
 
     Args:
-        model: A float ``.tflite`` of ours.
+        model: A float model.
         threads: For the interpreter, at least 1.
-
-    Raises:
-        MissingExtra: What reads flatbuffers is not installed.
     """
 
-    def __init__(self, model: bytes, *, threads: int = 1) -> None:
-        try:
-            from ai_edge_litert import schema_py_generated as schema
-            from ai_edge_litert.tools import flatbuffer_utils
-        except ImportError as error:
-            raise MissingExtra("convert", "Calibrating a .tflite model") from error
-        flatbuffer = flatbuffer_utils.read_model_from_bytearray(strip_tflite(model))
+    def __init__(self, model: ParsedTFLite, *, threads: int = 1) -> None:
+        flatbuffer = model.edited()
         graph = flatbuffer.subgraphs[0]
         tensors = graph.tensors
-        codes = {getattr(schema.BuiltinOperator, name) for name in _MOVERS}
         self._places: dict[str, int] = {}
         moved: dict[str, str] = {}
         for op in graph.operators:
-            code = flatbuffer.operatorCodes[op.opcodeIndex]
             for place in map(int, op.outputs):
                 if tensors[place].type != schema.TensorType.FLOAT32:
                     continue
                 name = tensors[place].name.decode()
                 self._places[name] = place
                 source = tensors[int(op.inputs[0])].name.decode()
-                builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
-                if builtin in codes and source in self._places:
+                if operator_name(flatbuffer, op) in _MOVERS and source in self._places:
                     moved[name] = source
         self.names = tuple(self._places)
         self.moved: Mapping[str, str] = moved
         graph.outputs = list(self._places.values())
         flatbuffer.signatureDefs = []  # they name tensors that are outputs no longer
-        packed = bytes(flatbuffer_utils.convert_object_to_bytearray(flatbuffer))
-        self._graph: Any = Graph(packed, list(map(int, graph.inputs)), threads)
+        self._graph: Any = Graph(packed(flatbuffer), list(map(int, graph.inputs)), threads)
 
     def values(self, image: RGBImage) -> Mapping[str, NDArray[np.float32]]:
         """See :meth:`edgedf.formats.activations.Activations.values`."""

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgedf.artifact import strip_tflite
 from edgedf.errors import MissingExtra
 from edgedf.formats.backend import import_runtime
+from edgedf.formats.operators import Partition
 from edgedf.formats.tflite.backend import RUNTIMES, installed_runtime
+from edgedf.formats.tflite.container import strip
 
-__all__ = ["Delegation", "FileOperator", "Partition", "read_delegation", "xnnpack_partitions"]
+__all__ = ["Delegation", "FileOperator", "read_delegation"]
 
 _DELEGATE = "DELEGATE"
 _TYPE_CHANGES = frozenset({"CAST", "QUANTIZE", "DEQUANTIZE"})
@@ -33,17 +34,6 @@ class FileOperator:
     name: str
     kind: str
     in_float: bool
-
-
-@dataclass(frozen=True)
-class Partition:
-    """What one delegate node replaces.
-
-    Args:
-        operators: Indices of the operators in the file, in order of execution.
-    """
-
-    operators: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -67,21 +57,6 @@ class Delegation:
         )
 
 
-def xnnpack_partitions(model: bytes) -> tuple[Partition, ...]:
-    """The pieces of a ``.tflite`` that the CPU's default delegate takes over.
-
-    Args:
-        model: A ``.tflite`` file.
-
-    Returns:
-        One entry per delegate node.
-
-    Raises:
-        MissingExtra: No TFLite runtime is installed.
-    """
-    return read_delegation(model).partitions
-
-
 def read_delegation(model: bytes) -> Delegation:
     """Load a ``.tflite`` as it would be run, and see what its delegate made of it.
 
@@ -98,7 +73,7 @@ def read_delegation(model: bytes) -> Delegation:
     if runtime is None:
         raise MissingExtra("tflite", "Reading what a delegate takes over")
     interpreter = import_runtime(RUNTIMES[runtime]).Interpreter(
-        model_content=strip_tflite(model), num_threads=1
+        model_content=strip(model), num_threads=1
     )
     interpreter.allocate_tensors()
     nodes = interpreter._get_ops_details()  # the only place where Python sees delegation

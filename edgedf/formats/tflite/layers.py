@@ -6,22 +6,21 @@ instead, but only without the default delegate, and so with other kernels than a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgedf.artifact import strip_tflite
-from edgedf.errors import MissingExtra
-from edgedf.formats import open_backend
 from edgedf.formats.backend import as_input
 from edgedf.formats.layer_names import numbered, short_name
-from edgedf.formats.layers import Answer, Layer, NamedLayer, Seen, Weight
+from edgedf.formats.layers import Answer, Layer, NamedLayer, Seen, Steps, Weight
+from edgedf.formats.tflite.backend import TFLiteBackend
+from edgedf.formats.tflite.parsed import ParsedTFLite, data_of, operator_name, packed
 from edgedf.imaging import RGBImage
-from edgedf.quantize.layer_error.noise import Steps
 
 __all__ = ["Graph", "TFLiteGraphs", "named_layers"]
 
@@ -30,49 +29,48 @@ _SUFFIXES = ("_quantized", "_dequant")
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 # Where the output channels of a weight are, if one scale serves them all.
 _CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
-_INTEGERS = {"INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64}
+_INTEGERS = {
+    schema.TensorType.INT8: np.int8,
+    schema.TensorType.INT16: np.int16,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT64: np.int64,
+}
 
 
-def named_layers(model: bytes) -> tuple[NamedLayer, ...]:
+def named_layers(model: ParsedTFLite) -> tuple[NamedLayer, ...]:
     """The layers of a float model, in order of execution.
 
     Args:
-        model: A float ``.tflite`` of ours.
+        model: The model.
     """
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
+    flatbuffer = model.flatbuffer
+    graph = flatbuffer.subgraphs[0]
+    constants = {i for i, t in enumerate(graph.tensors) if data_of(flatbuffer, t) is not None}
 
-    flatbuffer = flatbuffer_utils.read_model_from_bytearray(strip_tflite(model))
-    return _named(flatbuffer, _operator_names(schema))
+    def tensors(indices: Any, without: Collection[int] = ()) -> tuple[str, ...]:
+        wanted = (int(i) for i in indices if i >= 0 and int(i) not in without)
+        return tuple(graph.tensors[index].name.decode() for index in wanted)
+
+    made = [tensors(op.outputs) for op in graph.operators]
+    names = numbered([short_name(outputs[-1]) for outputs in made])
+    return tuple(
+        NamedLayer(name, (operator_name(flatbuffer, op),), outputs, tensors(op.inputs, constants))
+        for name, outputs, op in zip(names, made, graph.operators)
+    )
 
 
 class TFLiteGraphs:
     """See :class:`~edgedf.formats.layers.Graphs`.
 
     Args:
-        artifact: A quantized ``.tflite`` of ours.
-        parent: The float ``.tflite`` it was made from.
+        artifact: A quantized model.
+        parent: The float one that it was made from.
         threads: For the interpreters, at least 1.
-
-    Raises:
-        MissingExtra: What reads flatbuffers is not installed.
     """
 
-    def __init__(self, artifact: bytes, parent: bytes, *, threads: int = 1) -> None:
-        try:
-            from ai_edge_litert import schema_py_generated as schema
-            from ai_edge_litert.tools import flatbuffer_utils
-        except ImportError as error:
-            raise MissingExtra("convert", "Comparing the layers of a .tflite model") from error
-        self._schema, self._tools = schema, flatbuffer_utils
-        self._artifact, self._parent = strip_tflite(artifact), strip_tflite(parent)
+    def __init__(self, artifact: ParsedTFLite, parent: ParsedTFLite, *, threads: int = 1) -> None:
+        self._artifact, self._parent = artifact, parent
         self._threads = threads
-        self._operators = _operator_names(schema)
-        self._types = {
-            value: np.dtype(_INTEGERS[name])
-            for name, value in vars(schema.TensorType).items()
-            if name in _INTEGERS
-        }
         self._index: dict[str, int] = {}  # of the parent's tensors
         self._places: dict[str, int] = {}  # in the artifact, of the tensor that is looked at
         self._quantization: dict[str, Any] = {}
@@ -95,36 +93,36 @@ class TFLiteGraphs:
 
     def isolated(self, tensors: Collection[str]) -> Answer:
         """See :meth:`edgedf.formats.layers.Graphs.isolated`."""
-        model = self._read(self._parent)
+        model = self._parent.edited()
         graph = model.subgraphs[0]
         for layer in self.layers:
             if layer.tensor not in tensors:
                 continue
             for weight in layer.weights:
                 tensor = graph.tensors[self._index[weight.name]]
-                buffer = self._schema.BufferT()
+                buffer = schema.BufferT()
                 buffer.data = np.frombuffer(weight.artifact.tobytes(), np.uint8)
                 model.buffers.append(buffer)
                 tensor.buffer = len(model.buffers) - 1
             if layer.steps is not None:
                 self._round(model, layer)
-        return open_backend(self._packed(model), "tflite", threads=self._threads).run
+        return TFLiteBackend(packed(model), threads=self._threads).run
 
     def _find(self) -> None:
         """Match the artifact's tensors with the parent's, by name."""
-        parent, artifact = self._read(self._parent), self._read(self._artifact)
+        parent, artifact = self._parent.flatbuffer, self._artifact.flatbuffer
         known = _unique(parent.subgraphs[0].tensors)
-        layers = _named(parent, self._operators)
+        layers = named_layers(self._parent)
         short = {tensor: layer.name for layer in layers for tensor in layer.tensors}
         made = {int(i) for op in parent.subgraphs[0].operators for i in op.outputs}
         graph = artifact.subgraphs[0]
-        floats = self._schema.TensorType.FLOAT32
+        floats = schema.TensorType.FLOAT32
         found: dict[str, Layer] = {}
         unmatched: dict[str, None] = {}
         unmatched_weights: dict[str, None] = {}
         order = -1
         for op in graph.operators:
-            operator = self._name(artifact, op)
+            operator = operator_name(artifact, op)
             order += operator not in _CONVERSIONS
             weights = tuple(self._weights(artifact, op, operator, parent, known, unmatched_weights))
             taken = (graph.tensors[i].name.decode() for i in op.inputs if i >= 0)
@@ -170,18 +168,18 @@ class TFLiteGraphs:
     ) -> Iterator[Weight]:
         tensors = artifact.subgraphs[0].tensors
         for tensor in (tensors[index] for index in op.inputs if index >= 0):
-            integers = _data(artifact, tensor)
+            integers = data_of(artifact, tensor)
             steps = self._steps(tensor)
             if integers is None or steps is None:
                 continue
             name = _without_suffix(tensor.name.decode(), known)
             index = known.get(name)
             counterpart = None if index is None else parent.subgraphs[0].tensors[index]
-            wanted = None if counterpart is None else _data(parent, counterpart)
+            wanted = None if counterpart is None else data_of(parent, counterpart)
             if (
                 counterpart is None
                 or wanted is None
-                or counterpart.type != self._schema.TensorType.FLOAT32
+                or counterpart.type != schema.TensorType.FLOAT32
                 or list(counterpart.shape) != list(tensor.shape)
             ):
                 unmatched[name] = None
@@ -190,22 +188,22 @@ class TFLiteGraphs:
             axis = steps.axis if steps.scale.size > 1 else _CHANNEL_AXES.get(operator)
             yield Weight(
                 name,
-                np.frombuffer(wanted, np.float32).reshape(shape),
-                steps.values(np.frombuffer(integers, steps.dtype).reshape(shape)),
+                wanted.view(np.float32).reshape(shape),
+                steps.values(integers.view(steps.dtype).reshape(shape)),
                 8 * steps.dtype.itemsize,
                 axis if axis is not None and axis < len(shape) else None,
             )
 
     def _steps(self, tensor: Any) -> Steps | None:
         behind = tensor.quantization
-        if tensor.type not in self._types or behind is None or behind.scale is None:
+        if tensor.type not in _INTEGERS or behind is None or behind.scale is None:
             return None
         if not len(behind.scale):
             return None
         return Steps(
             np.asarray(behind.scale, np.float32),
             np.asarray(behind.zeroPoint, np.int64),
-            self._types[tensor.type],
+            np.dtype(_INTEGERS[tensor.type]),
             int(behind.quantizedDimension),
         )
 
@@ -214,18 +212,18 @@ class TFLiteGraphs:
         return values if layer.steps is None else layer.steps.values(values)
 
     def _shown(self) -> Graph:
-        model = self._read(self._parent)
+        model = self._parent.edited()
         model.subgraphs[0].outputs = [self._index[layer.tensor] for layer in self.layers]
         return self._graph(model)
 
     def _shown_artifact(self) -> Graph:
-        model = self._read(self._artifact)
+        model = self._artifact.edited()
         model.subgraphs[0].outputs = list(self._places.values())
         return self._graph(model)
 
     def _cut(self) -> Graph:
         """The parent, each operator of which takes its inputs from outside."""
-        model = self._read(self._parent)
+        model = self._parent.edited()
         graph = model.subgraphs[0]
         self._given: dict[str, int] = {}
         names = {self._index[layer.tensor]: layer.tensor for layer in self.layers}
@@ -265,33 +263,23 @@ class TFLiteGraphs:
                 entry.tensorIndex = again
 
     def _operator(self, model: Any, name: str, taken: int, made: int) -> Any:
-        code = getattr(self._schema.BuiltinOperator, name)
-        entry = self._schema.OperatorCodeT()
+        code = getattr(schema.BuiltinOperator, name)
+        entry = schema.OperatorCodeT()
         entry.builtinCode = entry.deprecatedBuiltinCode = code
         entry.version = 2  # the first with int16; later ones add types that are not used here
         model.operatorCodes.append(entry)
-        op = self._schema.OperatorT()
+        op = schema.OperatorT()
         op.opcodeIndex = len(model.operatorCodes) - 1
         op.inputs, op.outputs = [taken], [made]
         options = {"QUANTIZE": "QuantizeOptions", "DEQUANTIZE": "DequantizeOptions"}[name]
-        op.builtinOptionsType = getattr(self._schema.BuiltinOptions, options)
-        op.builtinOptions = getattr(self._schema, f"{options}T")()
+        op.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+        op.builtinOptions = getattr(schema, f"{options}T")()
         return op
-
-    def _name(self, model: Any, op: Any) -> str:
-        code = model.operatorCodes[op.opcodeIndex]
-        return self._operators[_code(code)]
-
-    def _read(self, model: bytes) -> Any:
-        return self._tools.read_model_from_bytearray(model)
-
-    def _packed(self, model: Any) -> bytes:
-        return bytes(self._tools.convert_object_to_bytearray(model))
 
     def _graph(self, model: Any) -> Graph:
         graph = model.subgraphs[0]
         model.signatureDefs = []  # they name tensors that are inputs and outputs no longer
-        return Graph(self._packed(model), list(map(int, graph.inputs)), self._threads)
+        return Graph(packed(model), list(map(int, graph.inputs)), self._threads)
 
 
 class Graph:
@@ -321,37 +309,6 @@ class Graph:
         return np.asarray(self._interpreter.get_tensor(index))
 
 
-def _operator_names(schema: Any) -> dict[int, str]:
-    codes = vars(schema.BuiltinOperator).items()
-    return {value: name for name, value in codes if isinstance(value, int)}
-
-
-def _code(entry: Any) -> int:
-    # Codes above 127 do not fit the old byte field; the larger of the two is the right one.
-    return int(max(entry.builtinCode, entry.deprecatedBuiltinCode))
-
-
-def _named(model: Any, operators: Mapping[int, str]) -> tuple[NamedLayer, ...]:
-    graph = model.subgraphs[0]
-    constants = {i for i, tensor in enumerate(graph.tensors) if _data(model, tensor) is not None}
-
-    def tensors(indices: Any, without: Collection[int] = ()) -> tuple[str, ...]:
-        wanted = (int(i) for i in indices if i >= 0 and int(i) not in without)
-        return tuple(graph.tensors[index].name.decode() for index in wanted)
-
-    made = [tensors(op.outputs) for op in graph.operators]
-    names = numbered([short_name(outputs[-1]) for outputs in made])
-    return tuple(
-        NamedLayer(
-            name,
-            (operators[_code(model.operatorCodes[op.opcodeIndex])],),
-            outputs,
-            tensors(op.inputs, constants),
-        )
-        for name, outputs, op in zip(names, made, graph.operators, strict=True)
-    )
-
-
 def _unique(tensors: Sequence[Any]) -> dict[str, int]:
     """Indices by name, without names that more than one tensor has: nothing says which is meant."""
     found: dict[str, list[int]] = {}
@@ -377,8 +334,3 @@ def _another(graph: Any, index: int, suffix: str) -> int:
     made.buffer = 0
     graph.tensors.append(made)
     return len(graph.tensors) - 1
-
-
-def _data(model: Any, tensor: Any) -> bytes | None:
-    data = model.buffers[tensor.buffer].data
-    return None if data is None or len(data) == 0 else bytes(data)

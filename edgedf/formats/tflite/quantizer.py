@@ -12,23 +12,21 @@ import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_quantizer import qtyping, quantizer, recipe
 from numpy.typing import NDArray
 
-from edgedf.artifact import strip_tflite
-from edgedf.errors import ArtifactUnreadable, MissingExtra
-from edgedf.formats.activations import Activations, Range, check_ranges, merged_ranges, never_empty
-from edgedf.formats.tflite.activations import TFLiteActivations
+from edgedf.formats.activations import Range, check_ranges, merged_ranges, never_empty
+from edgedf.formats.layers import KeptLayers
+from edgedf.formats.tflite.parsed import ParsedTFLite, operator_name
 from edgedf.progress import Progress, silent
-from edgedf.quantize.making.kept_layers import Keep, KeptLayers, kept_layers
-from edgedf.quantize.sources.describe import LOGIT_BOUND
+from edgedf.spec import LOGIT_BOUND
 
 __all__ = [
-    "activations",
     "fixed_ranges",
-    "output_quantization",
     "to_fp16",
     "to_int8",
     "to_int8_weights",
@@ -49,12 +47,12 @@ _BIAS_LIMITS = {8: 2.0**28, 16: 0.99 * 2.0**31}
 
 
 def to_int8(
-    model: bytes,
+    graph: ParsedTFLite,
     images: Sequence[NDArray[np.uint8]],
     *,
-    activation_bits: Literal[8, 16] = 8,
+    activation_bits: int = 8,
     ranges: Mapping[str, Range] | None = None,
-    keep: Sequence[str | Keep] = (),
+    kept: KeptLayers | None = None,
     progress: Progress = silent,
 ) -> bytes:
     """Quantize weights to int8, and activations to int8 or int16.
@@ -63,18 +61,17 @@ def to_int8(
     (min/max). The library's default, a moving average with factor 0.95 per image, starts from
     the first image and never gets far from it: a 1 x 1 logit comes out useless. Two ranges are
     not measured: that of the input is 0 to 255, so that its scale is exactly 1, and that of the
-    logit :data:`~edgedf.quantize.sources.describe.LOGIT_BOUND` on either side.
+    logit :data:`~edgedf.spec.LOGIT_BOUND` on either side.
 
     Args:
-        model: A float ``.tflite`` of ours; a spec in it is dropped.
+        graph: A float model; a spec in it is dropped.
         images: Calibration images, each uint8 RGB (N, N, 3).
         activation_bits: Of activations. With 16 they are symmetric, and XNNPACK takes no operator
             over: made for accelerators.
         ranges: Of float tensors by their names in ``model``, as :func:`used_ranges` gives them;
             they win over what would be measured, and only what is not among them is. Names that the
             model does not have are refused.
-        keep: Layers that stay float or get 16-bit activations: see
-            :mod:`edgedf.quantize.making.kept_layers`.
+        kept: Layers that stay float or get 16-bit activations.
         progress: Told about each image.
 
     Returns:
@@ -83,51 +80,29 @@ def to_int8(
     Raises:
         ArtifactUnreadable: The flatbuffer is damaged.
         ConfigError: A range is given for a tensor that the model does not have, or is none.
-        ConfigError: Layers cannot be kept.
-        MissingExtra: ai-edge-quantizer is not installed.
     """
-    quantizer_module = _quantizer()
-    from ai_edge_quantizer import recipe
-
-    model = strip_tflite(model)
-    found = never_empty(used_ranges(model, images, ranges=ranges, progress=progress))
+    kept = kept or KeptLayers()
+    found = never_empty(used_ranges(graph, images, ranges=ranges, progress=progress))
     rules = recipe.static_wi8_ai8() if activation_bits == 8 else recipe.static_wi8_ai16()
-    kept = kept_layers(model, "tflite", keep, "int8" if activation_bits == 8 else "int8-a16")
     rules.append({"regex": ".*", "operation": "OUTPUT", "algorithm_key": "no_quantize"})
-    model = _with_room_for_biases(model, found, activation_bits, kept)
-    quantizer = quantizer_module.Quantizer(model, rules + _rules_for(kept))
-    return _quantized(quantizer, _statistics(model, found))
+    model = _with_room_for_biases(graph.bare, found, activation_bits, kept)
+    made = quantizer.Quantizer(model, rules + _rules_for(kept))
+    return _quantized(made, _statistics(graph.flatbuffer, found))
 
 
-def activations(model: bytes, *, threads: int = 1) -> Activations:
-    """The float model, with all its activations to look at.
-
-    Args:
-        model: A float ``.tflite`` of ours.
-        threads: For the interpreter.
-
-    Raises:
-        ArtifactUnreadable: The flatbuffer is damaged.
-        MissingExtra: ai-edge-quantizer is not installed.
-    """
-    _quantizer()
-    _flatbuffer(strip_tflite(model))
-    return TFLiteActivations(model, threads=threads)
-
-
-def fixed_ranges(model: bytes) -> dict[str, Range]:
+def fixed_ranges(graph: ParsedTFLite) -> dict[str, Range]:
     """Ranges that are not measured: the input has 0 to 255, the logit its bound on either side.
 
     Args:
-        model: A float ``.tflite`` of ours.
+        graph: A float model.
     """
-    model = strip_tflite(model)
-    inputs = dict.fromkeys(_cast_inputs(model), (0.0, 255.0))
-    return inputs | dict.fromkeys(_logit_tensors(model), (-LOGIT_BOUND, LOGIT_BOUND))
+    inputs = dict.fromkeys(_cast_inputs(graph.flatbuffer.subgraphs[0]), (0.0, 255.0))
+    logits = dict.fromkeys(_logit_tensors(graph.flatbuffer), (-LOGIT_BOUND, LOGIT_BOUND))
+    return inputs | logits
 
 
 def used_ranges(
-    model: bytes,
+    graph: ParsedTFLite,
     images: Sequence[NDArray[np.uint8]],
     *,
     ranges: Mapping[str, Range] | None = None,
@@ -136,7 +111,7 @@ def used_ranges(
     """The range of every activation with which :func:`to_int8` quantizes.
 
     Args:
-        model: A float ``.tflite`` of ours.
+        graph: A float model.
         images: Calibration images, each uint8 RGB (N, N, 3).
         ranges: As for :func:`to_int8`.
         progress: Told about each image.
@@ -148,22 +123,21 @@ def used_ranges(
     Raises:
         ArtifactUnreadable: The flatbuffer is damaged.
         ConfigError: A range is given for a tensor that the model does not have, or is none.
-        MissingExtra: ai-edge-quantizer is not installed.
     """
     given = ranges or {}
-    shown = activations(model)
+    shown = graph.activations()
     check_ranges(shown, given)
-    fixed = fixed_ranges(model)
+    fixed = fixed_ranges(graph)
     return merged_ranges(
         shown, images, given=given, fixed=fixed, step="calibrate tflite", progress=progress
     )
 
 
-def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
+def to_int8_weights(graph: ParsedTFLite, *, dynamic: bool = False) -> bytes:
     """Quantize the weights alone, to int8 with one scale per output channel.
 
     Args:
-        model: A float ``.tflite`` of ours; a spec in it is dropped.
+        graph: A float model; a spec in it is dropped.
         dynamic: Whether convolutions quantize what comes in at run time and compute in integers;
             else weights are dequantized first and arithmetic stays float32. That is how depthwise
             convolutions are computed either way: XNNPACK has no kernel for those that quantize at
@@ -174,39 +148,29 @@ def to_int8_weights(model: bytes, *, dynamic: bool = False) -> bytes:
 
     Raises:
         ArtifactUnreadable: The flatbuffer is damaged.
-        MissingExtra: ai-edge-quantizer is not installed.
     """
-    quantizer_module = _quantizer()
-    from ai_edge_quantizer import recipe
-
-    model = strip_tflite(model)
-    _flatbuffer(model)
+    _ = graph.flatbuffer  # a damaged one is refused here
     rules = recipe.weight_only_wi8_afp32()
     if dynamic:
         depthwise = [{**rule, "operation": "DEPTHWISE_CONV_2D"} for rule in rules]
         rules = recipe.dynamic_wi8_afp32() + depthwise
-    return _quantized(quantizer_module.Quantizer(model, rules))
+    return _quantized(quantizer.Quantizer(graph.bare, rules))
 
 
-def to_fp16(model: bytes) -> bytes:
+def to_fp16(graph: ParsedTFLite) -> bytes:
     """Store the weights as float16; arithmetic stays float32 unless a delegate chooses otherwise.
 
     Args:
-        model: A float ``.tflite`` of ours; a spec in it is dropped.
+        graph: A float model; a spec in it is dropped.
 
     Returns:
         The flatbuffer, without a spec.
 
     Raises:
         ArtifactUnreadable: The flatbuffer is damaged.
-        MissingExtra: ai-edge-quantizer is not installed.
     """
-    quantizer_module = _quantizer()
-    from ai_edge_quantizer import qtyping
-
-    model = strip_tflite(model)
-    _flatbuffer(model)
-    quantizer = quantizer_module.Quantizer(model)
+    _ = graph.flatbuffer  # a damaged one is refused here
+    made = quantizer.Quantizer(graph.bare)
     config = qtyping.OpQuantizationConfig(
         weight_tensor_config=qtyping.TensorQuantizationConfig(
             num_bits=16, dtype=qtyping.TensorDataType.FLOAT
@@ -215,45 +179,17 @@ def to_fp16(model: bytes) -> bytes:
         explicit_dequantize=True,
     )
     for operator in FP16_OPERATORS:
-        quantizer.update_quantization_recipe(
+        made.update_quantization_recipe(
             ".*",
             qtyping.TFLOperationName(operator),
             config,
-            quantizer_module.AlgorithmName.FLOAT_CASTING,
+            quantizer.AlgorithmName.FLOAT_CASTING,
         )
-    return _quantized(quantizer)
-
-
-def output_quantization(model: bytes) -> Mapping[str, tuple[float, int]]:
-    """Scale and zero point of the integer tensor behind each float output.
-
-    Args:
-        model: A ``.tflite`` from :func:`to_int8`.
-
-    Returns:
-        ``{output name: (scale, zero point)}``; without those that a kept layer makes in float.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    flatbuffer = _flatbuffer(strip_tflite(model))
-    graph = flatbuffer.subgraphs[0]
-    producer = {int(op.outputs[0]): int(op.inputs[0]) for op in graph.operators}
-    found = {}
-    for entry in flatbuffer.signatureDefs[0].outputs:
-        behind = graph.tensors[producer[entry.tensorIndex]]
-        quantization = behind.quantization
-        if behind.type not in (schema.TensorType.INT8, schema.TensorType.INT16):
-            continue
-        found[entry.name.decode()] = (
-            float(quantization.scale[0]),
-            int(quantization.zeroPoint[0]),
-        )
-    return found
+    return _quantized(made)
 
 
 def _rules_for(kept: KeptLayers) -> list[dict[str, Any]]:
     """The quantizer's rules for kept layers; they follow all others, so that they count."""
-    from ai_edge_quantizer import recipe
 
     def scope(tensor: str) -> str:
         return f"^{re.escape(tensor)};$"
@@ -266,17 +202,17 @@ def _rules_for(kept: KeptLayers) -> list[dict[str, Any]]:
     ]
 
 
-def _quantized(quantizer: Any, ranges: Any = None) -> bytes:
+def _quantized(prepared: Any, ranges: Any = None) -> bytes:
     """What a quantizer makes, without the bar that it draws and the warning about its means."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         # It opens the model with all tensors kept: the debugging that this warning allows.
         warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors.*")
-        return bytes(quantizer.quantize(ranges, **_SILENT).quantized_model)
+        return bytes(prepared.quantize(ranges, **_SILENT).quantized_model)
 
 
-def _statistics(model: bytes, ranges: Mapping[str, Range]) -> dict[str, dict[str, Any]]:
+def _statistics(flatbuffer: Any, ranges: Mapping[str, Range]) -> dict[str, dict[str, Any]]:
     """Ranges as the quantizer wants them: arrays with as many dimensions as their tensors have."""
-    graph = _flatbuffer(model).subgraphs[0]
+    graph = flatbuffer.subgraphs[0]
     ranks = {tensor.name.decode(): len(tensor.shape) for tensor in graph.tensors}
     return {
         name: {
@@ -287,32 +223,11 @@ def _statistics(model: bytes, ranges: Mapping[str, Range]) -> dict[str, dict[str
     }
 
 
-def _quantizer() -> Any:
-    try:
-        from ai_edge_quantizer import quantizer
-    except ImportError as error:
-        raise MissingExtra("convert", "Quantizing a .tflite model") from error
-    return quantizer
-
-
-def _flatbuffer(model: bytes) -> Any:
-    from ai_edge_quantizer.utils import tfl_flatbuffer_utils
-
-    try:
-        return tfl_flatbuffer_utils.read_model(model)
-    except Exception as error:  # whatever a damaged table of offsets leads to
-        raise ArtifactUnreadable(
-            "The .tflite model is damaged.",
-            expected="a float .tflite written by edgedf",
-            next_step="copy or download it again, or export it again",
-        ) from error
-
-
 def _with_room_for_biases(
     model: bytes,
     ranges: Mapping[str, Range],
-    activation_bits: int = 8,
-    kept: KeptLayers | None = None,
+    activation_bits: int,
+    kept: KeptLayers,
 ) -> bytes:
     """The model with weights just large enough that every bias fits into an int32.
 
@@ -323,8 +238,6 @@ def _with_room_for_biases(
     127 * 255 / 2**28 of the bias, a thirtieth of a step of an int8 output (127 * 32767 / 2**31, a
     five-hundredth of the bias, with 16 bits).
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     edited = bytearray(model)  # views below write into it
     flatbuffer = schema.Model.GetRootAs(edited)
     graph = flatbuffer.Subgraphs(0)
@@ -334,7 +247,7 @@ def _with_room_for_biases(
         return buffer.DataAsNumpy().view(np.float32)
 
     names = {getattr(schema.BuiltinOperator, name): name for name in _CHANNEL_AXES}
-    floats, wide = (kept.tensors(p) if kept else () for p in ("fp32", "int8-a16"))
+    floats, wide = (kept.tensors(p) for p in ("fp32", "int8-a16"))
     for number in range(graph.OperatorsLength()):
         op = graph.Operators(number)
         code = flatbuffer.OperatorCodes(op.OpcodeIndex())
@@ -362,14 +275,11 @@ def _with_room_for_biases(
     return bytes(edited)
 
 
-def _logit_tensors(model: bytes) -> list[str]:
+def _logit_tensors(flatbuffer: Any) -> list[str]:
     """Names of the tensor that the signature calls ``fake_logit``, and of those it is shaped from.
 
     A reshape has the range of what goes into it, whatever is asked for behind it.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
-    flatbuffer = _flatbuffer(model)
     graph = flatbuffer.subgraphs[0]
     producer = {int(op.outputs[0]): op for op in graph.operators}
     (index,) = (
@@ -383,15 +293,13 @@ def _logit_tensors(model: bytes) -> list[str]:
         op = producer.get(index)
         if op is None:
             return names
-        code = flatbuffer.operatorCodes[op.opcodeIndex]
-        if max(code.builtinCode, code.deprecatedBuiltinCode) != schema.BuiltinOperator.RESHAPE:
+        if operator_name(flatbuffer, op) != "RESHAPE":
             return names
         index = int(op.inputs[0])
 
 
-def _cast_inputs(model: bytes) -> list[str]:
+def _cast_inputs(graph: Any) -> list[str]:
     """Names of the float tensors that are the model's uint8 input, cast and nothing else."""
-    graph = _flatbuffer(model).subgraphs[0]
     return [
         graph.tensors[op.outputs[0]].name.decode()
         for op in graph.operators

@@ -9,17 +9,13 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 from numpy.typing import NDArray
 
-from edgedf.artifact import strip_tflite
+from edgedf.formats.tflite.parsed import ParsedTFLite, data_of, operator_name, packed
 from edgedf.formats.weights import Convolution, Parameters, Step
 
 __all__ = ["TFLiteWeightGraph"]
 
-_OPERATORS = {
-    value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)
-}
 _ACTIVATIONS = schema.ActivationFunctionType
 _HARMLESS = {_ACTIVATIONS.NONE, _ACTIVATIONS.RELU}
 # A positive factor of a channel passes through these unchanged.
@@ -35,21 +31,20 @@ class TFLiteWeightGraph:
     """See :class:`~edgedf.formats.weights.WeightGraph`.
 
     Args:
-        model: A float ``.tflite``; a spec in it is dropped.
+        model: A float model; a spec in it is dropped.
     """
 
     channel_axis = 3
 
-    def __init__(self, model: bytes) -> None:
-        self._model = strip_tflite(model)
-        model_object = self._read()
+    def __init__(self, model: ParsedTFLite) -> None:
+        self._model, model_object = model, model.flatbuffer
         graph = model_object.subgraphs[0]
         self._names = [tensor.name.decode() for tensor in graph.tensors]
         self.outputs = frozenset(self._names[index] for index in graph.outputs)
         self._places: dict[str, tuple[str, int]] = {}
         steps, convolutions = [], {}
         for at, op in enumerate(graph.operators):
-            name = _name(model_object, op)
+            name = operator_name(model_object, op)
             step = self._step(model_object, op, name)
             steps.append(step)
             if step.kind == "convolution":
@@ -62,9 +57,9 @@ class TFLiteWeightGraph:
         self.steps = tuple(steps)
         self.convolutions: Mapping[str, Convolution] = convolutions
 
-    def changed(self, parameters: Mapping[str, Parameters]) -> bytes:
+    def changed(self, parameters: Mapping[str, Parameters]) -> ParsedTFLite:
         """See :meth:`edgedf.formats.weights.WeightGraph.changed`."""
-        model = self._read()
+        model = self._model.edited()
         graph = model.subgraphs[0]
         takers = Counter(int(index) for op in graph.operators for index in op.inputs)
         holders = Counter(tensor.buffer for tensor in graph.tensors)
@@ -87,10 +82,7 @@ class TFLiteWeightGraph:
                     tensor.buffer = len(model.buffers) - 1
                 data = np.frombuffer(array.astype(np.float32).tobytes(), np.uint8)
                 model.buffers[tensor.buffer].data = data
-        return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-    def _read(self) -> Any:
-        return flatbuffer_utils.read_model_from_bytearray(bytearray(self._model))
+        return self._model.made(packed(model))
 
     def _step(self, model: Any, op: Any, name: str) -> Step:
         taken = tuple(self._names[index] for index in self._variables(model, op))
@@ -107,7 +99,7 @@ class TFLiteWeightGraph:
 
     def _variables(self, model: Any, op: Any) -> Iterator[int]:
         for index in map(int, op.inputs):
-            if index >= 0 and _data(model, model.subgraphs[0].tensors[index]) is None:
+            if index >= 0 and data_of(model, model.subgraphs[0].tensors[index]) is None:
                 yield index
 
     def _convolution(self, model: Any, op: Any, name: str) -> Convolution | None:
@@ -115,11 +107,7 @@ class TFLiteWeightGraph:
         indices = [int(index) for index in op.inputs]
         if len(indices) < 3 or min(indices) < 0:
             return None
-        floats = schema.TensorType.FLOAT32
-        weights, bias = (
-            _data(model, tensors[index]) if tensors[index].type == floats else None
-            for index in indices[1:3]
-        )
+        weights, bias = (_floats(model, tensors[index]) for index in indices[1:3])
         is_depthwise = name == "DEPTHWISE_CONV_2D"
         if weights is None or bias is None or (is_depthwise and _multiplier(op) != 1):
             return None
@@ -132,19 +120,12 @@ class TFLiteWeightGraph:
         return Convolution(made, self._names[indices[0]], is_depthwise, parameters)
 
 
-def _name(model: Any, op: Any) -> str:
-    code = model.operatorCodes[op.opcodeIndex]
-    # Codes above 127 do not fit the old byte field; the larger of the two is the right one.
-    return _OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
-
-
 def _multiplier(op: Any) -> int:
     return int(op.builtinOptions.depthMultiplier)
 
 
-def _data(model: Any, tensor: Any) -> NDArray[np.float32] | None:
-    data = model.buffers[tensor.buffer].data
-    if data is None or len(data) == 0:
+def _floats(model: Any, tensor: Any) -> NDArray[np.float32] | None:
+    data = data_of(model, tensor)
+    if data is None or tensor.type != schema.TensorType.FLOAT32:
         return None
-    raw = np.asarray(data, np.uint8).tobytes()
-    return np.frombuffer(raw, np.float32) if len(raw) % 4 == 0 else np.zeros(0, np.float32)
+    return np.frombuffer(data.tobytes(), np.float32)

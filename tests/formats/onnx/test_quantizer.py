@@ -4,12 +4,13 @@ import numpy as np
 import onnx as onnx_package
 import pytest
 
-from edgedf.artifact import embed_onnx
 from edgedf.errors import ArtifactUnreadable, ConfigError
 from edgedf.formats import open_backend
-from edgedf.formats.onnx import quantizer as onnx
-from edgedf.quantize.sources.describe import LOGIT_BOUND
+from edgedf.formats.onnx.container import embed as embed_onnx
+from edgedf.formats.onnx.parsed import without_metadata
+from edgedf.spec import LOGIT_BOUND
 from tests.contract.specs import make_spec
+from tests.formats.stages import onnx
 from tests.quantize.students import SMALL, small_exports, small_images, small_int8
 
 
@@ -73,7 +74,7 @@ def test_fp16_stores_halves_and_computes_in_float() -> None:
 def test_the_spec_and_traces_of_the_exporter_are_dropped() -> None:
     proto = onnx_package.load_model_from_string(embed_onnx(small_int8("onnx"), make_spec(SMALL)))
     assert proto.metadata_props
-    assert not onnx.without_metadata(proto).metadata_props
+    assert not without_metadata(proto).metadata_props
     text = small_exports().models["onnx"]
     assert b"site-packages" not in text
     assert b"stack_trace" not in text

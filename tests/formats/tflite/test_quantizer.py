@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgedf.artifact import strip_tflite
 from edgedf.errors import ArtifactUnreadable, ConfigError
 from edgedf.formats import open_backend
-from edgedf.formats.tflite import quantizer as tflite
-from edgedf.quantize.inspection.operators import count_operators, list_operators
-from edgedf.quantize.sources.describe import LOGIT_BOUND
+from edgedf.formats.layers import KeptLayers
+from edgedf.formats.operators import count_operators
+from edgedf.formats.tflite import quantizer
+from edgedf.formats.tflite.container import strip as strip_tflite
+from edgedf.spec import LOGIT_BOUND
+from tests.formats.stages import list_operators, tflite
 from tests.quantize.students import SMALL, small_exports, small_images, small_int8
 
 
@@ -75,7 +77,7 @@ def test_room_for_biases_is_made_without_changing_what_the_model_says() -> None:
         for inputs, _ in tensors_of(strip_tflite(model), operator)
         for tensor in inputs
     }
-    edited = tflite._with_room_for_biases(model, ranges)
+    edited = quantizer._with_room_for_biases(model, ranges, 8, KeptLayers())
     changed = np.frombuffer(edited, np.uint8) != np.frombuffer(model, np.uint8)
     assert 0 < changed.sum() < 1000
     before, after = open_backend(model, "tflite"), open_backend(edited, "tflite")
@@ -127,7 +129,7 @@ def test_the_signature_names_survive() -> None:
 def test_given_ranges_win_over_measured_ones_but_not_over_fixed_ones() -> None:
     model = small_exports().models["tflite"]
     measured = tflite.used_ranges(model, small_images()[:4])
-    (cast,) = tflite._cast_inputs(strip_tflite(model))
+    cast = next(iter(tflite.fixed_ranges(model)))
     dense = list(measured)[-1]
     given = {name: (low / 2, high / 2) for name, (low, high) in measured.items()}
     used = tflite.used_ranges(model, (), ranges=given)

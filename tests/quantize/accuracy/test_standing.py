@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 import edgedf.sample
-from edgedf.artifact import embed_tflite, read_artifact
+from edgedf.artifact import read_artifact
 from edgedf.errors import ArtifactUnreadable, ConfigError
 from edgedf.evaluation import Picture
+from edgedf.formats.tflite.container import embed as embed_tflite
 from edgedf.quantize.accuracy.standing import files_of_one_student, on_pictures, on_record
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import Accuracy

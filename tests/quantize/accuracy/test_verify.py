@@ -9,7 +9,6 @@ import pytest
 
 import edgedf.sample
 from edgedf import Detector, typed_json
-from edgedf.artifact import embed_onnx
 from edgedf.errors import (
     ArtifactUnreadable,
     CheckpointError,
@@ -19,6 +18,7 @@ from edgedf.errors import (
     ParityError,
 )
 from edgedf.evaluation import Picture
+from edgedf.formats.onnx.container import embed as embed_onnx
 from edgedf.metrics import auc_with_interval, logit
 from edgedf.quantize.accuracy import verify as module
 from edgedf.quantize.accuracy.gate import Limits

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import edgedf.sample
-from edgedf.formats.tflite import quantizer as tflite
 from edgedf.picture_hash import picture_hash
 from edgedf.quantize.calibration.audit import (
     CalibrationAudit,
@@ -19,6 +18,7 @@ from edgedf.quantize.calibration.audit import (
 from edgedf.quantize.calibration.coverage import TensorCoverage, coverage
 from edgedf.quantize.calibration.image_facts import ImageFacts, facts_of
 from edgedf.quantize.calibration.images import choose_images, sample_candidates
+from tests.formats.stages import tflite
 from tests.quantize.students import SMALL, crops, small_exports, small_images
 
 

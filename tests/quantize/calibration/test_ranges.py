@@ -6,9 +6,8 @@ import pytest
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError
 from edgedf.formats.activations import Range
-from edgedf.formats.onnx import quantizer as onnx
-from edgedf.formats.tflite import quantizer as tflite
 from edgedf.quantize.calibration.ranges import METHODS, method_named, recorded_ranges, search_ranges
+from tests.formats.stages import onnx, tflite
 from tests.quantize.students import small_exports, small_images
 
 STAGES: dict[ModelFormat, Any] = {"tflite": tflite, "onnx": onnx}

@@ -18,21 +18,16 @@ import onnx
 import pytest
 
 import edgedf
-from edgedf.artifact import (
-    SEAL_FILE,
-    SEAL_KEY,
-    SPEC_FILE,
-    SPEC_KEY,
-    ModelFormat,
-    embed_onnx,
-    read_artifact,
-)
+from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.errors import ConfigError, OutputError, ParityError
 from edgedf.files import sha256_of
+from edgedf.formats.onnx.container import SEAL_KEY, SPEC_KEY
+from edgedf.formats.onnx.container import embed as embed_onnx
+from edgedf.formats.tflite.container import SEAL_FILE, SPEC_FILE
 from edgedf.quantize.calibration.images import candidates_in_folder, choose_images
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.conversion.report import ConversionReport
-from edgedf.quantize.sources.describe import LOGIT_BOUND
+from edgedf.spec import LOGIT_BOUND
 from tests.quantize.students import (
     SMALL,
     crops,
@@ -482,7 +477,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from edgedf.quantize.conversion.convert import convert
-from edgedf.quantize.sources.describe import LOGIT_BOUND
+from edgedf.spec import LOGIT_BOUND
 
 def kill_during(step, done, total):
     if step == sys.argv[4]:

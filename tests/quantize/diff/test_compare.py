@@ -8,10 +8,11 @@ import pytest
 
 import edgedf.sample
 from edgedf import typed_json
-from edgedf.artifact import embed_tflite, read_artifact
+from edgedf.artifact import read_artifact
 from edgedf.errors import ArtifactUnreadable, ConfigError, SpecMissing
 from edgedf.evaluation import Picture
 from edgedf.files import sha256_of
+from edgedf.formats.tflite.container import embed as embed_tflite
 from edgedf.quantize.accuracy.gate import Limits
 from edgedf.quantize.accuracy.verify import verify
 from edgedf.quantize.diff import compare as module

@@ -9,9 +9,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedf.artifact import Artifact, ModelFormat
-from edgedf.formats.onnx import quantizer as onnx_stage
-from edgedf.formats.tflite import quantizer as tflite
-from edgedf.quantize.inspection.structure import DYNAMIC, LayerPrecision, Structure, structure_of
+from edgedf.formats.operators import DYNAMIC, LayerPrecision
+from edgedf.quantize.inspection.structure import Structure, structure_of
+from tests.formats.stages import onnx as onnx_stage
+from tests.formats.stages import tflite
 from tests.quantize.students import small_exports, small_images, small_int8
 from tests.runtime.tiny import bare_onnx, bare_tflite, tiny_spec
 

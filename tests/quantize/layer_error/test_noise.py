@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edgedf.formats.layers import Steps
 from edgedf.quantize.layer_error import noise
-from edgedf.quantize.layer_error.noise import NoiseSums, Steps, channel_noise, decibels
+from edgedf.quantize.layer_error.noise import NoiseSums, channel_noise, decibels
 
 FINITE = st.floats(-1e3, 1e3, width=32)
 PAIRS = st.lists(

@@ -11,13 +11,13 @@ import pytest
 
 import edgedf.sample
 from edgedf import typed_json
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite, read_artifact, strip_tflite
+from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.errors import ConfigError, DataError
 from edgedf.formats import open_backend
 from edgedf.formats.layers import Answer, Layer, Seen
-from edgedf.formats.onnx import quantizer as onnx_stage
-from edgedf.formats.onnx.layers import OnnxGraphs
-from edgedf.formats.tflite.layers import TFLiteGraphs
+from edgedf.formats.onnx.container import embed as embed_onnx
+from edgedf.formats.tflite.container import embed as embed_tflite
+from edgedf.formats.tflite.container import strip as strip_tflite
 from edgedf.imaging import RGBImage
 from edgedf.quantize.layer_error import ranking as module
 from edgedf.quantize.layer_error.ranking import (
@@ -33,6 +33,8 @@ from edgedf.quantize.layer_error.ranking import (
 )
 from edgedf.quantize.sources.own_onnx import Description, adopt
 from edgedf.runtime.models import shipped_model
+from tests.formats.stages import graphs as graphs_of
+from tests.formats.stages import onnx as onnx_stage
 from tests.quantize.own_models import MEAN, STD, own_model, with_head
 from tests.quantize.students import (
     HOSTILE,
@@ -223,7 +225,7 @@ def test_the_tensors_are_those_that_the_models_compute(model_format: ModelFormat
 @both_formats
 def test_a_float_model_against_itself_has_no_noise(model_format: ModelFormat) -> None:
     model = small_model(model_format).read_bytes()
-    graphs = (TFLiteGraphs if model_format == "tflite" else OnnxGraphs)(model, model)
+    graphs = graphs_of(model, model, model_format)
     itself = open_backend(model, model_format).run
     found = rank(Opened(graphs, itself, SMALL), small_images()[:2])
     for layer in found.layers:
@@ -289,7 +291,7 @@ def test_layers_of_a_model_of_ones_own_are_compared(
     parent = adopt(tmp_path / "own.onnx", Description(mean=MEAN, std=STD)).model
     images = small_images()[:3]
     artifact = onnx_stage.to_int8(parent, images, activation_bits=bits)
-    graphs = OnnxGraphs(artifact, parent)
+    graphs = graphs_of(artifact, parent, "onnx")
     seen = list(graphs.compare(images[0]))
     assert len(seen) == len(graphs.layers) > 8
     logit, _ = graphs.isolated([layer.tensor for layer in graphs.layers])(images[0])

@@ -11,14 +11,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable, ConfigError
-from edgedf.formats.onnx import quantizer as onnx_stage
-from edgedf.formats.tflite import quantizer as tflite
-from edgedf.quantize.inspection.operators import executed_operators, float_operators, list_operators
-from edgedf.quantize.inspection.operators import xnnpack_partitions as pieces_of
+from edgedf.formats import REGISTRY as FORMATS
+from edgedf.formats.operators import float_operators
 from edgedf.quantize.lint.report import check_int8_friendly, lint_model, lint_source
 from edgedf.quantize.sources.export import export_network
-from edgedf.quantize.sources.source import FORMATS
 from edgedf.runtime.models import shipped_model
+from tests.formats.stages import executed_operators, list_operators, tflite
+from tests.formats.stages import onnx as onnx_stage
+from tests.formats.stages import xnnpack_partitions as pieces_of
 from tests.quantize.own_models import own_model
 from tests.runtime.tiny import bare_onnx, bare_tflite
 

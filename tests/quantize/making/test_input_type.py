@@ -1,4 +1,3 @@
-import sys
 from typing import Any
 
 import numpy as np
@@ -7,24 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError, MissingExtra
+from edgedf.errors import ConfigError
+from edgedf.formats import REGISTRY as FORMATS
 from edgedf.formats import open_backend
-from edgedf.formats.onnx import quantizer as onnx
-from edgedf.formats.tflite import quantizer as tflite
-from edgedf.quantize.inspection.operators import (
-    boundary_operators,
-    list_operators,
-    xnnpack_partitions,
-)
-from edgedf.quantize.making.input_type import (
-    check_input_type,
-    described_input,
-    input_type_named,
-    with_input_type,
-)
-from edgedf.quantize.sources.source import FORMATS
+from edgedf.formats.onnx.parsed import without_metadata
+from edgedf.formats.operators import boundary_operators
+from edgedf.quantize.making.input_type import check_input_type, described_input, input_type_named
 from edgedf.spec import INPUT_TYPES, PRECISIONS, InputType
 from tests.contract.specs import make_spec
+from tests.formats.stages import list_operators, tflite, with_input_type, xnnpack_partitions
 from tests.quantize.students import SMALL, small_exports, small_images, small_int8
 
 
@@ -119,14 +109,4 @@ def test_a_float_graph_keeps_its_weights() -> None:
     ]
     assert constants[0] == constants[1]
     assert [n.op_type for n in graphs[0].node][1:] == [n.op_type for n in graphs[1].node]
-    assert onnx.without_metadata(onnx_package.load_model_from_string(model)).graph.input
-
-
-@pytest.mark.parametrize("model_format", FORMATS)
-def test_without_the_extra_it_says_what_to_install(
-    model_format: ModelFormat, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("onnx", "ai_edge_litert"):
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra, match=r"convert"):
-        with_input_type(b"", model_format, "float32")
+    assert without_metadata(onnx_package.load_model_from_string(model)).graph.input

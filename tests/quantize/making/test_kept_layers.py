@@ -1,4 +1,3 @@
-import sys
 from collections import Counter
 from fnmatch import fnmatchcase
 from functools import cache
@@ -10,25 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError, MissingExtra
-from edgedf.formats import open_backend
-from edgedf.formats.layers import NamedLayer
-from edgedf.formats.onnx import layers as layers_onnx
-from edgedf.formats.onnx import quantizer as onnx
-from edgedf.formats.tflite import layers as layers_tflite
-from edgedf.formats.tflite import quantizer as tflite
-from edgedf.quantize.inspection.operators import executed_operators, float_operators, list_operators
-from edgedf.quantize.making.kept_layers import (
-    KEPT_PRECISIONS,
-    Keep,
-    choose_layers,
-    kept_layers,
-    matches,
-    parse_keep,
-)
-from edgedf.quantize.making.kept_operators import found_kept
-from edgedf.quantize.sources.source import FORMATS
+from edgedf.errors import ConfigError
+from edgedf.formats import REGISTRY as FORMATS
+from edgedf.formats import open_backend, open_graph
+from edgedf.formats.layers import KEPT_PRECISIONS, NamedLayer
+from edgedf.formats.onnx import quantizer
+from edgedf.formats.operators import float_operators
+from edgedf.quantize.making.kept_layers import Keep, choose_layers, matches, parse_keep
 from edgedf.spec import PRECISIONS, LayerOverride
+from tests.formats.stages import (
+    executed_operators,
+    found_kept,
+    kept_layers,
+    list_operators,
+    onnx,
+    tflite,
+)
+from tests.formats.stages import graphs as graphs_of
+from tests.formats.stages import onnx as layers_onnx
+from tests.formats.stages import tflite as layers_tflite
 from tests.quantize.students import HOSTILE, hostile, small_exports, small_images, small_int8
 
 PATTERNS = {
@@ -159,12 +158,8 @@ def test_layers_have_the_names_that_the_ranking_prints_and_each_its_own(
 ) -> None:
     model = float_model(model_format)
     artifact = small_int8(model_format)
-    if model_format == "tflite":
-        named = layers_tflite.named_layers(model)
-        shown = layers_tflite.TFLiteGraphs(artifact, model).layers
-    else:
-        named = layers_onnx.named_layers(model)
-        shown = layers_onnx.OnnxGraphs(artifact, model).layers
+    named = open_graph(model, model_format).named_layers()
+    shown = graphs_of(artifact, model, model_format).layers
     names = [layer.name for layer in named]
     assert len(set(names)) == len(names) > 60
     assert {layer.name for layer in shown} == set(names)
@@ -196,7 +191,7 @@ def test_onnx_runtime_would_quantize_a_float_layer_that_is_not_shielded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the Clip in front of it is for; when this fails, it is no longer needed."""
-    monkeypatch.setattr(onnx, "shield_floats", lambda *_: None)
+    monkeypatch.setattr(quantizer, "shield_floats", lambda *_: None)
     # Behind the first of the two stands a QuantizeLinear, to 16 bits.
     keep = ["fp32:stages.0.0.depthwise", "int8-a16:stages.0.0.project"]
     model = onnx.to_int8(float_model("onnx"), small_images()[:2], keep=keep)
@@ -225,9 +220,7 @@ def test_a_file_with_kept_layers_runs_and_the_ranking_shows_that_they_add_nothin
 ) -> None:
     backend = open_backend(kept(model_format), model_format)
     wanted = open_backend(float_model(model_format), model_format)
-    graphs: Any = (
-        layers_tflite.TFLiteGraphs if model_format == "tflite" else layers_onnx.OnnxGraphs
-    )(kept(model_format), float_model(model_format))
+    graphs = graphs_of(kept(model_format), float_model(model_format), model_format)
     for image in small_images()[:2]:
         assert np.abs(backend.run(image)[1] - wanted.run(image)[1]).mean() < 0.2
         (seen,) = (
@@ -271,13 +264,3 @@ def test_an_output_of_a_kept_layer_has_no_scale(model_format: ModelFormat) -> No
     images = small_images()[:2]
     model = stage.to_int8(float_model(model_format), images, keep=[f"fp32:{name}"])
     assert set(stage.output_quantization(model)) == {"fake_logit"}
-
-
-@pytest.mark.parametrize("model_format", FORMATS)
-def test_without_the_extra_it_says_what_to_install(
-    model_format: ModelFormat, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("onnx", "ai_edge_litert"):
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra, match=r"convert"):
-        kept_layers(b"", model_format, ["fp32:a"], "int8")

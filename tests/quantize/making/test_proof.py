@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedf.artifact import ModelFormat, embed_onnx, embed_tflite, read_artifact
+from edgedf.artifact import ModelFormat, read_artifact
+from edgedf.formats import open_graph
+from edgedf.formats.layers import KeptLayers
 from edgedf.quantize.calibration.images import CalibrationSet
 from edgedf.quantize.making.make import MadeFile
 from edgedf.quantize.making.proof import Originals, Proof, with_own_threshold
@@ -32,12 +34,11 @@ def images(labels: tuple[str | None, ...] = LABELS) -> CalibrationSet:
 
 
 def made(model_format: ModelFormat, precision: Precision = "int8") -> MadeFile:
-    model = (
-        small_int8(model_format) if precision == "int8" else small_exports().models[model_format]
-    )
+    parent = open_graph(small_exports().models[model_format], model_format)
+    graph = open_graph(small_int8(model_format), model_format) if precision == "int8" else parent
     spec = small_exports().specs[model_format].with_changes(precision=precision)
-    embed = embed_tflite if model_format == "tflite" else embed_onnx
-    return MadeFile(embed(model, spec), spec, model_format, model, {})
+    file = graph.format.embed(graph.file, spec)
+    return MadeFile(graph, spec, file, parent, {}, KeptLayers())
 
 
 def shifted(by: float) -> tuple[list[float], list[float]]:
@@ -83,7 +84,7 @@ def test_each_original_runs_once_and_each_file_is_held_against_its_own() -> None
 
     source = Source(
         "a checkpoint",
-        exports.models,
+        {name: open_graph(model, name) for name, model in exports.models.items()},
         exports.specs,
         dict.fromkeys(("tflite", "onnx"), run),  # type: ignore[arg-type]
         (),

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from edgedf.artifact import ModelFormat, read_artifact
-from edgedf.formats.onnx import quantizer as onnx
-from edgedf.formats.tflite import quantizer as tflite
 from edgedf.quantize.models.run import open_model
-from edgedf.quantize.repair.apply import repaired
 from edgedf.spec import ModelSpec
+from tests.formats.stages import onnx, repaired, tflite
 from tests.quantize.students import hostile, small_images
 
 

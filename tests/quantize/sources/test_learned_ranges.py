@@ -11,9 +11,8 @@ from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.distill.networks.student import load_checkpoint, save_checkpoint
 from edgedf.distill.qat.fake_quant import FakeQuantized, activations
 from edgedf.errors import CheckpointError, ConfigError
-from edgedf.formats import open_backend
-from edgedf.formats.onnx import quantizer as onnx
-from edgedf.formats.tflite import quantizer as tflite
+from edgedf.formats import open_backend, open_graph
+from edgedf.formats.onnx import Onnx
 from edgedf.quantize.accuracy.verify import Gate
 from edgedf.quantize.auto.bench import Bench
 from edgedf.quantize.calibration.images import CalibrationSet
@@ -21,10 +20,10 @@ from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.making.kept_layers import Keep
 from edgedf.quantize.making.proof import Originals
 from edgedf.quantize.recipe import Recipe
-from edgedf.quantize.sources import export
 from edgedf.quantize.sources.learned_ranges import ranges_of_tensors
 from edgedf.quantize.sources.source import load_source
 from edgedf.spec import Calibration
+from tests.formats.stages import onnx, tflite
 from tests.quantize.students import (
     photograph_folder,
     small_checkpoint,
@@ -56,7 +55,7 @@ def tensors(model_format: ModelFormat, network: FakeQuantized) -> dict[str, tupl
         for image in images
     ]
     model = small_exports().models[model_format]
-    return ranges_of_tensors(model, model_format, images, made, network.ranges())
+    return ranges_of_tensors(open_graph(model, model_format), images, made, network.ranges())
 
 
 @pytest.mark.parametrize("model_format", FORMATS)
@@ -108,7 +107,7 @@ def test_a_range_without_a_tensor_is_refused() -> None:
     made["student.decoder.sum4"] = made["student.decoder.sum4"] + 0.1
     model = small_exports().models["onnx"]
     with pytest.raises(CheckpointError, match=r"1 of the 75 .* such as student\.decoder\.sum4"):
-        ranges_of_tensors(model, "onnx", [image], [made], network.ranges())
+        ranges_of_tensors(open_graph(model, "onnx"), [image], [made], network.ranges())
 
 
 @pytest.fixture
@@ -116,8 +115,8 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The small student with ranges in its checkpoint; its export is the one that is there."""
     student, metadata = load_checkpoint(small_checkpoint())
     ranges = {name: list(ends) for name, ends in simulated().ranges().items()}
-    proto = onnx.without_metadata(onnx._load(small_exports().models["onnx"]))
-    monkeypatch.setattr(export, "_to_onnx", lambda *_: proto.SerializeToString(deterministic=True))
+    model = open_graph(small_exports().models["onnx"], "onnx").file
+    monkeypatch.setattr(Onnx, "export", lambda *_: model)
     return save_checkpoint(
         tmp_path / "trained.safetensors", student, {**metadata, "qat": {"ranges": ranges}}
     )

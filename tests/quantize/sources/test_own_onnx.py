@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedf.artifact import MAX_MODEL_BYTES, embed_onnx, read_artifact
+from edgedf.artifact import MAX_MODEL_BYTES, read_artifact
 from edgedf.errors import ArtifactUnreadable, ConfigError, EdgedfError, SpecMismatch, SpecMissing
-from edgedf.formats.onnx import quantizer as onnx_stage
+from edgedf.formats.onnx.container import embed as embed_onnx
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.models.run import open_model
 from edgedf.quantize.sources import own_onnx as adopt_module
@@ -20,6 +20,7 @@ from edgedf.quantize.sources.source import load_source
 from edgedf.result import sigmoid
 from edgedf.runtime.detector import Detector
 from tests.contract.specs import make_spec
+from tests.formats.stages import onnx as onnx_stage
 from tests.quantize.own_models import MEAN, SIDE, STD, own_model, with_head
 from tests.quantize.students import photograph_folder, small_images
 

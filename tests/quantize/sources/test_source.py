@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 import torch
 
-from edgedf.artifact import SPEC_FILE, ModelFormat, embed_onnx, embed_tflite, strip_tflite
+from edgedf.artifact import ModelFormat
 from edgedf.distill.networks.student import Student, StudentConfig, load_checkpoint, save_checkpoint
 from edgedf.errors import (
     ArtifactUnreadable,
@@ -22,11 +22,16 @@ from edgedf.errors import (
     SpecMissing,
     SpecUnsupported,
 )
-from edgedf.quantize.making.input_type import described_input, with_input_type
+from edgedf.formats.onnx.container import embed as embed_onnx
+from edgedf.formats.tflite.container import SPEC_FILE
+from edgedf.formats.tflite.container import embed as embed_tflite
+from edgedf.formats.tflite.container import strip as strip_tflite
+from edgedf.quantize.making.input_type import described_input
 from edgedf.quantize.models.run import open_model
 from edgedf.quantize.sources.source import load_source, possible_formats, stem_of
 from edgedf.runtime.models import shipped_model
 from tests.contract.specs import make_spec
+from tests.formats.stages import with_input_type
 from tests.quantize.students import (
     METADATA,
     SMALL,
@@ -95,7 +100,7 @@ def test_a_student_of_another_width_and_size_is_converted_like_any_other(tmp_pat
     source = load_source(path, ["onnx"])
     assert source.specs["onnx"].input.height == 96
     image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
-    made = open_model(source.models["onnx"], "onnx", source.specs["onnx"])(image)
+    made = open_model(source.models["onnx"].file, "onnx", source.specs["onnx"])(image)
     wanted = source.originals["onnx"](image)
     assert made["defocus_map"].shape == (24, 24)
     for name in ("fake_logit", "defocus_map"):

@@ -1,20 +1,21 @@
-"""The process that calls LiteRT's C library; see ``tflite``.
+"""The process that calls LiteRT's C library; see ``timing``.
 
-Run as ``python -m edgedf.runtime.profile.operators.tflite_child MODEL IMAGES CONFIGURATION THREADS
+Run as ``python -m edgedf.formats.tflite.timing_child MODEL IMAGES CONFIGURATION THREADS
 QUERIES``: IMAGES is a ``.npy`` of uint8, (n, height, width, 3). It writes one event.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from edgedf import typed_json
 from edgedf.errors import EdgedfError
-from edgedf.runtime.profile.events import to_line
-from edgedf.runtime.profile.operators.tflite import measure
+from edgedf.formats.tflite.timing import measure
 
 __all__ = ["main"]
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     except EdgedfError as error:
         print(error.message, file=sys.stderr)
         return 1
-    print(to_line(event), flush=True)
+    print(json.dumps(typed_json.encode(event)), flush=True)
     return 0
 
 

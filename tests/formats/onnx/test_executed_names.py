@@ -1,5 +1,5 @@
-from edgedf.artifact import OnnxNode
-from edgedf.runtime.profile.operators.onnx_names import name_executed
+from edgedf.formats.onnx.container import OnnxNode
+from edgedf.formats.onnx.executed_names import name_executed
 
 NODES = (
     OnnxNode("node_conv2d", "Conv", ("image", "net.stem.weight"), ("conv2d",)),

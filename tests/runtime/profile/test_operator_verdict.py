@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from edgedf.runtime.profile.events import Operators, OperatorTime
-from edgedf.runtime.profile.operators import delegation_verdict
+from edgedf.runtime.profile.operator_verdict import delegation_verdict
 
 NODES = tuple(OperatorTime(f"n{number}", "QLinearConv", 1.0) for number in range(3))
 ONNX = Operators(0, "", NODES, 9, 3.0, 3.0, in_float=())

@@ -6,17 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedf.formats.onnx import quantizer as onnx_stage
-from edgedf.quantize.inspection.operators import (
-    Operator,
-    boundary_operators,
-    count_operators,
-    executed_operators,
-    float_operators,
-    list_operators,
-    xnnpack_partitions,
-)
+from edgedf.formats.operators import Operator, boundary_operators, count_operators, float_operators
 from edgedf.quantize.sources.own_onnx import Description, adopt
+from tests.formats.stages import executed_operators, list_operators, xnnpack_partitions
+from tests.formats.stages import onnx as onnx_stage
 from tests.quantize.own_models import MEAN, STD, own_model
 from tests.quantize.students import small_exports, small_images, small_int8
 from tests.runtime.tiny import bare_onnx, bare_tflite

@@ -1,7 +1,7 @@
-from edgedf.formats.layers import NamedLayer
-from edgedf.quantize.inspection.operators import Operator
-from edgedf.quantize.making.kept_layers import Keep, KeptLayers
-from edgedf.quantize.making.kept_operators import found_kept
+from edgedf.formats.layers import KeptLayers, NamedLayer
+from edgedf.formats.operators import Operator
+from edgedf.quantize.making.kept_layers import Keep
+from tests.formats.stages import found_kept
 
 INT8 = Operator("CONV_2D", ("int8", "int8"), ("int8",))
 FLOAT = Operator("CONV_2D", ("float32", "float32"), ("float32",))
@@ -13,7 +13,7 @@ FUSED = Operator("FusedConv", ("float32",), ("float32",), tensor="a")
 def keeping(precision: str, *operators: str, tensor: str = "a") -> KeptLayers:
     keep = Keep(precision, "a")  # type: ignore[arg-type]
     layer = NamedLayer("a", operators, (tensor,), ())
-    return KeptLayers((keep,), (), {tensor: keep.precision}, {}, {keep.precision: (layer,)})
+    return KeptLayers((), {tensor: keep.precision}, {}, {keep.precision: (layer,)})
 
 
 def test_what_was_asked_for_is_no_finding() -> None:

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedf.formats import turns
+from edgedf.formats.turns import take_turns, time_alone
 from edgedf.imaging import RGBImage
-from edgedf.runtime.profile.operators import turns
-from edgedf.runtime.profile.operators.turns import take_turns, time_alone
 
 IMAGES = [np.full((1, 1, 3), value, np.uint8) for value in range(3)]
 

@@ -10,31 +10,33 @@ the operators' times and nothing else.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 
 import numpy as np
 
-from edgedf.errors import DeviceError, EdgedfError, OutputError
+from edgedf import typed_json
+from edgedf.errors import EdgedfError, OutputError
 from edgedf.files import scratch_folder
 from edgedf.formats.layer_names import numbered, short_name
 from edgedf.formats.tflite.backend import TFLiteBackend
 from edgedf.formats.tflite.delegation import Delegation, read_delegation
-from edgedf.imaging import RGBImage
-from edgedf.runtime.profile.events import Operators, OperatorTime, from_line
-from edgedf.runtime.profile.operators.litert import (
+from edgedf.formats.tflite.litert import (
     DELEGATE_EVENT,
     OPERATOR_EVENT,
     ProfiledModel,
     ProfilerEvent,
 )
-from edgedf.runtime.profile.operators.matching import match_operators
-from edgedf.runtime.profile.operators.turns import take_turns, time_alone
+from edgedf.formats.tflite.matching import match_operators
+from edgedf.formats.timed import Operators, OperatorTime
+from edgedf.formats.turns import take_turns, time_alone
+from edgedf.imaging import RGBImage
 
 __all__ = ["measure", "time_tflite_operators"]
 
-_CHILD = "edgedf.runtime.profile.operators.tflite_child"
+_CHILD = "edgedf.formats.tflite.timing_child"
 _TIMEOUT_S = 300.0
 _SUPPORTED = "ai-edge-litert"
 _XNNPACK = "XNNPACK"
@@ -43,7 +45,7 @@ _XNNPACK = "XNNPACK"
 def time_tflite_operators(
     configuration: int, model: bytes, threads: int, images: Sequence[RGBImage], queries: int
 ) -> Operators:
-    """See :func:`edgedf.runtime.profile.operators.time_operators`.
+    """See :meth:`edgedf.formats.base.Format.time_operators`.
 
     Where the operators cannot be timed, ``operators`` is empty and ``source`` says why; what the
     delegate takes over is there all the same.
@@ -133,12 +135,9 @@ def _in_child(
             last = f"it was ended by signal {-done.returncode}"
         raise EdgedfError(f"{last.rstrip('.')}.")
     try:
-        event = from_line(lines[-1])
-    except DeviceError as error:
+        return typed_json.decode(Operators, json.loads(lines[-1]))
+    except (ValueError, RecursionError) as error:
         raise EdgedfError("it wrote something else than times.") from error
-    if not isinstance(event, Operators):
-        raise EdgedfError("it wrote something else than times.")
-    return event
 
 
 def _of_operators(events: Sequence[ProfilerEvent]) -> list[ProfilerEvent]:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedf.runtime.profile.operators.matching import match_operators
+from edgedf.formats.tflite.matching import match_operators
 
 TAGS = {
     "CONV_2D": "Convolution (NHWC, QC8) IGEMM",

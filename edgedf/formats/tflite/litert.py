@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import strip_tflite
 from edgedf.errors import EdgedfError
 from edgedf.formats.backend import as_input, import_runtime, unpack
+from edgedf.formats.tflite.container import strip
 from edgedf.imaging import RGBImage
 from edgedf.spec import TensorInfo
 
@@ -88,7 +88,7 @@ class ProfiledModel:
         self._tensors = {tensor.name: tensor for tensor in tensors}
         self._kept: list[Any] = []  # what the library keeps pointers to
         self._environment = self._new("LiteRtCreateEnvironment", ctypes.c_int(0), None)
-        self._model = self._load(strip_tflite(model))
+        self._model = self._load(strip(model))
         signature = self._new("LiteRtGetModelSignature", self._model, ctypes.c_size_t(0))
         options = self._options(threads)
         self._compiled = self._new(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from edgedf.artifact import OnnxNode
 from edgedf.formats.layer_names import WEIGHTS, names_of_layers, numbered
+from edgedf.formats.onnx.container import OnnxNode
 
 __all__ = ["longest_known", "name_executed"]
 

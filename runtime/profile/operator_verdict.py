@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 
-from edgedf.runtime.profile.events import Operators
+from edgedf.formats.timed import Operators
 
 __all__ = ["delegation_verdict"]
 

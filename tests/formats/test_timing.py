@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import edgedf.sample
-from edgedf.artifact import ModelFormat, read_artifact, read_onnx_nodes
+from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.errors import OutputError
-from edgedf.formats import open_backend
+from edgedf.formats import format_named, open_backend
+from edgedf.formats.onnx import timing as onnx
+from edgedf.formats.onnx.container import read_onnx_nodes
+from edgedf.formats.tflite import timing as tflite
+from edgedf.formats.tflite.litert import ProfiledModel
+from edgedf.formats.timed import Operators
 from edgedf.imaging import RGBImage, preprocess
 from edgedf.runtime.models import shipped_model
 from edgedf.runtime.profile.events import from_line, to_line
-from edgedf.runtime.profile.operators import delegation_verdict, onnx, tflite, time_operators
-from edgedf.runtime.profile.operators.litert import ProfiledModel
+from edgedf.runtime.profile.operator_verdict import delegation_verdict
 from tests.runtime.tiny import SIZE, write_tiny
+
+
+def time_operators(
+    configuration: int, path: Path, threads: int, images: Sequence[RGBImage], queries: int
+) -> Operators:
+    artifact = read_artifact(path)
+    timer = format_named(artifact.format).time_operators
+    return timer(configuration, artifact.model, threads, images, queries)
 
 
 @pytest.fixture

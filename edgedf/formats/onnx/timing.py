@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from edgedf.artifact import read_model, read_onnx_nodes
 from edgedf.errors import OutputError
 from edgedf.files import scratch_folder
 from edgedf.formats.onnx.backend import OPTIMIZED, OnnxBackend
+from edgedf.formats.onnx.container import read_onnx_nodes
+from edgedf.formats.onnx.executed_names import name_executed
+from edgedf.formats.timed import Operators, OperatorTime
+from edgedf.formats.turns import take_turns
 from edgedf.imaging import RGBImage
-from edgedf.runtime.profile.events import Operators, OperatorTime
-from edgedf.runtime.profile.operators.onnx_names import name_executed
-from edgedf.runtime.profile.operators.turns import take_turns
 
 __all__ = ["time_onnx_operators"]
 
@@ -48,7 +48,7 @@ class _Node:
 def time_onnx_operators(
     configuration: int, model: bytes, threads: int, images: Sequence[RGBImage], queries: int
 ) -> Operators:
-    """See :func:`edgedf.runtime.profile.operators.time_operators`."""
+    """See :meth:`edgedf.formats.base.Format.time_operators`."""
     with scratch_folder() as folder:
         profiled = OnnxBackend(model, threads=threads, profile=folder)
         plain = OnnxBackend(model, threads=threads)
@@ -56,7 +56,7 @@ def time_onnx_operators(
         entries = _read(profiled.end_profile())
         profiled.close()
         plain.close()
-        executed = read_model(folder / OPTIMIZED)[1]
+        executed = (folder / OPTIMIZED).read_bytes()
     nodes = _nodes(entries, turns.counted)
     in_file = read_onnx_nodes(model)
     names = name_executed(

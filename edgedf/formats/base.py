@@ -1,0 +1,275 @@
+"""What a model file format has to offer, so that nothing else needs to know which one it is.
+
+A format is a class of its own in a folder of its own, named in one line of
+:data:`edgedf.formats.REGISTRY`. Importing its class loads no runtime and no quantizer: its methods
+import what they need.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedf.errors import MissingExtra
+from edgedf.int8_kernels import Int8Kernels
+from edgedf.spec import InputType, ModelSpec, Precision
+
+if TYPE_CHECKING:
+    from edgedf.formats.activations import Activations, Range
+    from edgedf.formats.backend import Backend
+    from edgedf.formats.container import Embedded
+    from edgedf.formats.layers import Graphs, KeptLayers, NamedLayer
+    from edgedf.formats.operators import FoundKept, LayerPrecision, Operator, Partition
+    from edgedf.formats.timed import Operators
+    from edgedf.formats.weights import WeightGraph
+    from edgedf.imaging import RGBImage
+    from edgedf.progress import Progress
+
+__all__ = ["Format", "ModelFormat", "ModelGraph"]
+
+ModelFormat = str
+"""The name of a registered format, which is also the suffix of its files without the dot."""
+
+
+class Format(ABC):
+    """A model file format with its runtime, its quantizer and its exporter.
+
+    Attributes:
+        name: Such as ``tflite``; also the suffix of its files, without the dot.
+        extra: The extra of edgedf that installs its runtime.
+        delegate: Name of the CPU's default delegate, of which partitions are counted; None where
+            there is none.
+        export_tools: Distributions that shape the bytes of a float export.
+        quantize_tools: Distributions that shape those of a quantized model.
+        missing_precisions: Precisions that it does not have, each with the reason.
+        integer_precisions: Precisions in which its runtime computes all operators in integers, but
+            those at the ends.
+        after_saturation: What to do where a processor's int8 kernels are wrong.
+        takes_own: Whether a model of somebody's own can be described and converted.
+    """
+
+    name: str
+    extra: str
+    delegate: str | None = None
+    export_tools: tuple[str, ...] = ()
+    quantize_tools: tuple[str, ...] = ()
+    missing_precisions: Mapping[Precision, str] = {}
+    integer_precisions: frozenset[Precision] = frozenset({"int8"})
+    after_saturation: str
+    takes_own: bool = False
+
+    # The container
+
+    @abstractmethod
+    def recognises(self, data: bytes) -> bool:
+        """Whether a file's content is of this format; its name does not matter."""
+
+    @abstractmethod
+    def check(self, data: bytes, path: Path) -> None:
+        """Refuse a recognised file that is cut off or does not hold everything.
+
+        Raises:
+            ArtifactUnreadable: It is so.
+        """
+
+    @abstractmethod
+    def read_spec(self, data: bytes, path: Path) -> Embedded:
+        """The spec inside a file, read without any runtime.
+
+        Raises:
+            ArtifactUnreadable: The metadata are damaged.
+            SpecMissing: There is none.
+            SpecUnsupported: It is too large.
+        """
+
+    @abstractmethod
+    def embed(self, model: bytes, spec: ModelSpec) -> bytes:
+        """The model with the spec and its seal, in place of those that it has.
+
+        Returns:
+            The new file, the same bytes for the same arguments.
+        """
+
+    # The runtime
+
+    @abstractmethod
+    def runtime(self) -> str | None:
+        """The distribution that will run such files here, or None; nothing is imported."""
+
+    def why_not_runnable(self) -> str:
+        """Why no runtime runs such files here, where none does."""
+        return "no runtime is installed"
+
+    @abstractmethod
+    def import_runtime(self) -> None:
+        """Import the runtime, so that a measurement does not count it."""
+
+    @abstractmethod
+    def int8_kernels(self) -> Int8Kernels:
+        """How the runtime multiplies int8 on this processor."""
+
+    def session_options(self, precision: Precision) -> Mapping[str, str]:
+        """What an app has to set where it opens a session of its own, for the spec."""
+        return {}
+
+    @abstractmethod
+    def open_backend(self, model: bytes, *, threads: int = 1, reference: bool = False) -> Backend:
+        """Load a model; see :func:`edgedf.formats.open_backend`."""
+
+    @abstractmethod
+    def time_operators(
+        self,
+        configuration: int,
+        model: bytes,
+        threads: int,
+        images: Sequence[RGBImage],
+        queries: int,
+    ) -> Operators:
+        """Time each operator, and the same model without that, by turns.
+
+        Args:
+            configuration: Index of the configuration, for the event.
+            model: The file.
+            threads: For the runtime's operators, at least 1.
+            images: Prepared pictures, at least one.
+            queries: Inferences whose operators are timed, at least 1, and as many without.
+
+        Raises:
+            ArtifactError: The model cannot be run.
+            MissingExtra: No runtime for the format is installed.
+            OutputError: The folder for temporary files is full.
+        """
+
+    # The tools that convert
+
+    @abstractmethod
+    def graph(self, model: bytes) -> ModelGraph:
+        """A model to look into and to make others from; it is parsed once.
+
+        Raises:
+            ArtifactUnreadable: The model is damaged.
+            MissingExtra: What reads the format is not installed.
+        """
+
+    @abstractmethod
+    def export(self, network: Any, sample: Any) -> bytes:
+        """Export a ``torch.nn.Module``.
+
+        Args:
+            network: uint8 (1, N, N, 3) → ``{"fake_logit": …, "defocus_map": …}``.
+            sample: Such an input.
+
+        Raises:
+            ImportError: torch or a converter is not installed.
+        """
+
+    def needs_tools(self, doing: str, error: ImportError) -> MissingExtra:
+        """The error where what reads or writes the format is not installed."""
+        return MissingExtra("convert", f"{doing} a .{self.name} model")
+
+
+class ModelGraph(ABC):
+    """A model file that is parsed once, for all that looks into it or makes another from it.
+
+    Models that are made are graphs too, without a spec; nothing ever changes one in place.
+
+    Attributes:
+        format: Of the file.
+        file: Its bytes.
+    """
+
+    format: Format
+    file: bytes
+
+    # A float model
+
+    @abstractmethod
+    def activations(self, *, threads: int = 1) -> Activations:
+        """The float model, with all its activations to look at."""
+
+    @abstractmethod
+    def fixed_ranges(self) -> dict[str, Range]:
+        """Ranges that are not measured: 0 to 255 of the input, the bound of the logit."""
+
+    @abstractmethod
+    def named_layers(self) -> tuple[NamedLayer, ...]:
+        """The layers of the float model, in order of execution."""
+
+    @abstractmethod
+    def weights(self) -> WeightGraph:
+        """The float model as convolutions whose weights can be changed."""
+
+    @abstractmethod
+    def to_int8(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        *,
+        activation_bits: int = 8,
+        ranges: Mapping[str, Range] | None = None,
+        kept: KeptLayers | None = None,
+        progress: Progress,
+    ) -> ModelGraph:
+        """Quantize weights to int8, and activations to int8 or int16.
+
+        Args:
+            images: Calibration images, each uint8 RGB (N, N, 3).
+            activation_bits: 8 or 16.
+            ranges: Of float tensors by their names, which win over what would be measured; only
+                what is not among them is measured.
+            kept: Layers that stay float or get 16-bit activations.
+            progress: Told about each image.
+
+        Raises:
+            ConfigError: A range is given for a tensor that the model does not have, or is none.
+        """
+
+    @abstractmethod
+    def to_int8_weights(self, *, dynamic: bool = False) -> ModelGraph:
+        """Quantize the weights alone, to int8 with one scale per output channel."""
+
+    @abstractmethod
+    def to_fp16(self) -> ModelGraph:
+        """Store the weights as float16; arithmetic stays float32."""
+
+    # Any model
+
+    @abstractmethod
+    def with_input_type(self, wanted: InputType) -> ModelGraph:
+        """The model with an input of another type.
+
+        Raises:
+            ConfigError: The model does not begin with a cast.
+        """
+
+    @abstractmethod
+    def output_quantization(self) -> Mapping[str, tuple[float, int]]:
+        """Scale and zero point behind each float output, without those made in float."""
+
+    @abstractmethod
+    def operators(self) -> tuple[Operator, ...]:
+        """All operators of the file, in order of execution."""
+
+    def computed(self) -> tuple[Operator, ...]:
+        """What the runtime executes, with the types in which it computes."""
+        return self.operators()
+
+    def partitions(self) -> tuple[Partition, ...] | None:
+        """What the delegate takes over; None where the format has none."""
+        return None
+
+    @abstractmethod
+    def layer_precisions(self) -> tuple[LayerPrecision, ...]:
+        """What each layer computes in."""
+
+    @abstractmethod
+    def found_kept(self, computed: Sequence[Operator], kept: KeptLayers) -> FoundKept:
+        """Compare what was to be kept with :meth:`computed`."""
+
+    @abstractmethod
+    def against(self, parent: ModelGraph, *, threads: int = 1) -> Graphs:
+        """A quantized model and its parent, tensor by tensor."""
