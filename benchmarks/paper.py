@@ -9,6 +9,7 @@ depend on them. One forward pass sets its normalisation, so that no activation d
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,7 @@ def _network() -> Any:
     """(1, 1, SIDE, SIDE) in [0, 1] → sigmoid of Xception's output, (1, 1)."""
     import torch
 
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from experiments.baselines import Xception
 
     class Scored(torch.nn.Module):

@@ -149,7 +149,7 @@ def measure(
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
         for index, (precision, model_format) in enumerate(files):
             logit, dense = there[f"{index} logit"], there[f"{index} map"]
-            own = FORMATS.index(model_format)
+            own = list(FORMATS).index(model_format)
             logits, maps = here[number][f"{own} logit"], here[number][f"{own} map"]
             yield Result(
                 processor=name,

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -32,6 +33,9 @@ from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.machine import this_host
 from edgedf.sample import images
 from edgedf.spec import MAP_STRIDE
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from experiments.baselines import FineTuned, MapXception
 
 SIDE = 256

@@ -6,11 +6,10 @@ Importing this package loads no runtime and no quantizer.
 from __future__ import annotations
 
 import functools
-from importlib import import_module
 
 from edgedf.errors import ConfigError
 from edgedf.formats.backend import Backend
-from edgedf.formats.base import Format, ModelFormat, ModelGraph
+from edgedf.formats.base import Format, ModelFormat, ModelGraph, named
 
 __all__ = [
     "REGISTRY",
@@ -97,6 +96,5 @@ def open_graph(model: bytes, model_format: ModelFormat) -> ModelGraph:
 
 @functools.cache
 def _opened(place: str) -> Format:
-    module, _, name = place.partition(":")
-    found: Format = getattr(import_module(module), name)()
+    found: Format = named(place)()
     return found

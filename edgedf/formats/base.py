@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,20 @@ if TYPE_CHECKING:
     from edgedf.imaging import RGBImage
     from edgedf.progress import Progress
 
-__all__ = ["Format", "ModelFormat", "ModelGraph"]
+__all__ = ["Format", "ModelFormat", "ModelGraph", "named"]
 
 ModelFormat = str
 """The name of a registered format, which is also the suffix of its files without the dot."""
+
+
+def named(place: str) -> Any:
+    """What is called so in a module, imported now.
+
+    Args:
+        place: ``module:name``.
+    """
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 class Format(ABC):
@@ -50,6 +61,8 @@ class Format(ABC):
         integer_precisions: Precisions in which its runtime computes all operators in integers, but
             those at the ends.
         after_saturation: What to do where a processor's int8 kernels are wrong.
+        tools: Module and class of its :class:`ModelGraph`, which a board that measures lacks.
+        exporter: Module and function that export a network.
         takes_own: Whether a model of somebody's own can be described and converted.
     """
 
@@ -61,6 +74,8 @@ class Format(ABC):
     missing_precisions: Mapping[Precision, str] = {}
     integer_precisions: frozenset[Precision] = frozenset({"int8"})
     after_saturation: str
+    tools: str
+    exporter: str
     takes_own: bool = False
 
     # The container
@@ -147,7 +162,6 @@ class Format(ABC):
 
     # The tools that convert
 
-    @abstractmethod
     def graph(self, model: bytes) -> ModelGraph:
         """A model to look into and to make others from; it is parsed once.
 
@@ -155,8 +169,12 @@ class Format(ABC):
             ArtifactUnreadable: The model is damaged.
             MissingExtra: What reads the format is not installed.
         """
+        try:
+            made: ModelGraph = named(self.tools)(model, self)
+        except ImportError as error:
+            raise MissingExtra("convert", f"Reading a .{self.name} model") from error
+        return made
 
-    @abstractmethod
     def export(self, network: Any, sample: Any) -> bytes:
         """Export a ``torch.nn.Module``.
 
@@ -167,10 +185,7 @@ class Format(ABC):
         Raises:
             ImportError: torch or a converter is not installed.
         """
-
-    def needs_tools(self, doing: str, error: ImportError) -> MissingExtra:
-        """The error where what reads or writes the format is not installed."""
-        return MissingExtra("convert", f"{doing} a .{self.name} model")
+        return bytes(named(self.exporter)(network, sample))
 
 
 class ModelGraph(ABC):

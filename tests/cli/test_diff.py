@@ -137,7 +137,7 @@ def test_it_needs_no_torch(filled: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_extra_is_named(filled: Path, tmp_path: Path) -> None:
-    hidden = without(tmp_path, "ai_edge_quantizer")
+    hidden = without(tmp_path, "onnx")
     done = run("diff", TFLITE, ONNX, cwd=filled, environment=hidden)
     assert (done.returncode, done.stdout) == (MISTAKE, "")
     assert_clear(done.stderr)

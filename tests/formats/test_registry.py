@@ -13,9 +13,9 @@ from edgedf import formats
 from edgedf.artifact import read_artifact, read_model
 from edgedf.cli import main
 from edgedf.errors import ConfigError, MissingExtra
+from edgedf.formats.base import ModelGraph
 from edgedf.formats.container import Embedded
 from edgedf.formats.tflite import TFLite
-from edgedf.formats.tflite.graph import TFLiteGraph
 from edgedf.spec import ModelSpec
 from tests.quantize.students import small_exports
 
@@ -39,8 +39,8 @@ class Toy(TFLite):
     def open_backend(self, model: bytes, *, threads: int = 1, reference: bool = False):  # type: ignore[no-untyped-def]
         return super().open_backend(_inside(model), threads=threads, reference=reference)
 
-    def graph(self, model: bytes) -> TFLiteGraph:
-        return TFLiteGraph(_inside(model), self)
+    def graph(self, model: bytes) -> ModelGraph:
+        return super().graph(_inside(model))
 
 
 def _inside(data: bytes) -> bytes:

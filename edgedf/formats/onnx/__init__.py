@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgedf.formats.base import Format
 from edgedf.formats.container import Embedded
@@ -14,7 +14,6 @@ from edgedf.spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
     from edgedf.formats.onnx.backend import OnnxBackend
-    from edgedf.formats.onnx.graph import OnnxGraph
     from edgedf.formats.timed import Operators
     from edgedf.imaging import RGBImage
 
@@ -41,6 +40,8 @@ class Onnx(Format):
         "the file is right on Arm and on x86-64 with VNNI; here upgrade onnxruntime, or take "
         "the .tflite file, which is exact everywhere"
     )
+    tools = "edgedf.formats.onnx.graph:OnnxGraph"
+    exporter = "edgedf.formats.onnx.exporter:export"
     takes_own = True
 
     def recognises(self, data: bytes) -> bool:
@@ -101,17 +102,3 @@ class Onnx(Format):
         from edgedf.formats.onnx.timing import time_onnx_operators
 
         return time_onnx_operators(configuration, model, threads, images, queries)
-
-    def graph(self, model: bytes) -> OnnxGraph:
-        """See :meth:`edgedf.formats.base.Format.graph`."""
-        try:
-            from edgedf.formats.onnx.graph import OnnxGraph
-        except ImportError as error:
-            raise self.needs_tools("Reading", error) from error
-        return OnnxGraph(model, self)
-
-    def export(self, network: Any, sample: Any) -> bytes:
-        """By torch's exporter; see :mod:`edgedf.formats.onnx.exporter`."""
-        from edgedf.formats.onnx.exporter import export
-
-        return export(network, sample)

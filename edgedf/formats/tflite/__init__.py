@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgedf.formats.base import Format
 from edgedf.formats.container import Embedded
@@ -16,7 +16,6 @@ from edgedf.spec import ModelSpec
 
 if TYPE_CHECKING:
     from edgedf.formats.tflite.backend import TFLiteBackend
-    from edgedf.formats.tflite.graph import TFLiteGraph
     from edgedf.formats.timed import Operators
     from edgedf.imaging import RGBImage
 
@@ -33,6 +32,8 @@ class TFLite(Format):
     quantize_tools = ("ai-edge-quantizer",)
     integer_precisions = frozenset({"int8", "int8-a16"})
     after_saturation = "the file itself is right; upgrade ai-edge-litert, and report this processor"
+    tools = "edgedf.formats.tflite.graph:TFLiteGraph"
+    exporter = "edgedf.formats.tflite.exporter:export"
 
     def recognises(self, data: bytes) -> bool:
         """By the identifier of the flatbuffer's schema."""
@@ -98,20 +99,3 @@ class TFLite(Format):
         from edgedf.formats.tflite.timing import time_tflite_operators
 
         return time_tflite_operators(configuration, model, threads, images, queries)
-
-    def graph(self, model: bytes) -> TFLiteGraph:
-        """See :meth:`edgedf.formats.base.Format.graph`."""
-        try:
-            from edgedf.formats.tflite.graph import TFLiteGraph
-        except ImportError as error:
-            raise self.needs_tools("Reading", error) from error
-        return TFLiteGraph(model, self)
-
-    def export(self, network: Any, sample: Any) -> bytes:
-        """By litert-torch; keywords and the dictionary's keys become names in the signature."""
-        import litert_torch
-
-        from edgedf.spec import INPUT_NAME
-
-        converted = litert_torch.convert(network, sample_kwargs={INPUT_NAME: sample})
-        return bytes(converted.model_content())

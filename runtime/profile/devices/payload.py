@@ -20,6 +20,7 @@ from typing import IO
 
 from edgedf import typed_json
 from edgedf.errors import DataError
+from edgedf.formats import REGISTRY
 from edgedf.runtime.profile.devices import board
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.host import WORKER
@@ -29,7 +30,7 @@ __all__ = ["REQUEST", "Payload", "make_payload", "worker_modules"]
 REQUEST = "request.json"
 """Name of the request in the folder."""
 
-_STARTED = "edgedf.runtime.profile."
+_MODULE = re.compile(r"edgedf\.(runtime\.profile|formats)(\.\w+)+")  # started by name
 _SCRIPTS = ("run.sh", "keep.py", "clean.py")
 _ROOM = 16 << 20  # for temporary files of the worker, such as a profile of every operator
 
@@ -41,7 +42,7 @@ def worker_modules() -> dict[str, Path]:
         DataError: The installed package has lost one.
     """
     found: dict[str, Path] = {}
-    waiting = [WORKER]
+    waiting = [WORKER, *(place.partition(":")[0] for place in REGISTRY.values())]
     while waiting:
         name = waiting.pop()
         parent = name.rpartition(".")[0]
@@ -88,7 +89,7 @@ def _imports(path: Path) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Constant) and str(node.value).startswith(_STARTED):
+        elif isinstance(node, ast.Constant) and _MODULE.fullmatch(str(node.value)):
             names = [str(node.value)]
         else:
             names = []

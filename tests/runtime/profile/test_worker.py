@@ -12,6 +12,7 @@ import pytest
 import edgedf.sample
 from edgedf import typed_json
 from edgedf.errors import ConfigError
+from edgedf.formats import formats
 from edgedf.runtime.profile.devices import Job
 from edgedf.runtime.profile.devices.host import WORKER, HostDevice
 from edgedf.runtime.profile.events import (
@@ -223,7 +224,8 @@ def test_a_mistake_of_ours_in_one_step_does_not_cost_the_rest(
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("no operators")
 
-    monkeypatch.setattr("edgedf.runtime.profile.worker.time_operators", broken)
+    for entry in formats():
+        monkeypatch.setattr(type(entry), "time_operators", broken)
     events: list[Event] = []
     images = (str(edgedf.sample.images()[0].path),)
     effort = Effort(8, 0.0, 0.1, 0, 0, operator_queries=1)
