@@ -22,7 +22,7 @@ endef
 export CHECK_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help convert test lint types tests dev check-python clean
+.PHONY: help convert test lint types tests environments dev check-python clean
 
 help:
 	@sed -n '1,4p' Makefile
@@ -47,6 +47,10 @@ types: dev
 
 tests: dev
 	$(DEV)/bin/python -m pytest -n 2 --dist loadfile
+
+# Virtual environments as a user has them, and emulated processors: some minutes.
+environments: dev
+	$(DEV)/bin/python -m pytest -n 2 --dist loadfile -m environments
 
 $(CONVERT)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "$$CHECK_PYTHON"

@@ -1,7 +1,8 @@
 """How long ``edgedf convert`` takes and how much memory it needs, in a process of its own.
 
 Twice: from the float exports that edgedf carries, and from its checkpoint through torch. The peak
-is the largest resident set that the system saw of the process.
+is the largest resident set that the system saw of the process. Other options are handed to ``edgedf
+convert``.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="both",
         help="what is converted (default: both)",
     )
-    options = parser.parse_args(argv)
+    options, others = parser.parse_known_args(argv)
     wanted = ["exports", "checkpoint"] if options.source == "both" else [options.source]
-    results = [_measure(source) for source in wanted]
+    results = [_measure(source, others) for source in wanted]
     document = {"host": asdict(this_host()), "results": [asdict(result) for result in results]}
     if options.json:
         print(json.dumps(document, indent=1))
@@ -59,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if all(result.passed for result in results) else 1
 
 
-def _measure(source: str) -> Result:
+def _measure(source: str, options: Sequence[str]) -> Result:
     checkpoint = str(shipped_model("tflite").with_suffix(".safetensors"))
     given = [checkpoint] if source == "checkpoint" else []
-    command = [sys.executable, "-m", "edgedf.cli", "convert", *given, "--json"]
+    command = [sys.executable, "-m", "edgedf.cli", "convert", *given, *options, "--json"]
     with tempfile.TemporaryDirectory(prefix="edgedf-benchmark-") as folder:
         written = Path(folder) / "report.json"
         start = time.perf_counter()

@@ -8,11 +8,8 @@ import pytest
 
 from edgedf.cli import main
 from edgedf.runtime.models import shipped_model
-from tests.quantize.conftest import one_torch_thread
 from tests.quantize.own_models import MEAN, STD, own_model
 from tests.quantize.students import photograph_folder
-
-__all__ = ["one_torch_thread"]
 
 Captured = pytest.CaptureFixture[str]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "commands" / "convert.md"

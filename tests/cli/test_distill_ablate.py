@@ -14,9 +14,6 @@ FOLDER = ("--data", "pictures", "--out", "results", "--cache", "cache")
 RECIPES = ("--recipes", "frequency, student")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``pictures/`` of two sources, ``results/`` of two recipes and ``cache/``."""

@@ -17,9 +17,6 @@ QUICK = (
 TEACHER = Path("runs/first/teacher.safetensors")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``pictures/``, a teacher in ``runs/first`` and the statistics in ``cache/``."""

@@ -15,13 +15,15 @@ from edgedf.quantize.layer_error.ranking import LayerRanking
 from edgedf.result import Threshold
 from tests.cli.runs import assert_clear, run
 from tests.cli.runs import prepare as workbench
-from tests.quantize.conftest import one_torch_thread
-from tests.quantize.students import dark_int8, shipped_int8
+from tests.quantize.students import (
+    dark_int8,
+    ship_the_small_one,
+    shipped_int8,
+    small_int8_file,
+)
 from tests.runtime.absent import without
 from tests.runtime.pictures import damaged, noise, write
 from tests.runtime.tiny import write_tiny
-
-__all__ = ["one_torch_thread"]
 
 Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[2]
@@ -295,7 +297,10 @@ def test_a_number_of_layers_may_be_left_out(given: list[str], meant: list[str]) 
     assert list(verify._with_number_of_layers(given)) == meant
 
 
-def test_the_layers_of_a_quantized_file(shop: Path, capsys: Captured, tmp_path: Path) -> None:
+def test_the_layers_of_a_quantized_file(
+    shop: Path, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship_the_small_one(monkeypatch)
     page = tmp_path / "report.html"
     small, photos = shop / TFLITE, shop / "photos"
     assert call(small, "--data", photos, "--layers", "2", "--html", page) == CANNOT_TELL
@@ -306,7 +311,10 @@ def test_the_layers_of_a_quantized_file(shop: Path, capsys: Captured, tmp_path: 
     assert "Layers, the worst first" in page.read_text("utf-8")
 
 
-def test_the_layers_are_a_key_of_the_document(shop: Path, capsys: Captured) -> None:
+def test_the_layers_are_a_key_of_the_document(
+    shop: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship_the_small_one(monkeypatch)
     arguments = (shop / ONNX, "--data", shop / "photos", "--layers", "1", "--json")
     assert call(*arguments) == CANNOT_TELL
     document = json.loads(capsys.readouterr().out)
@@ -324,8 +332,13 @@ def test_the_layers_are_a_key_of_the_document(shop: Path, capsys: Captured) -> N
     ],
 )
 def test_layers_need_the_float_file_of_the_same_format(
-    arguments: tuple[str, ...], said: str, shop: Path, capsys: Captured
+    arguments: tuple[str, ...],
+    said: str,
+    shop: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    ship_the_small_one(monkeypatch)
     placed = [shop / argument if "/" in argument else argument for argument in arguments]
     assert call(*placed, "--data", shop / "photos", "--layers") == MISTAKE
     out, err = capsys.readouterr()
@@ -389,11 +402,11 @@ def test_folders_spelt_in_other_ways_are_compared_on_whole_and_damage_is_counted
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the examples speak of: the shipped student as int8, and some of the sample."""
+    """What the examples speak of: a small student as int8, and some of the sample."""
     folder = tmp_path_factory.mktemp("shop")
     (folder / "build").mkdir()
     for model_format in ("tflite", "onnx"):
-        path = shipped_int8(model_format)  # type: ignore[arg-type]
+        path = small_int8_file(model_format)  # type: ignore[arg-type]
         shutil.copy(path, folder / "build" / f"student_int8.{model_format}")
     for label in ("real", "fake"):
         (folder / "pictures" / label).mkdir(parents=True)
@@ -412,6 +425,7 @@ def test_the_examples_work_as_they_stand(
     example: str, shop: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shop)
+    ship_the_small_one(monkeypatch)
     assert main(example.split()[1:]) in (PASSES, CANNOT_TELL)
     shown = capsys.readouterr().out
     if "--json" in example:

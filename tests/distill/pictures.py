@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -16,8 +17,9 @@ SIDE = 96
 SETS = ("faces256", "scenes")
 
 
+@cache
 def photographs() -> list[np.ndarray]:
-    """Four photographs, uint8 RGB."""
+    """Four photographs, uint8 RGB; do not change them."""
     return [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
 
 
@@ -31,13 +33,18 @@ def crop(rng: np.random.Generator) -> np.ndarray:
     return np.asarray(cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
 
 
-def write_dataset(folder: Path, *, groups: int = 4, seed: int = 0) -> Path:
-    """``groups`` real pictures, and a fake of each, per set and split; one sharp set."""
+def write_dataset(
+    folder: Path, *, groups: int = 4, held_out: int | None = None, seed: int = 0
+) -> Path:
+    """``groups`` real pictures, and a fake of each, per set and split; one sharp set.
+
+    ``held_out`` is the number in the splits that are not trained with, where it is another one.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for name in SETS:
         for split in ("train", "val", "test"):
-            for number in range(groups):
+            for number in range(groups if split == "train" else held_out or groups):
                 real = crop(rng)
                 fake = self_blend(real, blob_mask(SIDE, SIDE, rng), rng)
                 for label, picture in (("real", real), ("fake", fake)):

@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,30 @@ def torchrun(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
         timeout=300,
         check=False,
     )
+
+
+def two_processes(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run Python in two processes as torchrun would, without the seconds that itself takes.
+
+    Each has to end by itself: nobody ends one because the other failed.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    world = {**SECOND_OF_TWO, "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": port}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **world, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [rank.communicate(timeout=120) for rank in ranks]
+    code = max(abs(rank.returncode) for rank in ranks)
+    return subprocess.CompletedProcess(arguments, code, *map("".join, zip(*said, strict=True)))
 
 
 def test_processes_share_means_results_and_failures() -> None:

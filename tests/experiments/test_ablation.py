@@ -24,9 +24,6 @@ class Computed(Exception):
     """Something was computed that should have been read."""
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def write_noisy(folder: Path) -> Path:
     """Fakes are noisy in both sources, so what one teaches holds for the other."""
     rng = np.random.default_rng(0)

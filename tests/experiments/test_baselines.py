@@ -23,9 +23,6 @@ class Killed(Exception):
     """Stands for a power cut."""
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 class Tiny(nn.Module):
     """Looks at detail and at the mean blur; has batch statistics, as Xception does."""
 

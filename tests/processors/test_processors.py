@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tests.quantize.students import shipped_int8
 
 HERE = Path(__file__).parent
 SAMPLE = [picture.path for picture in edgedf.sample.images()]
+PICTURES = np.stack([preprocess(SAMPLE[index], 256) for index in (0, 50, 25, 75)])
 SLOW = pytest.mark.environments
 
 FLOAT_TOLERANCE = 1e-4  # of logit and map: sums are rounded in another order
@@ -97,6 +99,19 @@ SIMD = {
 NEED_THE_OPTION = {"avx512", "avx2", "qemu-haswell"}
 
 
+@pytest.fixture(scope="module")
+def models() -> tuple[list[Path], list[Path]]:
+    """The shipped student in each format, as float and as int8."""
+    floats = [shipped_model(model_format) for model_format in FORMATS]
+    return floats, [shipped_int8(model_format) for model_format in FORMATS]
+
+
+@pytest.fixture(scope="module")
+def here(models: tuple[list[Path], list[Path]]) -> dict[str, NDArray[Any]]:
+    """What they give on this machine."""
+    return start("native").outputs(PICTURES, [*models[0], *models[1]])
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -108,14 +123,14 @@ NEED_THE_OPTION = {"avx512", "avx2", "qemu-haswell"}
         *(pytest.param(name, marks=SLOW) for name in ("qemu-haswell", "cortex-a72", "cortex-a76")),
     ],
 )
-def test_the_student_gives_the_same_answers(name: str) -> None:
+def test_the_student_gives_the_same_answers(
+    name: str, models: tuple[list[Path], list[Path]], here: dict[str, NDArray[Any]]
+) -> None:
     machine = start(name)
-    pictures = 2 if machine.emulated else 4
+    pictures = 2 if machine.emulated else len(PICTURES)
     with_float = not machine.emulated  # qemu takes a minute a picture
-    images = np.stack([preprocess(path, 256) for path in SAMPLE[:: 101 // pictures][:pictures]])
-    floats = [shipped_model(model_format) for model_format in FORMATS]
-    quantized = [shipped_int8(model_format) for model_format in FORMATS]
-    here = start("native").outputs(images, [*floats, *quantized])
+    images, (floats, quantized) = PICTURES[:pictures], models
+    here = {key: values[:pictures] for key, values in here.items() if key[0].isdigit()}
     there = machine.outputs(images, [*floats, *quantized] if with_float else quantized)
     assert set(there["simd"].tolist()) == SIMD[name]
     assert str(there["kernels"]) == ("widened" if name in NEED_THE_OPTION else "exact")

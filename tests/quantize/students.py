@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
+import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from edgedf.artifact import ModelFormat, read_artifact
@@ -21,12 +30,13 @@ from edgedf.formats.tflite.container import embed as embed_tflite
 from edgedf.imaging import prepare
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.sources.describe import describe_converted
-from edgedf.quantize.sources.export import Exported, export_checkpoint
+from edgedf.quantize.sources.export import Exported, export_checkpoint, run_checkpoint
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import Calibration
 from tests.formats.stages import onnx, tflite
 
 SMALL = 64
+FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 
 # Colour photographs that scikit-image bundles, larger than 256 on each side.
 _SOURCES = (
@@ -142,6 +152,23 @@ def scratch() -> Path:
 
 
 @cache
+def shared() -> Path:
+    """A folder that all processes of one run of the tests have; of nobody else's without one.
+
+    ``tests/conftest.py`` makes and removes it.
+    """
+    return Path(os.environ.get("EDGEDF_TESTS_SHARED") or scratch())
+
+
+@contextlib.contextmanager
+def once(path: Path) -> Iterator[bool]:
+    """Whether a shared file has yet to be made; meanwhile the other processes wait."""
+    with (path.parent / f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not path.exists()
+
+
+@cache
 def photograph_folder() -> Path:
     """A folder with over 20 photographs, half of them below ``real``, half below ``fake``."""
     folder = scratch() / "photographs"
@@ -175,29 +202,119 @@ def small_images() -> tuple[NDArray[np.uint8], ...]:
 @cache
 def small_checkpoint() -> Path:
     """Checkpoint of a student with an input of 64 x 64; do not change the file."""
-    return write_student(scratch() / "small.safetensors", small_images(), size=SMALL)
+    path = shared() / "small.safetensors"
+    with once(path) as is_missing:
+        if is_missing:
+            write_student(path, small_images(), size=SMALL)
+    return path
 
 
 @cache
 def small_exports() -> Exported:
     """The small student through torch: float TFLite and ONNX, and torch itself."""
-    return export_checkpoint(small_checkpoint())
+    paths = {model_format: small_model(model_format) for model_format in FORMATS}
+    models = {model_format: path.read_bytes() for model_format, path in paths.items()}
+    specs = {model_format: read_artifact(path).spec for model_format, path in paths.items()}
+    return Exported(models, specs, run_checkpoint(small_checkpoint())[1])
 
 
 @cache
 def small_model(model_format: ModelFormat) -> Path:
     """A float export of the small student as a file; do not change it."""
-    path = scratch() / f"small.{model_format}"
-    path.write_bytes(small_exports().models[model_format])
+    path = shared() / f"small.{model_format}"
+    with once(path) as is_missing:
+        if is_missing:
+            path.write_bytes(
+                export_checkpoint(small_checkpoint(), [model_format]).models[model_format]
+            )
     return path
+
+
+# Importing one of these raises.
+_WITHOUT_TORCH = """
+import sys
+
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "litert_torch", "litert_converter", "torchao",
+                                      "onnxscript", "jax", "tensorflow", "safetensors"):
+            raise ImportError(name + " must not be needed here")
+
+sys.meta_path.insert(0, Forbidden())
+from edgedf.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def convert_without_torch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``edgedf convert`` in a process that cannot import torch, on a screen of 80 columns."""
+    return subprocess.run(
+        [sys.executable, "-c", _WITHOUT_TORCH, "convert", *arguments],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@cache
+def shipped_conversion() -> tuple[int, str, str, Path]:
+    """``edgedf convert`` as a newcomer runs it: exit code, what it says, and what it wrote.
+
+    Do not change the files.
+    """
+    folder = shared() / "shipped"
+    with once(folder) as is_missing:
+        if is_missing:
+            folder.mkdir()
+            done = convert_without_torch(folder)
+            said = [done.returncode, done.stdout, done.stderr]
+            (folder / "said.json").write_text(json.dumps(said))
+    code, out, err = json.loads((folder / "said.json").read_text())
+    return code, out, err, folder / "build"
 
 
 @cache
 def shipped_int8(model_format: ModelFormat) -> Path:
     """What ``edgedf convert`` makes of the shipped student; do not change the file."""
-    report = convert(formats=[model_format], out=scratch() / "shipped")
-    report.raise_if_failed()
-    return report.models[0].path
+    return shipped_conversion()[3] / f"student_int8.{model_format}"
+
+
+def ship_the_small_one(patch: pytest.MonkeyPatch) -> None:
+    """Let edgedf carry the small student: where it matters what is done, and not how well.
+
+    Nor is it exported again where somebody asks for that.
+    """
+    folder = shared() / "carried"
+    with once(folder) as is_missing:
+        if is_missing:
+            folder.mkdir()
+            shutil.copy(small_checkpoint(), folder / "student.safetensors")
+            for model_format in FORMATS:
+                shutil.copy(small_model(model_format), folder / f"student.{model_format}")
+    patch.setattr("edgedf.runtime.models.resources", SimpleNamespace(files=lambda _: folder))
+
+    def exported(_: Path, formats: Sequence[ModelFormat], **__: object) -> Exported:
+        made = small_exports()
+        models, specs = (
+            {name: each[name] for name in formats} for each in (made.models, made.specs)
+        )
+        return replace(made, models=models, specs=specs)
+
+    patch.setattr("edgedf.quantize.sources.export.export_checkpoint", exported)
+
+
+@cache
+def small_int8_file(model_format: ModelFormat) -> Path:
+    """What ``edgedf convert`` makes of the small student; do not change the file."""
+    path = shared() / f"small_int8.{model_format}"
+    with once(path) as is_missing:
+        if is_missing:
+            options = {"calibration": photograph_folder(), "samples": 12, "out": shared()}
+            convert(small_model(model_format), **options, keep_failing=True)  # type: ignore[arg-type]
+    return path
 
 
 @cache

@@ -1,6 +1,7 @@
 """The benchmarks run and say what they promise; how fast anything is, is not tested."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from edgedf.quantize.conversion.convert import convert
 from tests.processors.machines import start
 from tests.quantize.students import photograph_folder, shipped_int8
 
@@ -33,9 +33,8 @@ def check_host(host: dict[str, Any]) -> None:
     assert host.keys() >= {"cores", "load_average", "system", "python", "edgedf"}
 
 
-def test_latency_gives_both_runtimes_and_every_number_of_threads(tmp_path: Path) -> None:
-    convert(out=tmp_path, calibration=photograph_folder(), samples=8, keep_failing=True)
-    given = ("--model-dir", str(tmp_path), "--rounds", "4")
+def test_latency_gives_both_runtimes_and_every_number_of_threads() -> None:
+    given = ("--model-dir", str(shipped_int8("tflite").parent), "--rounds", "4")
     document = json.loads(output_of("latency.py", "--json", *given))
     check_host(document["host"])
     found = [(result["runtime"], result["threads"]) for result in document["results"]]
@@ -104,7 +103,8 @@ def test_latency_says_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_conversion_gives_time_and_memory() -> None:
-    document = json.loads(output_of("conversion.py", "--json", "--source", "exports"))
+    given = ("--source", "exports", "--calibration", str(photograph_folder()), "--samples", "8")
+    document = json.loads(output_of("conversion.py", "--json", *given))
     check_host(document["host"])
     (result,) = document["results"]
     assert result["source"] == "exports"
@@ -127,9 +127,8 @@ def test_recipes_cost_what_they_look_at() -> None:
 
 
 def test_profiling_compares_with_a_bare_loop_and_keeps_what_it_has(tmp_path: Path) -> None:
-    convert(out=tmp_path, formats=["onnx"], calibration=photograph_folder(), samples=8)
-    kept = tmp_path / "kept.json"
-    given = ("--model-dir", str(tmp_path), "--effort", "quick", "--times", "2", "--seconds", "0.4")
+    kept, models = tmp_path / "kept.json", str(shipped_int8("onnx").parent)
+    given = ("--model-dir", models, "--effort", "quick", "--times", "2", "--seconds", "0.4")
     wanted = ("--json", "--formats", "onnx", "--only", "overhead", "--keep", str(kept))
     document = json.loads(output_of("profiling.py", *wanted, *given))
     check_host(document["overhead"]["host"])
@@ -143,8 +142,7 @@ def test_profiling_compares_with_a_bare_loop_and_keeps_what_it_has(tmp_path: Pat
 
 def test_scaling_has_a_row_for_each_batch(tmp_path: Path) -> None:
     # An export of the shipped student as the script keeps it: no torch is needed then.
-    made = convert(out=tmp_path, formats=["onnx"], calibration=photograph_folder(), samples=8)
-    made.models[0].path.rename(tmp_path / "student_int8_256.onnx")
+    shutil.copy(shipped_int8("onnx"), tmp_path / "student_int8_256.onnx")
     given = ("--work", str(tmp_path), "--sides", "256", "--formats", "onnx", "--rounds", "2")
     document = json.loads(output_of("scaling.py", "--json", "--batches", "1", "2", *given))
     check_host(document["host"])

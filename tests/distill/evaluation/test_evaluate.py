@@ -47,9 +47,6 @@ SMALL = StudentConfig(input_size=32)
 EVERYTHING_IS_FAKE = {"fake_at": 0.0, "real_at": 0.0, "how": "everything is fake"}
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def saved(folder: Path, **metadata: object) -> Path:
     """An untrained student, the same each time."""
     torch.manual_seed(0)

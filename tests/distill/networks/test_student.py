@@ -1,7 +1,9 @@
+import copy
 import json
 import pickle
 import struct
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,11 @@ def picture(height: int = 64, width: int | None = None, seed: int = 0) -> torch.
 
 def with_a_head(config: StudentConfig, seed: int = 0) -> Student:
     """ImageNet's encoder; a head, thresholds and a map layer with random values of usual size."""
+    return copy.deepcopy(_with_a_head(config, seed))
+
+
+@cache
+def _with_a_head(config: StudentConfig, seed: int) -> Student:
     torch.manual_seed(seed)
     student = Student(config).eval()
     load_imagenet_weights(student.encoder)
@@ -43,9 +50,18 @@ def with_a_head(config: StudentConfig, seed: int = 0) -> Student:
     return student
 
 
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A checkpoint."""
+    path = tmp_path_factory.mktemp("student") / "student.safetensors"
+    return save_checkpoint(path, Student(TINY), {"name": "tiny"}).read_bytes()
+
+
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    return save_checkpoint(tmp_path / "student.safetensors", Student(TINY), {"name": "tiny"})
+def checkpoint(content: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "student.safetensors"
+    path.write_bytes(content)
+    return path
 
 
 # The network
@@ -349,12 +365,10 @@ def test_a_checkpoint_says_its_architecture(tmp_path: Path, config: StudentConfi
 @settings(max_examples=40, deadline=None)
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_checkpoint_cut_anywhere_is_refused(
-    tmp_path_factory: pytest.TempPathFactory, share: float
+    content: bytes, tmp_path_factory: pytest.TempPathFactory, share: float
 ) -> None:
-    folder = tmp_path_factory.mktemp("cut")
-    path = save_checkpoint(folder / "a.safetensors", Student(TINY), {})
-    data = path.read_bytes()
-    path.write_bytes(data[: int(share * len(data))])
+    path = tmp_path_factory.mktemp("cut") / "a.safetensors"
+    path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CheckpointError):
         load_checkpoint(path)
     path.unlink()
@@ -419,11 +433,10 @@ def test_a_checkpoint_with_a_mistake_is_refused(
 @settings(max_examples=60, deadline=None)
 @given(share=st.floats(0, 1), value=st.integers(0, 255))
 def test_a_byte_that_flipped_in_the_header_never_ends_in_a_traceback(
-    tmp_path_factory: pytest.TempPathFactory, share: float, value: int
+    content: bytes, tmp_path_factory: pytest.TempPathFactory, share: float, value: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("flipped")
-    path = save_checkpoint(folder / "a.safetensors", Student(TINY), {"name": "tiny"})
-    data = bytearray(path.read_bytes())
+    path = tmp_path_factory.mktemp("flipped") / "a.safetensors"
+    data = bytearray(content)
     # Eight bytes say how long the header is.
     data[int(share * (7 + int.from_bytes(data[:8], "little")))] = value
     path.write_bytes(data)

@@ -1,7 +1,9 @@
+import copy
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,11 @@ def probe(seed: int) -> Probe:
 
 def trained(config: TeacherConfig = CONFIG) -> Teacher:
     """A teacher whose branches judge by random probes, and whose head gives random maps."""
+    return copy.deepcopy(_trained(config))
+
+
+@cache
+def _trained(config: TeacherConfig) -> Teacher:
     torch.manual_seed(0)
     teacher = Teacher(config).eval()
     teacher.load_imagenet()
@@ -66,9 +73,18 @@ def trained(config: TeacherConfig = CONFIG) -> Teacher:
     return teacher
 
 
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of such a teacher."""
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    return save_teacher(path, trained(), {"name": "small"}).read_bytes()
+
+
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    return save_teacher(tmp_path / "teacher.safetensors", trained(), {"name": "small"})
+def saved(content: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "teacher.safetensors"
+    path.write_bytes(content)
+    return path
 
 
 # What branches see
@@ -172,9 +188,10 @@ def test_no_head_leaves_the_range_of_blur(
 ) -> None:
     """Whatever its weights, the picture, and the side and content of the map beside it."""
     torch.manual_seed(seed)
-    teacher = Teacher(replace(DENSE, modalities=("rgb", "defocus")))
+    teacher = trained(replace(DENSE, modalities=("rgb", "defocus")))
     assert teacher.map_head is not None
-    torch.nn.init.normal_(teacher.map_head.blur.weight, std=scale)
+    for weight in teacher.map_head.parameters():
+        torch.nn.init.normal_(weight, std=scale)
     height, width = (32 * side for side in sides)
     image = 255 * torch.rand(1, 3, height, width)
     with torch.no_grad():
@@ -479,11 +496,10 @@ def test_what_is_no_teacher_is_refused(
 @settings(max_examples=40, deadline=None)
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_teacher_cut_anywhere_is_refused(
-    tmp_path_factory: pytest.TempPathFactory, share: float
+    content: bytes, tmp_path_factory: pytest.TempPathFactory, share: float
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "teacher.safetensors"
-    data = save_teacher(path, Teacher(CONFIG), {}).read_bytes()
-    path.write_bytes(data[: int(share * len(data))])
+    path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CheckpointError, match="Cannot read the teacher"):
         load_teacher(path)
 

@@ -22,8 +22,6 @@ from tests.distill.pictures import SIDE, crop
 MIXED = ("whole", "rendered", "crop", "self_blend", "rendered", "portrait")
 MAP = SIDE // 4
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def records(kinds: tuple[str, ...] = MIXED, seed: int = 0) -> Records:
     """Photographs with random maps."""

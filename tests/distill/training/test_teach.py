@@ -37,7 +37,7 @@ from edgedf.metrics import auc_with_interval, detection_metrics
 from edgedf.settings import dump_settings, load_settings
 from edgedf.spec import Accuracy
 from tests.distill.pictures import write_dataset, write_manifest
-from tests.distill.test_distributed import torchrun
+from tests.distill.test_distributed import two_processes
 
 SMALL = TeacherConfig(first_block=2, last_block=4, map_channels=0)
 QUICK = TeachSettings(crops=0, renderings=1, input_size=32, penalty=0.3, teacher=SMALL)
@@ -61,9 +61,6 @@ PHYSICAL = "physical map's error against the exact map (px)"
 
 class Killed(Exception):
     """Stands for a power cut."""
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -522,18 +519,29 @@ def test_an_encoder_that_ends_before_the_head_begins_is_refused(
 # Together and at the edges
 
 
-def test_two_processes_make_the_same_teacher(data: Path, tmp_path: Path) -> None:
-    """With 22 crops a picture there are two shards of training records, one for each process.
+# Each split has two shards of statistics, one for each process.
+_EIGHT_A_SHARD = """
+import sys
+from edgedf.cli import main
+from edgedf.distill.records import statistics
 
-    Half the batch each, of which the head learns: the gradient is that of the whole.
-    """
+statistics.SHARD = 8
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_two_processes_make_the_same_teacher(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the batch each, of which the head learns: the gradient is that of the whole."""
+    monkeypatch.setattr(statistics, "SHARD", 8)
     teacher = dataclasses.replace(DENSE.teacher, modalities=("defocus",))
-    settings = dataclasses.replace(DENSE, crops=22, teacher=teacher)
+    settings = dataclasses.replace(DENSE, teacher=teacher)
     halved = dataclasses.replace(settings, loop=dataclasses.replace(settings.loop, batch=2))
     (tmp_path / "settings.toml").write_text(dump_settings(halved))
     one = teach(data, tmp_path / "one", settings, workers=1)
-    ended = torchrun(
-        *("edgedf.cli", "distill", "teach", "--data", str(data), "--out", "two"),
+    ended = two_processes(
+        *("-c", _EIGHT_A_SHARD, "distill", "teach", "--data", str(data), "--out", "two"),
         *("--config", "settings.toml", "--workers", "1"),
         cwd=tmp_path,
     )
@@ -546,8 +554,8 @@ def test_two_processes_make_the_same_teacher(data: Path, tmp_path: Path) -> None
         assert torch.allclose(states[1][name], value, rtol=1e-3, atol=1e-4), name
     kept = [{path.name for path in (tmp_path / n / "cache").iterdir()} for n in ("one", "two")]
     assert kept[0] == kept[1]
-    # Four of the branch, and the physical maps of each split's renderings.
-    assert len([name for name in kept[0] if name.startswith("statistics-")]) == 4 + 3
+    # Six of the branch, and the physical maps of each split's renderings.
+    assert len([name for name in kept[0] if name.startswith("statistics-")]) == 6 + 3
     assert one.skipped == ()
 
 
@@ -564,7 +572,7 @@ def test_the_smallest_input_is_judged_by_the_last_blocks(
 
 
 def test_a_picture_that_cannot_be_read_is_left_out_and_reported(tmp_path: Path) -> None:
-    folder = write_dataset(tmp_path / "data", groups=11)
+    folder = write_dataset(tmp_path / "data", groups=11, held_out=2)
     picture = folder / "scenes" / "train-0-real.png"
     picture.write_bytes(picture.read_bytes()[:50])
     settings = dataclasses.replace(

@@ -31,8 +31,6 @@ QUICK = LoopSettings(
     steps=6, batch=4, warmup=1, evaluate_every=2, save_every=0.0, device="cpu", average=0.5
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Killed(Exception):
     """Stands for a power cut."""

@@ -1,4 +1,6 @@
 import dataclasses
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,62 +19,75 @@ CONFIG = StudentConfig(input_size=64, blocks=11, judged_blocks=2, decoder_channe
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
-    folder = write_dataset(tmp_path_factory.mktemp("data"), groups=6)
+    folder = write_dataset(tmp_path_factory.mktemp("data"), groups=4)
     samples = read_manifest(folder).select(split="train")
     return compute(evaluation_plan(samples), folder / "cache", TargetSettings(size=64))
 
 
-def fitted(records: Records, penalty: float, views: int = 1) -> Student:
+def fit(records: Records, config: StudentConfig, penalty: float, views: int = 1) -> Student:
     torch.manual_seed(0)
-    student = Student(CONFIG)
+    student = Student(config)
     load_imagenet_weights(student.encoder)
     fit_verdict(student, records, records, penalty=penalty, views=views, seed=0)
     return student
 
 
-def test_the_head_separates_what_it_was_fitted_to(records: Records) -> None:
-    logits = predict(fitted(records, 0.01), records.images).logits
+@pytest.fixture(scope="module")
+def fitted(records: Records) -> Callable[[float], Student]:
+    """The student fitted with that penalty; do not change it."""
+    return cache(lambda penalty: fit(records, CONFIG, penalty))
+
+
+def test_the_head_separates_what_it_was_fitted_to(
+    records: Records, fitted: Callable[[float], Student]
+) -> None:
+    logits = predict(fitted(0.01), records.images).logits
     known = ~np.isnan(records.labels)
     right = (logits[known] > 0) == (records.labels[known] == 1)
     assert right.mean() > 0.95
 
 
-def test_a_penalty_makes_it_less_sure_of_them(records: Records) -> None:
+def test_a_penalty_makes_it_less_sure_of_them(
+    records: Records, fitted: Callable[[float], Student]
+) -> None:
     known = ~np.isnan(records.labels)
 
     def margin(penalty: float) -> float:
-        logits = predict(fitted(records, penalty), records.images).logits[known]
+        logits = predict(fitted(penalty), records.images).logits[known]
         sides = 2 * records.labels[known] - 1
         return float((logits * sides).mean() / logits.std())
 
     assert margin(0.01) > margin(30.0)
 
 
-def test_the_fit_follows_from_seed_and_views(records: Records) -> None:
-    first, again = fitted(records, 1.0, 2), fitted(records, 1.0, 2)
+def test_the_fit_follows_from_seed_and_views(
+    records: Records, fitted: Callable[[float], Student]
+) -> None:
+    first, again = (fit(records, CONFIG, 1.0, views=2) for _ in range(2))
     assert torch.equal(first.fake.weight, again.fake.weight)
-    assert not torch.equal(first.fake.weight, fitted(records, 1.0, 1).fake.weight)
+    assert not torch.equal(first.fake.weight, fitted(1.0).fake.weight)
 
 
-def test_what_is_exported_gives_the_same_logit(records: Records) -> None:
-    student = fitted(records, 1.0)
+def test_what_is_exported_gives_the_same_logit(
+    records: Records, fitted: Callable[[float], Student]
+) -> None:
+    student = fitted(1.0)
     pixels = torch.from_numpy(records.images[:4]).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         wanted, (found, _) = student.eval()(pixels).fake_logit, student.deployable()(pixels)
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_the_verdict_lies_on_the_grid_of_int8_where_the_student_rounds(records: Records) -> None:
+def test_the_verdict_lies_on_the_grid_of_int8_where_the_student_rounds(
+    records: Records, fitted: Callable[[float], Student]
+) -> None:
     """Rounding the exported convolutions to int8 changes nothing."""
-    student = fitted(records, 1.0).deployable()
+    student = fitted(1.0).deployable()
     for conv in (*student.by_mean, *student.by_spread):
         steps = conv.weight.detach().flatten() / (conv.weight.detach().abs().max() / 127)
         assert steps.abs().max() > 1
         torch.testing.assert_close(steps, steps.round(), rtol=0, atol=2e-3)
-    torch.manual_seed(0)
-    free = Student(dataclasses.replace(CONFIG, int8_weights=False))
-    load_imagenet_weights(free.encoder)
-    fit_verdict(free, records, records, penalty=1.0, views=1, seed=0)
+    free = fit(records, dataclasses.replace(CONFIG, int8_weights=False), 1.0)
     weight = free.deployable().by_mean[0].weight.detach().flatten()
     steps = weight / (weight.abs().max() / 127)
     assert (steps - steps.round()).abs().max() > 0.1

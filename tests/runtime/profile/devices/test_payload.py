@@ -20,6 +20,7 @@ from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.payload import REQUEST, make_payload, worker_modules
 from edgedf.runtime.profile.request import Request
 
+MODULES = worker_modules()
 SCRIPTS = ("receive.py", "clean.py", "keep.py")
 # Names and arguments that Python 3.9's standard library does not have.
 NEWER = {
@@ -45,9 +46,9 @@ def guarded(tree: ast.AST) -> set[ast.AST]:
     return found
 
 
-@pytest.mark.parametrize("name", [*worker_modules(), *SCRIPTS])
+@pytest.mark.parametrize("name", [*MODULES, *SCRIPTS])
 def test_what_travels_is_python_3_9(name: str) -> None:
-    text = board.text(name) if name in SCRIPTS else worker_modules()[name].read_text("utf-8")
+    text = board.text(name) if name in SCRIPTS else MODULES[name].read_text("utf-8")
     tree = ast.parse(text, feature_version=(3, 9))
     aside = guarded(tree)
     for node in ast.walk(tree):
@@ -63,10 +64,9 @@ def test_what_travels_is_python_3_9(name: str) -> None:
 
 
 def test_the_workers_side_travels_and_nothing_else() -> None:
-    found = worker_modules()
-    assert {"edgedf", "edgedf.errors", "edgedf.formats.onnx.backend"} <= set(found)
-    assert "edgedf.runtime.profile.cold_start" in found  # started by name
-    for name in found:
+    assert {"edgedf", "edgedf.errors", "edgedf.formats.onnx.backend"} <= set(MODULES)
+    assert "edgedf.runtime.profile.cold_start" in MODULES  # started by name
+    for name in MODULES:
         assert not name.startswith(
             ("edgedf.cli", "edgedf.distill", "edgedf.quantize", "edgedf.weights", "edgedf.sample")
         )
