@@ -17,6 +17,8 @@ from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.cli import convert as convert_module
 from edgedf.cli import main
 from edgedf.machine import this_processor
+from edgedf.quantize.auto import bench as auto
+from edgedf.quantize.auto import ladder
 from edgedf.runtime.models import shipped_model
 from tests.cli.runs import assert_clear, run
 from tests.quantize.students import (
@@ -220,6 +222,9 @@ def test_the_example_of_auto_shows_its_rungs(
     (tmp_path / "limits.toml").write_text(limits)
     shutil.copy(hostile("tflite")[1], tmp_path / "student.tflite")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ladder, "MOST_KEPT", 1)
+    monkeypatch.setattr(auto, "MOST_KEPT", 2)
+    monkeypatch.setattr(auto, "_ROUNDS", 2)
     assert main(shlex.split(example)[1:]) in (0, 1)
     out = capsys.readouterr().out
     assert "Rungs tried for .tflite" in out
