@@ -60,6 +60,9 @@ class Format(ABC):
         missing_precisions: Precisions that it does not have, each with the reason.
         integer_precisions: Precisions in which its runtime computes all operators in integers, but
             those at the ends.
+        float_kernels: Operators that students need and its runtime has no integer kernel for, on a
+            CPU.
+        native_benchmark: Whether the native benchmark programs of a phone run it.
         after_saturation: What to do where a processor's int8 kernels are wrong.
         tools: Module and class of its :class:`ModelGraph`, which a board that measures lacks.
         exporter: Module and function that export a network.
@@ -73,6 +76,8 @@ class Format(ABC):
     quantize_tools: tuple[str, ...] = ()
     missing_precisions: Mapping[Precision, str] = {}
     integer_precisions: frozenset[Precision] = frozenset({"int8"})
+    float_kernels: frozenset[str] = frozenset()
+    native_benchmark: bool = False
     after_saturation: str
     tools: str
     exporter: str

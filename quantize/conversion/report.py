@@ -10,6 +10,7 @@ from typing import Any
 from edgedf import typed_json
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
+from edgedf.formats import format_named
 from edgedf.quantize.accuracy.diagnosis import Diagnosis, next_step, sentence
 from edgedf.quantize.accuracy.parity import Comparison, reasons
 from edgedf.quantize.accuracy.verify import Verification
@@ -17,16 +18,11 @@ from edgedf.quantize.accuracy.wording import headline
 from edgedf.quantize.auto.ladder import Ladder
 from edgedf.quantize.calibration.audit import CalibrationAudit
 from edgedf.quantize.calibration.images import Skipped
-from edgedf.quantize.lint.rules import FLOAT_IN_ONNX_RUNTIME
 from edgedf.result import Threshold
 from edgedf.runtime.int8_speed import Int8Speed
 from edgedf.spec import Calibration, LayerOverride, Precision, Recalibration
 
 __all__ = ["ConversionReport", "ConvertedModel"]
-
-
-# With the conversions at both sides of them.
-_TOLERATED = FLOAT_IN_ONNX_RUNTIME | {"DequantizeLinear", "QuantizeLinear"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ class ConvertedModel:
         """Float operators that an int8 model must not have."""
         if self.forced:
             return ()
-        tolerated = _TOLERATED if self.format == "onnx" else frozenset()
+        tolerated = format_named(self.format).float_kernels
         return tuple(name for name in self.float_operators if name not in tolerated)
 
 

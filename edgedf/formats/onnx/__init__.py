@@ -42,6 +42,8 @@ class Onnx(Format):
     )
     tools = "edgedf.formats.onnx.graph:OnnxGraph"
     exporter = "edgedf.formats.onnx.exporter:export"
+    # Bilinear upsampling, and the conversions around it.
+    float_kernels = frozenset({"Resize", "DequantizeLinear", "QuantizeLinear"})
     takes_own = True
 
     def recognises(self, data: bytes) -> bool:

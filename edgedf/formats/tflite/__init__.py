@@ -31,6 +31,7 @@ class TFLite(Format):
     export_tools = ("torch", "litert-torch")
     quantize_tools = ("ai-edge-quantizer",)
     integer_precisions = frozenset({"int8", "int8-a16"})
+    native_benchmark = True
     after_saturation = "the file itself is right; upgrade ai-edge-litert, and report this processor"
     tools = "edgedf.formats.tflite.graph:TFLiteGraph"
     exporter = "edgedf.formats.tflite.exporter:export"

@@ -9,7 +9,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgedf.artifact import read_model
 from edgedf.errors import DeviceError
+from edgedf.formats import format_named
 from edgedf.machine import Machine
 from edgedf.runtime.profile.devices.adb_client import Adb, Printed
 from edgedf.runtime.profile.devices.adb_errors import Cut
@@ -138,7 +140,7 @@ class NativeRun:
         kept = []
         for configuration in configurations:
             path = self._job.models[configuration.model]
-            if path.suffix == ".tflite":
+            if format_named(read_model(path)[0]).native_benchmark:
                 kept.append(configuration)
                 continue
             problem = DeviceError(
