@@ -161,8 +161,8 @@ def test_without_the_extra_the_command_that_brings_it_is_named(
     workplace: Path, tmp_path: Path, package: str
 ) -> None:
     hidden = without(tmp_path / "site", package)
-    arguments = ("distill", "train", "--data", "pictures", "--out", "other")
-    ended = run(*arguments, cwd=workplace, environment=hidden)
+    arguments = ("distill", "train", "--data", "pictures", "--out", "other", "--cache", "cache")
+    ended = run(*arguments, *QUICK, cwd=workplace, environment=hidden)
     assert ended.returncode == 2
     assert_clear(ended.stderr)
     assert "pip install 'edgedf[distill]'" in ended.stderr

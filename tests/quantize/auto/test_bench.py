@@ -20,7 +20,13 @@ from edgedf.quantize.auto.climbing import Training, checkpoint_of
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.conversion.report import ConversionReport
 from edgedf.quantize.models.run import Outputs, as_outputs
-from tests.quantize.students import hostile, photograph_folder, small_checkpoint, small_model
+from tests.quantize.students import (
+    export_the_small_one_no_more,
+    hostile,
+    photograph_folder,
+    small_checkpoint,
+    small_model,
+)
 
 # Of two dozen photographs, on which no flip tells little.
 LIMITS = Limits(flips=0.2, flips_bound=1.0, map_error=0.02, map_error_bound=0.03)
@@ -92,8 +98,9 @@ def test_nothing_is_written_where_no_rung_passes(tmp_path: Path) -> None:
 
 
 def test_training_is_the_last_resort_and_done_once_on_pictures_that_prove_nothing(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    export_the_small_one_no_more(monkeypatch)
     asked: list[tuple[Path, int]] = []
 
     def train(checkpoint: Path, pictures: Sequence[Path], folder: Path, progress: Progress) -> Path:
