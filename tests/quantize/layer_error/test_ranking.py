@@ -64,7 +64,7 @@ def of_hostile(model_format: ModelFormat) -> LayerRanking:
 
 @cache
 def of_shipped(model_format: ModelFormat) -> LayerRanking:
-    return rank_layers(shipped_int8(model_format), FILES[::12], candidates=2, threads=1)
+    return rank_layers(shipped_int8(model_format), FILES[::8], candidates=4, threads=1)
 
 
 def stacked(model_format: ModelFormat, tensor: str) -> dict[str, np.ndarray]:
