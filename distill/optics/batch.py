@@ -26,7 +26,7 @@ from edgedf.imaging import ImageSource, load_image, prepare
 from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 
-__all__ = ["MapResult", "defocus_maps", "start_worker"]
+__all__ = ["MapResult", "defocus_maps", "worker_pool"]
 
 MapResult = NDArray[np.float32] | EdgedfError
 
@@ -114,12 +114,7 @@ def _pooled(
     size: int | None,
     workers: int,
 ) -> Iterator[MapResult]:
-    # Forking a process that runs threads (OpenCV, BLAS, torch) can hang.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([__name__])  # imports happen once, not once a worker
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
+    executor = worker_pool(workers)
     flying: deque[Future[MapResult]] = deque()
     try:
         for source in sources:
@@ -138,7 +133,20 @@ def _pooled(
         executor.shutdown(cancel_futures=True)
 
 
-def start_worker() -> None:
+def worker_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes that are started afresh: forking one with threads (OpenCV, BLAS, torch) can hang.
+
+    Args:
+        workers: How many, at least one.
+    """
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])  # imports happen once, not once a worker
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+
+
+def _start_worker() -> None:
     """Make a process a worker: one thread, as there is one worker a core, deaf to interrupts."""
     cv2.setNumThreads(1)
     threadpool_limits(1)

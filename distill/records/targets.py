@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,7 +33,7 @@ from edgedf.distill.fakes import (
     self_blend,
 )
 from edgedf.distill.fakes.portrait import portrait
-from edgedf.distill.optics.batch import start_worker
+from edgedf.distill.optics.batch import worker_pool
 from edgedf.distill.optics.maps import PhysicalProfile, defocus_map
 from edgedf.distill.optics.render import (
     add_camera_noise,
@@ -325,8 +324,7 @@ class _Work:
 def _compute_all(work: _Work, waiting: Sequence[int], workers: int) -> None:
     if not waiting:
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, workers), mp_context=context, initializer=start_worker) as pool:
+    with worker_pool(max(1, workers)) as pool:
         tasks = {
             pool.submit(_compute_shard, work.shards[index], work.paths[index], work.settings): index
             for index in waiting
