@@ -6,6 +6,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from edgedf.cli._console import printable
+from edgedf.cli._tables import new_table, shown
+from edgedf.reports.section import counted
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
@@ -34,18 +38,10 @@ _NAME = 14  # characters of the first column that are never folded
 
 def figures_table(figures: Sequence[Accuracy], title: str) -> Table:
     """A line a figure: data, metric, value, interval, n, model."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from edgedf.cli._console import printable
-
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for heading in ("data", "metric", "value", "95 % interval", "n", "model"):
-        table.add_column(heading)
+    table = _table(title, ("data", "metric", "value", "95 % interval", "n", "model"))
     for figure in figures:
-        interval = f"{figure.low:.3f} to {figure.high:.3f}"
-        cells = (figure.dataset, figure.metric, f"{figure.value:.3f}", interval, str(figure.n))
-        table.add_row(*(Text(printable(cell)) for cell in (*cells, figure.model)))
+        cells = (figure.dataset, figure.metric, f"{figure.value:.3f}", _interval(figure))
+        table.add_row(*map(shown, (*cells, str(figure.n), figure.model)))
     return table
 
 
@@ -73,42 +69,32 @@ def report_tables(report: Report) -> Iterator[RenderableType]:
 
 def skipped_text(skipped: Sequence[Skipped]) -> Text:
     """How many pictures could not be read, and which."""
-    from rich.text import Text
-
-    from edgedf.cli._console import printable
-
-    one = len(skipped) == 1
-    text = Text(f"{len(skipped)} picture{'' if one else 's'} could not be read and ")
-    text.append(f"{'is' if one else 'are'} left out:")
+    are = "is" if len(skipped) == 1 else "are"
+    text = shown(f"{counted(len(skipped), 'picture')} could not be read and {are} left out:")
     for entry in skipped[:_LISTED]:
-        text.append("\n" + printable(f"{entry.file}: {entry.reason}"), style="yellow")
+        text.append("\n").append_text(shown(f"{entry.file}: {entry.reason}", "yellow"))
     if len(skipped) > _LISTED:
         text.append(f"\n{len(skipped) - _LISTED} more; --json lists them all.", style="yellow")
     return text
 
 
-def notes(found: Report | Verification) -> Iterator[Text]:
+def notes(report: Report | Verification) -> Iterator[Text]:
     """What is to be said of the files, a line or more each."""
-    from rich.text import Text
-
-    from edgedf.cli._console import printable
     from edgedf.picture_folders import left_out_text
 
-    if found.left_out:
-        yield Text(printable(f"{left_out_text(found.left_out)}."))
-    if found.damaged:
-        one = len(found.damaged) == 1
-        files = ", ".join(found.damaged[:_LISTED])
-        more = len(found.damaged) - _LISTED
-        yield Text(
-            printable(
-                f"{len(found.damaged)} picture{' is' if one else 's are'} damaged and judged all "
-                f"the same: {files}{f' and {more} more; --json lists them all' * (more > 0)}."
-            ),
-            style="yellow",
+    if report.left_out:
+        yield shown(f"{left_out_text(report.left_out)}.")
+    if report.damaged:
+        are = "is" if len(report.damaged) == 1 else "are"
+        files = ", ".join(report.damaged[:_LISTED])
+        more = len(report.damaged) - _LISTED
+        yield shown(
+            f"{counted(len(report.damaged), 'picture')} {are} damaged and judged all the same: "
+            f"{files}{f' and {more} more; --json lists them all' * (more > 0)}.",
+            "yellow",
         )
-    if found.skipped:
-        yield skipped_text(found.skipped)
+    if report.skipped:
+        yield skipped_text(report.skipped)
 
 
 @contextlib.contextmanager
@@ -132,7 +118,7 @@ def _scores(rows: Sequence[Row], title: str, mean: Figure | None) -> Table:
         figures = [getattr(row.metrics, name) for _, name in _SCORES]
         name = f"{row.name}, all real" if row.by == "fakes" else row.name
         counts = f"{row.metrics.real}+{row.metrics.fake}"
-        table.add_row(_text(name), counts, *map(_cell, figures))
+        table.add_row(shown(name), counts, *map(_cell, figures))
     both = sum(metrics.auc is not None for metrics in sets)
     if mean is not None and both > 1 and rows[0].level == "frame":
         table.add_row(f"mean of {both} sets", str(mean.n), _cell(mean))
@@ -153,7 +139,7 @@ def _verdicts(rows: Sequence[Row], title: str, report: Report) -> Table:
                 continue
             counts = confusion.real if label == "real" else confusion.fake
             table.add_row(
-                _text(f"{label}: {row.name}"),
+                shown(f"{label}: {row.name}"),
                 str(figure.n),
                 f"{figure.value:.1%}",
                 f"{figure.low:.1%} to {figure.high:.1%}",
@@ -171,7 +157,7 @@ def _maps(report: Report) -> Table:
     for row in report.maps:
         error, correlation = row.metrics.error, row.metrics.correlation
         table.add_row(
-            _text(row.name),
+            shown(row.name),
             f"{row.against} map",
             f"{error.value:.3f}",
             _interval(error),
@@ -184,31 +170,20 @@ def _maps(report: Report) -> Table:
 
 def _robustness(report: Report) -> Table:
     names = list(dict.fromkeys(row.name for row in report.robustness))
-    found = {(row.change, row.name): row.auc for row in report.robustness}
+    aucs = {(row.change, row.name): row.auc for row in report.robustness}
     changes = {row.change: row.definition for row in report.robustness}
     table = _table("AUC of changed pictures", ("change", *names, "definition"))
     for change, definition in changes.items():
-        cells = (_cell(found.get((change, name))) for name in names)
-        table.add_row(change, *cells, _text(definition))
+        cells = (_cell(aucs.get((change, name))) for name in names)
+        table.add_row(change, *cells, shown(definition))
     return table
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
     from rich import box
-    from rich.table import Table
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for heading in headings:
-        table.add_column(
-            _text(heading), overflow="fold", min_width=_NAME if not table.columns else 0
-        )
+    table = new_table(tuple(map(printable, headings)), title=title, gap=1, box=box.SIMPLE_HEAD)
+    table.columns[0].min_width = _NAME
     return table
 
 
@@ -226,13 +201,5 @@ def _cell(figure: Figure | None) -> RenderableType:
     return Text(f"{figure.value:.3f}\n").append(interval, style="dim")
 
 
-def _interval(figure: Figure) -> str:
+def _interval(figure: Figure | Accuracy) -> str:
     return f"{figure.low:.3f} to {figure.high:.3f}"
-
-
-def _text(text: str) -> RenderableType:
-    from rich.text import Text
-
-    from edgedf.cli._console import printable
-
-    return Text(printable(text))

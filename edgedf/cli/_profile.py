@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedf.cli._tables import section_parts, shown, verdict_text
 from edgedf.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -156,31 +157,24 @@ def _duration(text: str) -> float:
     return seconds
 
 
-def show(found: Profile, comparison: Comparison | None) -> None:
+def show(profile: Profile, comparison: Comparison | None) -> None:
     """Print a profile, and what has changed, on standard output."""
     from edgedf.cli._console import new_console
 
     console = new_console()
-    for part in _parts(found, comparison):
-        console.print(part, soft_wrap=isinstance(part, str))
+    for part in _parts(profile, comparison):
+        console.print(part)
 
 
-def _parts(found: Profile, comparison: Comparison | None) -> Iterator[RenderableType]:
-    from rich.text import Text
-
-    from edgedf.cli._console import printable
-    from edgedf.cli._sections import section_parts
-    from edgedf.cli._verification import STYLES
-    from edgedf.quantize.accuracy.wording import MARKS
+def _parts(profile: Profile, comparison: Comparison | None) -> Iterator[RenderableType]:
     from edgedf.runtime.profile import wording
 
-    for run in found.devices:
-        yield Text(printable(wording.device_line(run)), style="bold")
+    for run in profile.devices:
+        yield shown(wording.device_line(run), "bold")
         if run.problem is not None:
-            yield Text(printable(wording.problem_line(run.problem)), style="bold red")
-        yield from section_parts(wording.sections(found, run))
+            yield shown(wording.problem_line(run.problem), "bold red")
+        yield from section_parts(wording.sections(profile, run))
     if comparison is not None:
         yield from section_parts(wording.compared(comparison))
-        text = Text(f"{MARKS[comparison.verdict]} ", style=STYLES[comparison.verdict])
-        yield text.append(printable(wording.verdict_line(comparison)), style="default")
-    yield Text(printable(wording.standing(found)))
+        yield verdict_text(comparison.verdict, wording.verdict_line(comparison))
+    yield shown(wording.standing(profile))

@@ -303,11 +303,12 @@ def _gate(data: Path | None, limits: Path | None, progress: Progress) -> Gate | 
                 next_step="name the pictures with --gate, or leave --limits out",
             )
         return None
+    from edgedf.cli._gate import read_limits
     from edgedf.cli._pictures import compared_pictures
-    from edgedf.cli._verification import limits_of
+    from edgedf.quantize.accuracy.gate import Limits
     from edgedf.quantize.accuracy.verify import Gate
 
-    allowed = limits_of(limits, {})
+    allowed = read_limits(Limits, limits, {})
     chosen = compared_pictures(data, "auto", None, (), progress)
     return Gate(chosen.pictures, allowed, str(data), chosen.split, dict(chosen.left_out))
 

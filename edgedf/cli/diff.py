@@ -107,13 +107,13 @@ def diff(
     """
     from edgedf import typed_json
     from edgedf.cli._console import StepProgress, new_console, print_json, printable, quiet_natives
-    from edgedf.cli._diff import parts
     from edgedf.cli._figures import notes
     from edgedf.cli._gate import read_limits
     from edgedf.cli._pictures import SHIPPED, compared_pictures
+    from edgedf.cli._tables import section_parts, verdict_text
     from edgedf.quantize.diff.compare import compare, open_files
     from edgedf.quantize.diff.difference import DiffLimits
-    from edgedf.quantize.diff.wording import markdown
+    from edgedf.quantize.diff.wording import headline, markdown, sections
 
     given = {
         "max_size_ratio": max_size_ratio,
@@ -161,8 +161,9 @@ def diff(
         print("\n".join(map(printable, markdown(found).splitlines())))
     else:
         console = new_console()
-        for part in parts(found):
+        for part in section_parts(sections(found)):
             console.print(part)
+        console.print(verdict_text(found.verdict, headline(found)))
     for note in () if found.verification is None else notes(found.verification):
         new_console(stderr=True).print(note, soft_wrap=True)
     raise typer.Exit(CODES[found.verdict])

@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    from packaging.requirements import Requirement
 
     from edgedf.formats import Format
     from edgedf.int8_kernels import Int8Kernels
@@ -145,13 +144,12 @@ def _without_wheels() -> str:
     if sys.version_info[:2] > _NEWEST_PYTHON:
         newest = ".".join(map(str, _NEWEST_PYTHON))
         return f" (convert, export and distill need 3.10 to {newest}: no wheels for a newer one)"
-    needed = importlib.metadata.requires("edgedf") if _version("edgedf") else None
-    pinned = [
-        f"{pin[1]} {pin[2]}"
-        for line in needed or ()
-        if (pin := re.match(r"([\w.-]+)==([\w.+]+)", line)) and not _is_for_this_python(line)
-    ]
-    return f" (no wheel of {', '.join(pinned)}: an older one is used)" if pinned else ""
+    absent = ", ".join(
+        f"{requirement.name} {_pin(requirement)}"
+        for requirement in _requires()
+        if _pin(requirement) and not any(_is_of(requirement, extra) for extra in _NEEDED_FOR)
+    )
+    return f" (no wheel of {absent}: an older one is used)" if absent else ""
 
 
 def _checked(extra: Extra, requirements: dict[str, str]) -> Extra:
@@ -172,27 +170,37 @@ def _checked(extra: Extra, requirements: dict[str, str]) -> Extra:
 
 def _requirements(extra: str) -> dict[str, str]:
     """Pinned version, or an empty string, by package, as edgedf's own metadata have them."""
-    found: dict[str, str] = {}
-    for line in importlib.metadata.requires("edgedf") or ():
-        requirement, _, marker = (part.strip() for part in line.partition(";"))
-        named = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
-        if (named[1] if named else "") != extra or not _is_for_this_python(marker):
+    pins: dict[str, str] = {}
+    for requirement in _requires():
+        if not _is_of(requirement, extra):
             continue
-        nested = re.match(r"edgedf\[([\w-]+)\]", requirement)
-        if nested:
-            found |= _requirements(nested[1])
-        elif package := re.match(r"[\w.-]+", requirement):
-            pin = re.search(r"==\s*([\w.+]+)", requirement)
-            found[package[0]] = pin[1] if pin else ""
-    return found
+        if requirement.name != "edgedf":
+            pins[requirement.name] = _pin(requirement)
+        for nested in requirement.extras:
+            pins |= _requirements(nested)
+    return pins
 
 
-def _is_for_this_python(marker: str) -> bool:
-    condition = re.search(r"python_version\s*(<|>=)\s*['\"](\d+)\.(\d+)['\"]", marker)
-    if condition is None:
-        return True
-    newer = sys.version_info[:2] >= (int(condition[2]), int(condition[3]))
-    return newer if condition[1] == ">=" else not newer
+def _requires() -> list[Requirement]:
+    """What edgedf's own metadata ask for; nothing where it is not installed."""
+    from packaging.requirements import Requirement
+
+    lines = importlib.metadata.requires("edgedf") if _version("edgedf") else None
+    return [Requirement(line) for line in lines or ()]
+
+
+def _pin(requirement: Requirement) -> str:
+    return next((each.version for each in requirement.specifier if each.operator == "=="), "")
+
+
+def _is_of(requirement: Requirement, extra: str) -> bool:
+    """Whether an extra, or the core, asks for it with this Python."""
+    marker = requirement.marker
+    if marker is None:
+        return not extra
+    python = "{}.{}".format(*sys.version_info[:2])
+    holds = [marker.evaluate({"extra": each, "python_version": python}) for each in ("", extra)]
+    return holds[1] and (not extra or not holds[0])
 
 
 def _version(package: str) -> str | None:
@@ -244,20 +252,15 @@ def _try_model(model_format: Format) -> ShippedModel:
 
 
 def _print_tables(system: dict[str, Any], extras: list[Extra], models: list[ShippedModel]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    from edgedf.cli._console import new_console, printable
+    from edgedf.cli._console import new_console
+    from edgedf.cli._tables import facts_table, mark, new_table, shown
 
     console = new_console()
-    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in system.items():
-        facts.add_row(Text(name, style="bold"), Text(printable(str(value))))
-    console.print(facts)
+    console.print(facts_table((name, str(value)) for name, value in system.items()))
 
-    packages = Table(title="Packages", title_justify="left", title_style="bold", padding=(0, 1))
-    for heading in ("", "extra", "needed for", "installed", "missing"):
-        packages.add_column(heading)
+    packages = new_table(("", "extra", "needed for", "installed", "missing"), title="Packages")
     named: set[str] = set()  # the extras contain each other; each package is shown once
     for extra in extras:
         new = {name: version for name, version in extra.installed.items() if name not in named}
@@ -268,22 +271,14 @@ def _print_tables(system: dict[str, Any], extras: list[Extra], models: list[Ship
             missing.append(f"\nother version: {', '.join(extra.other_version)}", style="yellow")
         if extra.missing or extra.other_version:
             missing.append(f"\n{extra.install}", style="bold")
-        mark = _mark(not extra.missing)
-        packages.add_row(mark, extra.name or "(core)", extra.needed_for, installed, missing)
+        verdict = mark("fail" if extra.missing else "pass")
+        packages.add_row(verdict, extra.name or "(core)", extra.needed_for, installed, missing)
     if extras:
         console.print(packages)
 
-    shipped = Table(title="Shipped student", title_justify="left", title_style="bold")
-    for heading in ("", "format", "runs here", "path"):
-        shipped.add_column(heading, overflow="fold")
+    shipped = new_table(("", "format", "runs here", "path"), title="Shipped student")
     for model in models:
-        cells = (model.format, printable(model.detail), printable(model.path))
         good = model.runs and model.int8_kernels != "saturating"
-        shipped.add_row(_mark(good), *(Text(cell) for cell in cells))
+        cells = map(shown, (model.format, model.detail, model.path))
+        shipped.add_row(mark("pass" if good else "fail"), *cells)
     console.print(shipped)
-
-
-def _mark(good: bool) -> Text:
-    from rich.text import Text
-
-    return Text("✓", style="green") if good else Text("✗", style="red")

@@ -114,22 +114,15 @@ def _document(artifact: Artifact, loaded: _Loaded) -> dict[str, Any]:
 
 
 def _print_tables(artifact: Artifact, loaded: _Loaded) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from edgedf.cli._console import new_console, printable
+    from edgedf.cli._console import new_console
     from edgedf.cli._figures import figures_table
+    from edgedf.cli._tables import facts_table
 
     console = new_console()
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for title, value in (*_about_file(artifact, loaded), *_about_model(artifact.spec)):
-        table.add_row(title, Text(printable(value)))
-    console.print(table)
-    if not artifact.spec.accuracy:
-        return
-    console.print(figures_table(artifact.spec.accuracy, "Accuracy as measured"))
+    facts = (*_about_file(artifact, loaded), *_about_model(artifact.spec))
+    console.print(facts_table(facts))
+    if artifact.spec.accuracy:
+        console.print(figures_table(artifact.spec.accuracy, "Accuracy as measured"))
 
 
 def _about_file(artifact: Artifact, loaded: _Loaded) -> Iterator[tuple[str, str]]:

@@ -141,9 +141,10 @@ def verify(
     from edgedf import typed_json
     from edgedf.cli._console import StepProgress, new_console, print_json, quiet_natives
     from edgedf.cli._figures import notes
-    from edgedf.cli._layers import layer_parts
+    from edgedf.cli._gate import read_limits
     from edgedf.cli._pictures import SHIPPED, compared_pictures
-    from edgedf.cli._verification import limits_of, parts
+    from edgedf.cli._verification import layer_parts, parts
+    from edgedf.quantize.accuracy.gate import Limits
     from edgedf.quantize.accuracy.verify import examples, verify_pair
     from edgedf.quantize.models.pair import open_pair
 
@@ -159,7 +160,7 @@ def verify(
         "logit_correlation": logit_correlation,
         "map_correlation": map_correlation,
     }
-    allowed = limits_of(limits, given)
+    allowed = read_limits(Limits, limits, given)
     with contextlib.ExitStack() as stack:
         page = None if html is None else stack.enter_context(_writable(html))
         with quiet_natives():  # what runtimes say when they load a model

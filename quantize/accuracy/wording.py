@@ -1,4 +1,4 @@
-"""What the gate found, in words: for the terminal and for the HTML report alike."""
+"""What the gate measured, in words: for the terminal and for the HTML report alike."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from edgedf.metrics import PairedFigure
 from edgedf.quantize.accuracy.diagnosis import sentence
 from edgedf.quantize.accuracy.gate import Measurements, Row, RowName, Verdict
 from edgedf.quantize.accuracy.verify import Verification
+from edgedf.reports.section import MARKS, Section, counted
 
-__all__ = ["MARKS", "Line", "headline", "lines", "remarks"]
+__all__ = ["HEADINGS", "Line", "figures", "headline", "lines", "remarks"]
 
-MARKS: dict[Verdict, str] = {"pass": "✓", "fail": "✗", "cannot tell": "?"}
+HEADINGS = ("parent", "artifact", "measured", "95 % interval", "limit", "bound")
+"""Of the columns of figures."""
 
 _TITLES: dict[RowName, str] = {
     "auc_drop": "AUC drop",
@@ -51,6 +53,16 @@ class Line(NamedTuple):
     bound: str
     reason: str
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row of a table: the title with its mark, then a cell for each of the headings."""
+        return (f"{self.mark} {self.title}", *self[3:9])
+
+    @property
+    def why(self) -> str:
+        """Why it does not pass, with its mark and its title; empty where it passes."""
+        return self.reason and f"{self.mark} {self.title}: {self.reason}"
+
 
 def headline(verification: Verification) -> str:
     """The verdict in a sentence."""
@@ -73,26 +85,23 @@ def headline(verification: Verification) -> str:
 def remarks(verification: Verification) -> tuple[str, ...]:
     """What else a reader of the figures has to know, a sentence each."""
     seen = verification.measurements
-    said = []
+    sentences = []
     if verification.diagnosis is not None:
-        said.append(sentence(verification.diagnosis))
+        sentences.append(sentence(verification.diagnosis))
     if not (verification.real or verification.fake):
-        said.append("The pictures have no labels, so there is no AUC.")
+        sentences.append("The pictures have no labels, so there is no AUC.")
     elif not (verification.real and verification.fake):
         only = "real" if verification.real else "fake"
-        said.append(f"All pictures are {only}, so there is no AUC.")
+        sentences.append(f"All pictures are {only}, so there is no AUC.")
     if not verification.same_checkpoint:
-        said.append(
+        sentences.append(
             "Their specs name different checkpoints: these are two models, not a model and what "
             "was made from it."
         )
     if seen.changed:
-        one = seen.changed == 1
-        said.append(
-            f"{seen.changed} verdict{'' if one else 's'} changed to or from unsure, which has no "
-            "limit."
-        )
-    said.append(
+        changed = counted(seen.changed, "verdict")
+        sentences.append(f"{changed} changed to or from unsure, which has no limit.")
+    sentences.append(
         f"The maps differ by {seen.map_error.value:.3f} px of the input on average "
         f"({seen.map_error.low:.3f} to {seen.map_error.high:.3f})"
         + (
@@ -102,12 +111,24 @@ def remarks(verification: Verification) -> tuple[str, ...]:
             else "."
         )
     )
-    return tuple(said)
+    return tuple(sentences)
 
 
 def lines(verification: Verification) -> tuple[Line, ...]:
     """A line for each row."""
     return tuple(_line(row, verification.measurements) for row in verification.rows)
+
+
+def figures(verification: Verification) -> Section:
+    """All rows as a table, with why some do not pass, and the remarks, below it."""
+    rows = lines(verification)
+    reasons = filter(None, (line.why for line in rows))
+    return Section(
+        "Figures",
+        ("figure", *HEADINGS),
+        tuple(line.cells for line in rows),
+        (*reasons, *remarks(verification)),
+    )
 
 
 def _line(row: Row, seen: Measurements) -> Line:
@@ -146,8 +167,7 @@ def _reason(row: Row) -> str:
 
 
 def _pictures(seen: Measurements) -> str:
-    one = seen.pictures == 1
-    text = f"{seen.pictures:,} picture{'' if one else 's'}"
+    text = counted(seen.pictures, "picture")
     return text if seen.groups == seen.pictures else f"{text} in {seen.groups:,} groups"
 
 

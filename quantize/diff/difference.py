@@ -1,4 +1,4 @@
-"""What is compared between two model files, and what the comparison found: plain data."""
+"""What is compared between two model files, and the outcome: plain data."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Side:
         bytes: Size of the file.
         sha256: Of the file.
         layers: How many layers have each precision, the most frequent first.
-        pieces: Pieces that XNNPACK takes over; None for ONNX.
+        pieces: Partitions that XNNPACK takes over; None for ONNX.
         undelegated: Operators outside them; None for ONNX.
     """
 

@@ -1,36 +1,20 @@
-"""What a comparison of two files found, in words: for the terminal and for pull requests alike."""
+"""The difference of two files in words: for the terminal and for pull requests alike."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from edgedf.quantize.accuracy.wording import MARKS, lines, remarks
+from edgedf.quantize.accuracy.wording import HEADINGS, lines, remarks
 from edgedf.quantize.accuracy.wording import headline as headline_of_gate
 from edgedf.quantize.diff.difference import Difference, LayerChange, Ratio, RatioName, Side
+from edgedf.reports.markdown import section_markdown, verdict_markdown
+from edgedf.reports.section import MARKS, NONE, Section, counted
 
-__all__ = ["Section", "headline", "markdown", "sections"]
+__all__ = ["headline", "markdown", "sections"]
 
 _RATIOS: dict[RatioName, str] = {"size_ratio": "size, B / A", "latency_ratio": "latency, B / A"}
 _LISTED = 4  # names of layers in one line
 _SHORT_HASH = 12
-
-
-class Section(NamedTuple):
-    """A table with what has to be said below it.
-
-    Args:
-        title: Empty for the first.
-        headings: Of its columns.
-        rows: Its cells, as many as there are headings.
-        remarks: Sentences.
-    """
-
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    remarks: tuple[str, ...] = ()
 
 
 def headline(difference: Difference) -> str:
@@ -53,32 +37,19 @@ def headline(difference: Difference) -> str:
 
 
 def sections(difference: Difference) -> tuple[Section, ...]:
-    """Everything that was found; parts without a difference are left out."""
-    found = [_files(difference)]
-    if difference.identical:
-        return tuple(found)
-    found.append(_spec(difference))
-    found.append(_operators(difference))
-    found.append(_layers(difference))
-    if difference.latency is not None:
-        found.append(_latency(difference))
-    found.append(_figures(difference))
-    return tuple(section for section in found if section.rows or section.remarks)
+    """All tables; parts without a difference are left out."""
+    parts = [_files(difference)]
+    if not difference.identical:
+        parts += [_spec(difference), _operators(difference), _layers(difference)]
+        parts += [_latency(difference), _figures(difference)]
+    return tuple(section for section in parts if section.rows or section.remarks)
 
 
 def markdown(difference: Difference) -> str:
     """The same as Markdown, to paste into a pull request."""
-    parts = [f"**{MARKS[difference.verdict]} {_escaped(headline(difference))}**"]
+    parts = [verdict_markdown(difference.verdict, headline(difference))]
     for section in sections(difference):
-        if section.title:
-            parts.append(f"#### {section.title}")
-        if section.rows:
-            rule = ("---",) * len(section.headings)
-            table = (section.headings, rule, *section.rows)
-            parts.append(
-                "\n".join(f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in table)
-            )
-        parts.extend(_escaped(remark) for remark in section.remarks)
+        parts.extend(section_markdown(section))
     return "\n\n".join(parts)
 
 
@@ -92,25 +63,22 @@ def _files(difference: Difference) -> Section:
         ("sha256", *(f"{side.sha256[:_SHORT_HASH]}…" for side in (first, second))),
     ]
     if first.pieces is not None or second.pieces is not None:
-        rows.append(("XNNPACK pieces", _pieces(first), _pieces(second)))
+        rows.append(("XNNPACK partitions", _partitions(first), _partitions(second)))
     return Section("", ("", "A", "B"), tuple(rows))
 
 
-def _pieces(side: Side) -> str:
+def _partitions(side: Side) -> str:
     if side.pieces is None or side.undelegated is None:
-        return "-"
-    return f"{side.pieces}, {side.undelegated} operator{_s(side.undelegated)} outside"
+        return NONE
+    return f"{side.pieces}, {counted(side.undelegated, 'operator')} outside"
 
 
 def _spec(difference: Difference) -> Section:
-    rows = []
-    for change in difference.spec:
-        if change.note:
-            rows.append((change.field, change.first, f"{change.second}: {change.note}"))
-        else:
-            rows.append((change.field, change.first, change.second))
-    remarks_ = () if rows else ("The specs are equal.",)
-    return Section("Spec", ("field", "A", "B"), tuple(rows), remarks_)
+    rows = tuple(
+        (change.field, change.first, f"{change.second}{change.note and f': {change.note}'}")
+        for change in difference.spec
+    )
+    return Section("Spec", ("field", "A", "B"), rows, () if rows else ("The specs are equal.",))
 
 
 def _operators(difference: Difference) -> Section:
@@ -118,8 +86,8 @@ def _operators(difference: Difference) -> Section:
         (count.name, str(count.first), str(count.second), f"{count.second - count.first:+d}")
         for count in difference.operators
     )
-    said = () if rows else ("Both have the same operators.",)
-    return Section("Operators", ("operator", "A", "B", "change"), rows, said)
+    equal = () if rows else ("Both have the same operators.",)
+    return Section("Operators", ("operator", "A", "B", "change"), rows, equal)
 
 
 def _layers(difference: Difference) -> Section:
@@ -128,8 +96,8 @@ def _layers(difference: Difference) -> Section:
         (name, *(str(side.get(name, 0)) for side in sides))
         for name in dict.fromkeys((*sides[0], *sides[1]))
     )
-    said = tuple(_layer_changes(difference))
-    return Section("Layers by what they compute in", ("precision", "A", "B"), rows, said)
+    changes = tuple(_layer_changes(difference))
+    return Section("Layers by what they compute in", ("precision", "A", "B"), rows, changes)
 
 
 def _layer_changes(difference: Difference) -> Iterator[str]:
@@ -149,69 +117,61 @@ def _layer_changes(difference: Difference) -> Iterator[str]:
         what = f"{first} → {second}" if first and second else f"only in {'A' if first else 'B'}"
         names = [f"{change.operator} {change.name}" for change in group[:_LISTED]]
         more = "" if len(group) <= _LISTED else f" and {len(group) - _LISTED} more"
-        yield f"{what}: {len(group)} layer{_s(len(group))} ({', '.join(names)}{more})"
+        yield f"{what}: {counted(len(group), 'layer')} ({', '.join(names)}{more})"
 
 
 def _latency(difference: Difference) -> Section:
-    found = difference.latency
-    if found is None:
-        return Section("Latency", (), ())
+    latency = difference.latency
+    headings = ("", "runtime", "median", "p90", "minimum")
+    if latency is None:
+        return Section("Latency", headings, ())
     sides = (
-        ("A", found.first_runtime, found.measured.first),
-        ("B", found.second_runtime, found.measured.second),
+        ("A", latency.first_runtime, latency.measured.first),
+        ("B", latency.second_runtime, latency.measured.second),
     )
     rows = tuple(
         (name, runtime, *(f"{ms:.2f} ms" for ms in (s.median_ms, s.p90_ms, s.minimum_ms)))
         for name, runtime, s in sides
     )
-    host = found.host
+    host = latency.host
     load = "" if host.load_average is None else f", load {host.load_average:g}"
-    cores = "" if host.cores is None else f", {host.cores} core{_s(host.cores)}"
-    said = (
-        f"{found.measured.rounds} turns each (A B A B …), {found.threads} thread{_s(found.threads)}"
-        f"; {host.cpu}{cores}{load}, {host.system}, Python {host.python}.",
-        *((found.remark,) if found.remark else ()),
+    cores = "" if host.cores is None else f", {counted(host.cores, 'core')}"
+    how = (
+        f"{latency.measured.rounds} turns each (A B A B …), {counted(latency.threads, 'thread')}"
+        f"; {host.cpu}{cores}{load}, {host.system}, Python {host.python}."
     )
-    return Section("Latency", ("", "runtime", "median", "p90", "minimum"), rows, said)
+    return Section("Latency", headings, rows, tuple(filter(None, (how, latency.remark))))
 
 
 def _figures(difference: Difference) -> Section:
-    headings = ("", "A", "B", "measured", "95 % interval", "limit", "bound")
     rows = [_ratio(ratio, difference) for ratio in difference.ratios]
-    said: list[str] = []
+    sentences: list[str] = []
     verification = difference.verification
     if verification is not None:
         gate = lines(verification)
-        rows.extend(
-            (
-                f"{line.mark} {line.title}",
-                *(line.parent, line.artifact, line.measured, line.interval),
-                *(line.limit, line.bound),
-            )
-            for line in gate
-        )
-        seen = verification.measurements
+        rows.extend(line.cells for line in gate)
         counts = ""
         if verification.real or verification.fake:
             counts = f" ({verification.real} real, {verification.fake} fake)"
-        said.append(
-            f"On {seen.pictures:,} picture{_s(seen.pictures)}{counts} of {verification.data}, "
-            f"split {verification.split}; A is taken for the parent, B for the artifact."
-        )
-        said.extend(f"{line.mark} {line.title}: {line.reason}" for line in gate if line.reason)
-        said.extend(remarks(verification))
-    return Section("B against A", headings, tuple(rows), tuple(said))
+        pictures = counted(verification.measurements.pictures, "picture")
+        sentences = [
+            f"On {pictures}{counts} of {verification.data}, split {verification.split}; A is taken "
+            "for the parent, B for the artifact.",
+            *filter(None, (line.why for line in gate)),
+            *remarks(verification),
+        ]
+    headings = ("", "A", "B", *HEADINGS[2:])
+    return Section("B against A", headings, tuple(rows), tuple(sentences))
 
 
 def _ratio(ratio: Ratio, difference: Difference) -> tuple[str, ...]:
     sides = ("", "")
     if ratio.name == "size_ratio":
-        both = difference.first, difference.second
-        sides = tuple(f"{side.bytes / 1e6:.3f} MB" for side in both)  # type: ignore[assignment]
+        first, second = difference.first, difference.second
+        sides = f"{first.bytes / 1e6:.3f} MB", f"{second.bytes / 1e6:.3f} MB"
     elif difference.latency is not None:
         measured = difference.latency.measured
-        speeds = measured.first, measured.second
-        sides = tuple(f"{speed.median_ms:.2f} ms" for speed in speeds)  # type: ignore[assignment]
+        sides = f"{measured.first.median_ms:.2f} ms", f"{measured.second.median_ms:.2f} ms"
     interval = ""
     if ratio.low is not None and ratio.high is not None:
         interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
@@ -222,18 +182,8 @@ def _ratio(ratio: Ratio, difference: Difference) -> tuple[str, ...]:
 
 def _named(difference: Difference, verdict: str) -> str:
     """Titles of the figures with that verdict."""
-    ratios = (_RATIOS[r.name] for r in difference.ratios if r.verdict == verdict)
-    found = difference.verification
-    gate = () if found is None else lines(found)
-    return ", ".join(itertools.chain(ratios, (li.title for li in gate if li.verdict == verdict)))
-
-
-def _escaped(text: str) -> str:
-    """Text from outside as text in a Markdown table."""
-    for char in "\\|*_`<>[]":
-        text = text.replace(char, f"\\{char}")
-    return " ".join(text.split())
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
+    verification = difference.verification
+    titles = [_RATIOS[ratio.name] for ratio in difference.ratios if ratio.verdict == verdict]
+    if verification is not None:
+        titles += [line.title for line in lines(verification) if line.verdict == verdict]
+    return ", ".join(titles)

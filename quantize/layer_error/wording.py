@@ -1,12 +1,13 @@
-"""What was found about layers, in words: for the terminal and for the HTML report alike."""
+"""The layers by the error they cause, in words: for the terminal and for the HTML report alike."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from edgedf.quantize.layer_error.ranking import LayerError, LayerRanking
+from edgedf.reports.section import NONE, Section, counted
 
-__all__ = ["HEADINGS", "TEXTS", "UNMEASURED_SHOWN", "conclusion", "matching", "rows", "shown"]
+__all__ = ["HEADINGS", "TEXTS", "conclusion", "matching", "section", "shown"]
 
 HEADINGS = ("#", "operator", "layer", "SQNR", "added", "clipped", "weights", "logit", "map")
 """Of the table; see docs/commands/verify.md for what they mean."""
@@ -14,8 +15,7 @@ HEADINGS = ("#", "operator", "layer", "SQNR", "added", "clipped", "weights", "lo
 TEXTS = ("operator", "layer")
 """Those of the headings below which there are words and not numbers."""
 
-UNMEASURED_SHOWN = 8
-"""Rows where no effect was measured."""
+_UNMEASURED_SHOWN = 8  # rows where no effect was measured
 
 # From here on one layer is worth an exception of its own; below, what is lost is lost all over.
 _STANDS_OUT = 2.0
@@ -24,20 +24,23 @@ _STANDS_OUT = 2.0
 def shown(ranking: LayerRanking) -> tuple[LayerError, ...]:
     """The layers for a table: those whose effect was measured, else the first."""
     measured = tuple(layer for layer in ranking.layers if layer.effect is not None)
-    return measured or ranking.layers[:UNMEASURED_SHOWN]
+    return measured or ranking.layers[:_UNMEASURED_SHOWN]
 
 
-def rows(ranking: LayerRanking) -> tuple[tuple[str, ...], ...]:
-    """A row of the table for each layer of :func:`shown`, a text for each of the headings."""
-    return tuple(map(_row, shown(ranking)))
+def section(ranking: LayerRanking) -> Section:
+    """A row for each layer of :func:`shown`, and below them what they tell."""
+    rows = tuple(map(_row, shown(ranking)))
+    return Section(
+        "Layers, the worst first", HEADINGS, rows, (matching(ranking), conclusion(ranking))
+    )
 
 
 def matching(ranking: LayerRanking) -> str:
     """What could be compared and what could not, in a sentence or two."""
     text = (
-        f"Compared on {_counted(ranking.pictures, 'picture')}: "
-        f"{_counted(ranking.matched, 'tensor')} and "
-        f"{_counted(ranking.matched_weights, 'constant')} of the artifact by name"
+        f"Compared on {counted(ranking.pictures, 'picture')}: "
+        f"{counted(ranking.matched, 'tensor')} and "
+        f"{counted(ranking.matched_weights, 'constant')} of the artifact by name"
     )
     missing = (*ranking.unmatched, *ranking.unmatched_weights)
     if not missing:
@@ -67,10 +70,10 @@ def conclusion(ranking: LayerRanking) -> str:
     )
     if others and sizes[1] > 0.0:
         text += f", {sizes[0] / sizes[1]:.1f} times as much as the next"
-    return f"{text}. {_cure(worst, sizes)}"
+    return f"{text}. {_remedy(worst, sizes)}"
 
 
-def _cure(worst: LayerError, sizes: Sequence[float]) -> str:
+def _remedy(worst: LayerError, sizes: Sequence[float]) -> str:
     stands_out = len(sizes) == 1 or sizes[0] > _STANDS_OUT * sizes[1]
     if (worst.rounding or 0.0) ** 2 < (worst.added or 0.0) ** 2 / 2:
         text = "Most of its noise comes from its rounded weights: train them on int8's grid"
@@ -117,28 +120,24 @@ def _moves(layer: LayerError) -> str:
     return "" if effect is None else _both(effect.logit, effect.map)
 
 
-def _both(logit: float | None, dense: float | None) -> str:
-    said = [
+def _both(logit: float | None, of_map: float | None) -> str:
+    changes = [
         f"the {name} by {_percent(value)}"
-        for name, value in (("logit", logit), ("map", dense))
+        for name, value in (("logit", logit), ("map", of_map))
         if value is not None
     ]
-    return f"{' and '.join(said)} of a standard deviation" if said else "nothing that varies"
+    return f"{' and '.join(changes)} of a standard deviation" if changes else "nothing that varies"
 
 
 def _decibels(value: float | None, noisy: bool) -> str:
     if value is None:
-        return "-" if noisy else "exact"
+        return NONE if noisy else "exact"
     return f"{value:.1f} dB"
 
 
 def _percent(value: float | None) -> str:
     if value is None:
-        return "-"
+        return NONE
     if 0.0 < value < 5e-5:
         return "<0.01%"
     return f"{value:.2%}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

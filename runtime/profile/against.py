@@ -4,9 +4,9 @@ A figure *fails* where it got worse by more than the limit and its whole 95 % in
 *passes* where the whole interval is within the limit; else one *cannot tell*. The intervals are
 those of both profiles together, by the logarithm, as both ends may be off.
 
-Two runs of one machine on two days differ by its mood, which no interval within a run knows. Where
-both profiles hold a model file that has not changed, it is a yardstick: the ratio of another model
-to it, taken within each run, has no mood in it, and decides instead of milliseconds. Without one
+Two runs of one machine on two days differ by its drift, which no interval within a run knows. Where
+both profiles hold a model file that has not changed, it is a baseline: the ratio of another model
+to it, taken within each run, has no drift in it, and decides instead of milliseconds. Without one
 milliseconds decide.
 
 Latency on another machine, or of another version of the runtime, is shown and decides nothing.
@@ -178,7 +178,7 @@ class _Judge:
             why = self.sides.why_not(first) or self.sides.why_not(second)
             if why:
                 change = _undecided(change, why)
-            elif not first.is_yardstick:
+            elif not first.is_baseline:
                 change = replace(
                     change,
                     verdict=None,
@@ -227,29 +227,29 @@ class _Judge:
 def _by_ratios(
     matched: Sequence[Pair], ratios: Sequence[tuple[Pair, Pair, Change]], judge: _Judge
 ) -> Iterator[Change]:
-    """All changes of a device; milliseconds give way to the ratio to a yardstick."""
+    """All changes of a device; milliseconds give way to the ratio to a baseline."""
     judged = [(first, second, change) for first, second, change in ratios if change.verdict]
     by_second: dict[int, list[tuple[Pair, Change]]] = {}
-    yardsticks: set[int] = set()
+    baselines: set[int] = set()
     for first, second, change in judged:
         if not judge.sides.why_not(first) and not judge.sides.why_not(second):
             by_second.setdefault(second.at_now, []).append((first, change))
-            yardsticks.add(first.at_now)
+            baselines.add(first.at_now)
     for pair in matched:
         passing = [
             first for first, change in by_second.get(pair.at_now, []) if change.verdict == "pass"
         ]
-        mood = 1.0  # what the median did: the tail has to answer for what it did beyond that
+        drift = 1.0  # what the median did: the tail has to answer for what it did beyond that
         for change in judge.of_pair(pair):
             worse = change.what in ("p50", "p90") and change.verdict in ("fail", "cannot tell")
             if change.what == "p50":
-                mood = change.ratio
-            tail = change.what == "p90" and (change.low or change.ratio) > mood * (1 + judge.limit)
+                drift = change.ratio
+            tail = change.what == "p90" and (change.low or change.ratio) > drift * (1 + judge.limit)
             if worse and not tail and not judge.sides.why_not(pair):
                 if passing:
                     reason = f"the ratio to {passing[0].name}, which has not changed, decides"
                     change = replace(change, verdict=None, reason=reason)
-                elif pair.at_now in yardsticks and pair.at_now not in by_second:
+                elif pair.at_now in baselines and pair.at_now not in by_second:
                     reason = (
                         "file and runtime are what they were, so the machine is not: the ratios to "
                         "it decide"

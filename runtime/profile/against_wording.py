@@ -1,15 +1,14 @@
-"""What a comparison with an earlier profile found, in words."""
+"""A comparison with an earlier profile, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from edgedf.runtime.profile.against import Change, Comparison, Verdict, What
-from edgedf.runtime.profile.figures import Section, kib, megabytes, ms, number
+from edgedf.reports.section import MARKS, Section
+from edgedf.runtime.profile.against import Comparison, Verdict, What
+from edgedf.runtime.profile.figures import kib, megabytes, ms, number
 
-__all__ = ["VERDICT_MARKS", "compared", "verdict_line"]
-
-VERDICT_MARKS: Mapping[Verdict, str] = {"pass": "✓", "fail": "✗", "cannot tell": "?"}
+__all__ = ["compared", "verdict_line"]
 
 _UNITS: Mapping[What, Callable[[float], str]] = {
     "p50": ms,
@@ -39,12 +38,12 @@ def compared(comparison: Comparison) -> tuple[Section, ...]:
     """What changed against an earlier profile, as a table.
 
     Args:
-        comparison: What was found.
+        comparison: Of this profile with the earlier one.
     """
     devices = len({change.device for change in comparison.changes}) > 1
-    rows, said = [], list(comparison.remarks)
+    rows, remarks = [], list(comparison.remarks)
     for change in comparison.changes:
-        mark = VERDICT_MARKS[change.verdict] if change.verdict else " "
+        mark = MARKS[change.verdict] if change.verdict else " "
         name = f"{change.device}: {change.name}" if devices else change.name
         unit = _UNITS[change.what]
         interval = ""
@@ -61,16 +60,16 @@ def compared(comparison: Comparison) -> tuple[Section, ...]:
             )
         )
         if change.reason and (change.verdict != "pass"):
-            said.append(f"{mark} {change.what} of {name}: {change.reason}.".strip())
+            remarks.append(f"{mark} {change.what} of {name}: {change.reason}.".strip())
     headings = ("", "", "then", "now", "now / then", "95 % interval")
     title = f"Against the earlier profile, limit {1 + comparison.limit:.2f}"
-    return (Section(title, headings, tuple(rows), tuple(dict.fromkeys(said))),)
+    return (Section(title, headings, tuple(rows), tuple(dict.fromkeys(remarks))),)
 
 
 def _named(comparison: Comparison, verdict: Verdict) -> str:
-    found = [_change(change) for change in comparison.changes if change.verdict == verdict]
-    return ", ".join(dict.fromkeys(found))
-
-
-def _change(change: Change) -> str:
-    return f"{change.what} of {change.name} ({change.ratio - 1:+.0%})"
+    changes = (
+        f"{change.what} of {change.name} ({change.ratio - 1:+.0%})"
+        for change in comparison.changes
+        if change.verdict == verdict
+    )
+    return ", ".join(dict.fromkeys(changes))

@@ -1,30 +1,12 @@
-"""Numbers with their units, and tables as text: what all wording of a profile is made of."""
+"""Numbers with their units, as all wording of a profile writes them."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
-__all__ = ["NONE", "Section", "kib", "megabytes", "ms", "number"]
+from edgedf.reports.section import NONE
 
-NONE = "-"
-"""A cell with nothing to say."""
-
-
-class Section(NamedTuple):
-    """A table with what has to be said below it.
-
-    Args:
-        title: Empty for the first.
-        headings: Of its columns; the first column is text, the others mostly numbers with units.
-        rows: Its cells, as many as there are headings.
-        remarks: Sentences.
-    """
-
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    remarks: tuple[str, ...] = ()
+__all__ = ["kib", "megabytes", "ms", "number"]
 
 
 def number(value: float | None) -> str:

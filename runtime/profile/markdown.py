@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from edgedf.reports.markdown import escaped, section_markdown, verdict_markdown
+from edgedf.reports.section import counted
 from edgedf.runtime.profile.against import Comparison
 from edgedf.runtime.profile.document import Profile
 from edgedf.runtime.profile.recommend_wording import SHIP
 from edgedf.runtime.profile.wording import (
-    VERDICT_MARKS,
-    Section,
     compared,
     device_line,
     problem_line,
@@ -32,47 +30,22 @@ def markdown(profile: Profile, comparison: Comparison | None = None) -> str:
     """
     parts: list[str] = []
     if comparison is not None:
-        line = verdict_line(comparison)
-        parts.append(f"**{VERDICT_MARKS[comparison.verdict]} {_escaped(line)}**")
+        parts.append(verdict_markdown(comparison.verdict, verdict_line(comparison)))
         for section in compared(comparison):
-            parts.extend(_section(section))
-    said = _escaped(standing(profile))
-    parts.append(said if profile.publishable else f"**{said}**")
+            parts.extend(section_markdown(section))
+    publishable = escaped(standing(profile))
+    parts.append(publishable if profile.publishable else f"**{publishable}**")
     for run in profile.devices:
-        parts.append(f"### {_escaped(device_line(run))}")
+        parts.append(f"### {escaped(device_line(run))}")
         if run.problem is not None:
-            parts.append(f"**{_escaped(problem_line(run.problem))}**")
+            parts.append(f"**{escaped(problem_line(run.problem))}**")
         folded: list[str] = []
         for section in sections(profile, run):
-            (parts if section.title.startswith(_OPEN) else folded).extend(_section(section))
+            is_open = section.title.startswith(_OPEN)
+            (parts if is_open else folded).extend(section_markdown(section))
         if folded:
             parts.append("<details><summary>Start, memory, pipeline, operators</summary>")
             parts.extend((*folded, "</details>"))
-    parts.append(
-        _escaped(
-            f"{profile.images} photograph{'' if profile.images == 1 else 's'} "
-            f"({profile.images_from}); edgedf {profile.edgedf}, {profile.created}."
-        )
-    )
+    pictures = f"{counted(profile.images, 'photograph')} ({profile.images_from})"
+    parts.append(escaped(f"{pictures}; edgedf {profile.edgedf}, {profile.created}."))
     return "\n\n".join(parts) + "\n"
-
-
-def _section(section: Section) -> Iterator[str]:
-    if section.title:
-        yield f"#### {_escaped(section.title)}"
-    if section.rows:
-        rule = ("---", *("---:" for _ in section.headings[1:]))
-        lines = [_row(section.headings), f"| {' | '.join(rule)} |", *map(_row, section.rows)]
-        yield "\n".join(lines)
-    yield from (_escaped(remark) for remark in section.remarks)
-
-
-def _row(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
-
-
-def _escaped(text: str) -> str:
-    """Text from outside as text in a Markdown table."""
-    for char in "\\|*_`<>[]~#":
-        text = text.replace(char, f"\\{char}")
-    return " ".join(text.split())

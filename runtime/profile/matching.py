@@ -33,7 +33,7 @@ class Pair(NamedTuple):
     name: str
 
     @property
-    def is_yardstick(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether file and runtime are what they were, so that only the machine may not be."""
         same_file = self.model_before.sha256 == self.model_now.sha256
         return same_file and self.before.runtime == self.now.runtime

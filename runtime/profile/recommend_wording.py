@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgedf.machine import Machine
+from edgedf.reports.section import Section, counted
 from edgedf.runtime.profile.document import DeviceRun, Profile, Recommendation
-from edgedf.runtime.profile.figures import Section, megabytes, ms
+from edgedf.runtime.profile.figures import megabytes, ms
 
-__all__ = ["SHIP", "recommendation_line", "recommended"]
+__all__ = ["SHIP", "recommended"]
 
 SHIP = "Which file to ship"
 """Title of the tables."""
 
 _X86 = ("x86_64", "AMD64")
-
-
-def recommendation_line(profile: Profile, found: Recommendation) -> str:
-    """The file with the reason; or why one cannot tell and what would help."""
-    if found.model is None:
-        return f"Cannot tell which file to ship. {found.reason} Next step: {found.next_step}."
-    return f"Ship {profile.models[found.model].file}. {found.reason}"
 
 
 def recommended(profile: Profile, run: DeviceRun) -> Iterator[Section]:
@@ -30,29 +24,37 @@ def recommended(profile: Profile, run: DeviceRun) -> Iterator[Section]:
         profile: The document.
         run: One of its devices.
     """
-    for found in run.recommendations:
-        results = {each.model: each for each in run.results if each.threads == found.threads}
-        rows, accuracies, marks = [], [], set()
-        for each in found.considered:
+    for choice in run.recommendations:
+        results = {each.model: each for each in run.results if each.threads == choice.threads}
+        rows, accuracies, statuses = [], [], set()
+        for each in choice.considered:
             model, latency = profile.models[each.model], results[each.model].latency
-            mark = "✓ " if each.model == found.model else ""
+            mark = "✓ " if each.model == choice.model else ""
             takes = "not measured" if latency is None else ms(latency.p50_ms or latency.mean_ms)
             size = megabytes(model.size_bytes)
-            standing = each.accuracy.standing
-            rows.append((f"{mark}{model.file}", f"{size}, {takes}", standing, each.finding))
+            row = (f"{mark}{model.file}", f"{size}, {takes}", each.accuracy.standing, each.finding)
+            rows.append(row)
             accuracies.append(f"{model.file}: {each.accuracy.reason}.")
-            marks.add(results[each.model].validity.status)
-        many = "" if found.threads == 1 else "s"
-        said = [
-            recommendation_line(profile, found),
-            f"That holds for {found.threads} thread{many} {_place(run)}.",
-        ]
-        if "semi-valid" in marks:
-            said.append("Some of these latencies are semi-valid: a first look.")
-        said.append(f"Accuracy by {found.accuracy_from}. {' '.join(accuracies)}")
-        title = f"{SHIP}, {found.threads} thread{many}" if len(run.recommendations) > 1 else SHIP
+            statuses.add(results[each.model].validity.status)
+        threads = counted(choice.threads, "thread")
+        remarks = (
+            _line(profile, choice),
+            f"That holds for {threads} {_place(run)}.",
+            "Some of these latencies are semi-valid: a first look."
+            if "semi-valid" in statuses
+            else "",
+            f"Accuracy by {choice.accuracy_from}. {' '.join(accuracies)}",
+        )
+        title = f"{SHIP}, {threads}" if len(run.recommendations) > 1 else SHIP
         headings = ("file", "size, p50", "accuracy limit", "finding")
-        yield Section(title, headings, tuple(rows), tuple(said))
+        yield Section(title, headings, tuple(rows), tuple(filter(None, remarks)))
+
+
+def _line(profile: Profile, choice: Recommendation) -> str:
+    """The file with the reason; or why one cannot tell and what would help."""
+    if choice.model is None:
+        return f"Cannot tell which file to ship. {choice.reason} Next step: {choice.next_step}."
+    return f"Ship {profile.models[choice.model].file}. {choice.reason}"
 
 
 def _place(run: DeviceRun) -> str:
@@ -64,10 +66,10 @@ def _place(run: DeviceRun) -> str:
         facts = [named, _dot_product(machine)]
     known = ", ".join(filter(None, facts))
     where = "this processor" if run.device == "host" else run.device
-    said = f"on {where} ({known})" if known else f"on {where}"
+    place = f"on {where} ({known})" if known else f"on {where}"
     if run.device != "host":
-        return said
-    return f"{said}. Phones and boards may order the files in another way: profile with --device"
+        return place
+    return f"{place}. Phones and boards may order the files in another way: profile with --device"
 
 
 def _dot_product(machine: Machine) -> str:

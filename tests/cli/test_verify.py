@@ -9,7 +9,7 @@ import pytest
 import edgedf.sample
 from edgedf import typed_json
 from edgedf.cli import main, verify
-from edgedf.cli._verification import limits_of
+from edgedf.quantize.accuracy.gate import Limits
 from edgedf.quantize.accuracy.verify import Verification
 from edgedf.quantize.layer_error.ranking import LayerRanking
 from edgedf.result import Threshold
@@ -455,7 +455,7 @@ def test_the_help_shows_the_examples_and_the_codes(
 
 
 def test_the_page_has_every_limit_and_its_default() -> None:
-    defaults = typed_json.encode(limits_of(None, {}))
+    defaults = typed_json.encode(Limits())
     for name, value in defaults.items():
         if name.endswith("_bound"):
             continue

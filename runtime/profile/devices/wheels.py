@@ -62,25 +62,27 @@ _OLDEST_GLIBC = 17  # older ones have names of their own, which pip adds to many
 
 # What is accepted where it is there already, and what is fetched where it is not. An ordinary
 # NumPy and OpenCV of 2022 do; older ones lack the types that annotations here are made of.
-_LEAST = {
-    "numpy": (1, 23, 2),
-    "opencv-python-headless": (4, 5),
-    "ai-edge-litert": (1, 0),
-    "tflite-runtime": (2, 11),
-    "onnxruntime": (1, 14),
+_ACCEPTED = {
+    "numpy": ">=1.23.2",
+    "opencv-python-headless": ">=4.5",
+    "ai-edge-litert": ">=1.0",
+    "tflite-runtime": ">=2.11",
+    "onnxruntime": ">=1.14",
 }
 _FETCHED = {
-    "numpy": "numpy>=1.23.2",
-    "opencv-python-headless": "opencv-python-headless>=4.8",
-    "ai-edge-litert": "ai-edge-litert>=2.1,<3",
-    "onnxruntime": "onnxruntime>=1.16,<2",
-    "tflite-runtime": "tflite-runtime>=2.11",
+    "numpy": ">=1.23.2",
+    "opencv-python-headless": ">=4.8",
+    "ai-edge-litert": ">=2.1,<3",
+    "onnxruntime": ">=1.16,<2",
+    "tflite-runtime": ">=2.11",
 }
 # tflite-runtime was only built for numpy 1, and OpenCV asks for numpy 2 since 4.12.
 _WITH_TFLITE_RUNTIME = {
-    "numpy": "numpy>=1.23.2,<2",
-    "opencv-python-headless": "opencv-python-headless>=4.8,<4.12",
+    **_FETCHED,
+    "numpy": ">=1.23.2,<2",
+    "opencv-python-headless": ">=4.8,<4.12",
 }
+_OLD_NUMPY = "<2"
 
 
 @dataclass(frozen=True)
@@ -128,23 +130,24 @@ def wanted(interpreter: Interpreter, formats: Collection[ModelFormat]) -> list[t
     there = {
         name
         for name, version in interpreter.modules.items()
-        if not version or _numbers(version) >= _LEAST[name]
+        if not version or _is_in(version, _ACCEPTED[name])
     }
     numpy = interpreter.modules.get("numpy", "")
+    has_old_numpy = not numpy or _is_in(numpy, _OLD_NUMPY)
     if "numpy" not in there:
         there = set()
-    elif _numbers(numpy) >= (2,):
+    elif not has_old_numpy:
         there.discard("tflite-runtime")
     needed = ["numpy", "opencv-python-headless"]
     if "onnx" in formats:
         needed.append("onnxruntime")
     missing = [name for name in needed if name not in there]
     if "tflite" not in formats or there & {"ai-edge-litert", "tflite-runtime"}:
-        return [tuple(_FETCHED[name] for name in missing)]
-    alternatives = [tuple(_FETCHED[name] for name in (*missing, "ai-edge-litert"))]
-    if "numpy" not in there or _numbers(numpy) < (2,):
-        older = {**_FETCHED, **_WITH_TFLITE_RUNTIME}
-        alternatives.append(tuple(older[name] for name in (*missing, "tflite-runtime")))
+        return [tuple(name + _FETCHED[name] for name in missing)]
+    alternatives = [tuple(name + _FETCHED[name] for name in (*missing, "ai-edge-litert"))]
+    if "numpy" not in there or has_old_numpy:
+        older = (*missing, "tflite-runtime")
+        alternatives.append(tuple(name + _WITH_TFLITE_RUNTIME[name] for name in older))
     return alternatives
 
 
@@ -298,10 +301,15 @@ def _by_hand(interpreter: Interpreter, alternatives: Sequence[tuple[str, ...]]) 
     return shlex.join(["python3", *_pip(interpreter, packages), "--dest", "wheels"])
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version."""
-    found = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
+def _is_in(version: str, specifier: str) -> bool:
+    """Whether a version is one of those meant; a distribution's own numbering is none."""
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion
+
+    try:
+        return SpecifierSet(specifier).contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def _last_line(said: str) -> str:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from edgedf.html_page import text
+from edgedf.reports.page import text
 from edgedf.runtime.profile.figures import number
 from edgedf.runtime.profile.plots.scale import Scale
 

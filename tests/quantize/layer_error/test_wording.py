@@ -5,7 +5,7 @@ import pytest
 
 from edgedf.quantize.layer_error.noise import ChannelNoise
 from edgedf.quantize.layer_error.ranking import Effect, LayerError, LayerRanking, WeightError
-from edgedf.quantize.layer_error.wording import HEADINGS, conclusion, matching, rows, shown
+from edgedf.quantize.layer_error.wording import HEADINGS, conclusion, matching, section, shown
 
 
 def error(order: int, effect: float | None = None, **changes: Any) -> LayerError:
@@ -85,7 +85,7 @@ def test_outputs_that_do_not_vary_are_left_out() -> None:
         found, layers=(dataclasses.replace(found.layers[0], effect=Effect(None, 0.1)),)
     )
     assert "moves the map by 10.00% of a standard deviation" in conclusion(found)
-    assert rows(found)[0][-2:] == ("-", "10.00%")
+    assert section(found).rows[0][-2:] == ("-", "10.00%")
 
 
 def test_what_could_not_be_compared_is_said() -> None:
@@ -131,5 +131,5 @@ def test_the_table_has_the_measured_layers_or_else_the_first() -> None:
     ],
 )
 def test_cells(changes: dict[str, Any], heading: str, text: str) -> None:
-    (row,) = rows(ranking([error(0, **changes)]))
+    (row,) = section(ranking([error(0, **changes)])).rows
     assert row[HEADINGS.index(heading)] == text

@@ -11,23 +11,17 @@ from edgedf.runtime.profile.document import (
     OperatorShares,
     Problem,
     Profile,
-    Ratio,
     Sustained,
     Validity,
 )
 from edgedf.runtime.profile.events import OperatorTime
+from edgedf.runtime.profile.figures import kib, megabytes, ms, number
 from edgedf.runtime.profile.markdown import markdown
 from edgedf.runtime.profile.request import QUICK
 from edgedf.runtime.profile.wording import (
     compared,
     device_line,
-    headline,
-    kib,
-    megabytes,
-    ms,
-    number,
     problem_line,
-    ratio_line,
     sections,
     standing,
     sustained_line,
@@ -72,38 +66,6 @@ def test_a_number_is_what_it_says(value: float) -> None:
 def test_units() -> None:
     assert (ms(2.8), kib(5427), megabytes(1_142_345)) == ("2.80 ms", "5.3 MiB", "1.142 MB")
     assert (ms(None), kib(None)) == ("-", "-")
-
-
-def test_a_headline_has_what_one_asks_first() -> None:
-    line = headline(BASE, RUN.results[1])
-    assert line.startswith("int8.tflite, 1 thread: p50 10.2 ms (10.2 to 10.2), p90 10.4 ms, ")
-    assert line.endswith("a second; 1.000 MB, 5.9 MiB of memory; valid")
-    nothing = changed(latency=None, validity=Validity("invalid", ("nothing was measured",)))
-    assert headline(nothing, nothing.devices[0].results[0]) == (
-        "float.tflite, 1 thread: not measured: nothing was measured"
-    )
-    told = changed(latency=None, problems=(Problem("It broke."),))
-    assert headline(told, told.devices[0].results[0]).endswith("not measured: It broke")
-
-
-def test_a_native_benchmark_without_percentiles_has_a_mean() -> None:
-    latency = RUN.results[0].latency
-    assert latency is not None
-    bare = changed(latency=replace(latency, p50_ms=None, p90_ms=None), memory=None)
-    assert "1 thread: mean 20.4 ms, 49.0 a second; 3.000 MB; valid" in headline(
-        bare, bare.devices[0].results[0]
-    )
-
-
-def test_a_ratio_says_which_is_faster() -> None:
-    int8, other = "int8.tflite, 1 thread", "float.tflite, 1 thread"
-    assert ratio_line(BASE, RUN, Ratio(0, 1, 0.5, 0.4, 0.625, 9)) == (
-        f"{int8} is 2.00 times faster than {other} (1.60 to 2.50)"
-    )
-    assert ratio_line(BASE, RUN, Ratio(0, 1, 2.0, 1.5, 2.5, 9)) == (
-        f"{int8} takes 2.00 times as long as {other} (1.50 to 2.50)"
-    )
-    assert "as far as can be told" in ratio_line(BASE, RUN, Ratio(0, 1, 1.1, 0.9, 1.2, 9))
 
 
 def test_whether_figures_may_be_published_is_said_with_reasons() -> None:
