@@ -13,6 +13,7 @@ from rich.text import Text
 from edgedf.cli._console import printable
 from edgedf.cli._figures import notes
 from edgedf.cli._ladder import ladder_table, threshold_text
+from edgedf.cli._tables import mark, new_table
 from edgedf.cli._verification import parts
 from edgedf.int8_kernels import session_option_lines
 from edgedf.quantize.accuracy.diagnosis import next_step, sentence
@@ -100,17 +101,15 @@ def _audit(audit: CalibrationAudit) -> Text:
 
 
 def _rows(comparison: Comparison) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("")
-    table.add_column("output", min_width=11)
-    for heading in ("max", "mean", "of range", "corr."):
-        table.add_column(heading, justify="right", min_width=7, no_wrap=True)
-    table.add_column("tolerance")
+    numbers = ("max", "mean", "of range", "corr.")
+    table = new_table(("", "output", *numbers, "tolerance"), numbers=numbers)
+    for column, width in zip(table.columns, (0, 11, 7, 7, 7, 7), strict=False):
+        column.min_width = width  # tables of several comparisons stand below each other
     for output in comparison.outputs:
         correlation = "-" if output.correlation is None else f"{output.correlation:.4f}"
         dead = ", does not vary" if output.dead else ""
         table.add_row(
-            _mark(output.passed),
+            mark("pass" if output.passed else "fail"),
             output.output + dead,
             f"{output.max_abs:.4f}",
             f"{output.mean_abs:.4f}",
@@ -122,12 +121,8 @@ def _rows(comparison: Comparison) -> Table:
     changes = f", {verdicts.changes} to or from unsure" if verdicts.changes else ""
     flips = f"{verdicts.flips} flip{'s' * (verdicts.flips != 1)}{changes}"
     limit = f"{flips}; allowed: {verdicts.allowed}"
-    table.add_row(_mark(verdicts.passed), "verdicts", *[""] * 4, limit)
+    table.add_row(mark("pass" if verdicts.passed else "fail"), "verdicts", *[""] * 4, limit)
     return table
-
-
-def _mark(passed: bool) -> Text:
-    return Text("✓", style="green") if passed else Text("✗", style="bold red")
 
 
 def _facts(model: ConvertedModel) -> Iterator[str]:
@@ -166,9 +161,9 @@ def _facts(model: ConvertedModel) -> Iterator[str]:
         for language, lines in session_option_lines(model.session_options).items():
             yield f"  {language}: {' '.join(lines)}"
     if model.delegate_partitions is not None:
-        pieces = f"{model.delegate_partitions} piece{'s' * (model.delegate_partitions != 1)}"
+        partitions = counted(model.delegate_partitions, "partition")
         left = _counted(model.undelegated_operators) or "none"
-        yield f"XNNPACK takes them over in {pieces}; left to the interpreter: {left}"
+        yield f"XNNPACK takes them over in {partitions}; left to the interpreter: {left}"
     if model.speed is not None:
         yield from filter(None, (speed_sentence(model.speed),))
 

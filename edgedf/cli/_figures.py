@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgedf.cli._console import printable
-from edgedf.cli._tables import new_table, shown
+from edgedf.cli._tables import ruled_table, shown
 from edgedf.reports.section import counted
 
 if TYPE_CHECKING:
@@ -180,9 +180,7 @@ def _robustness(report: Report) -> Table:
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
-    from rich import box
-
-    table = new_table(tuple(map(printable, headings)), title=title, gap=1, box=box.SIMPLE_HEAD)
+    table = ruled_table(title, tuple(map(printable, headings)))
     table.columns[0].min_width = _NAME
     return table
 

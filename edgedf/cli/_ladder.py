@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from edgedf.cli._console import printable
+from edgedf.cli._tables import mark, new_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,7 +25,6 @@ _TITLES = {
     "kept": "layers in float",
     "trained": "trained for int8",
 }
-_MARKS = {"pass": ("✓", "green"), "fail": ("✗", "bold red"), "cannot tell": ("?", "yellow")}
 _SHOWN_OPTIONS = 60
 
 
@@ -35,11 +34,8 @@ def ladder_table(ladder: Ladder) -> RenderableType:
     Args:
         ladder: From :func:`edgedf.quantize.auto.ladder.climb`.
     """
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for heading in ("", "rung"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("MB", "time", "AUC drop", "flips", "map err.", "logit corr."):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ("MB", "time", "AUC drop", "flips", "map err.", "logit corr.")
+    table = new_table(("", "rung", *numbers), numbers=numbers, no_wrap=True)
     notes = []
     for number, rung in enumerate(ladder.rungs, 1):
         table.add_row(*_cells(number, rung))
@@ -53,8 +49,8 @@ def _cells(number: int, rung: Rung) -> list[Text | str]:
     time = "" if rung.latency is None else f"× {rung.latency.ratio:.2f}"
     verification = rung.verification
     if verification is None:
-        mark = Text("-", style="dim") if rung.bytes is None else Text(*_MARKS["fail"])
-        return [mark, title, size, time, "", "", "", ""]
+        outcome = Text("-", style="dim") if rung.bytes is None else mark("fail")
+        return [outcome, title, size, time, "", "", "", ""]
     found = {row.name: row for row in verification.rows}
 
     def cell(name: str, shown: str) -> str:
@@ -62,7 +58,7 @@ def _cells(number: int, rung: Rung) -> list[Text | str]:
         return "" if row is None or row.value is None else format(row.value, shown)
 
     return [
-        Text(*_MARKS[verification.verdict]),
+        mark(verification.verdict),
         title,
         size,
         time,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-from rich.text import Text
-
 from edgedf.cli._console import printable
+from edgedf.cli._tables import mark, new_table
+from edgedf.reports.section import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
     from edgedf.quantize.lint.report import LintLayer, LintReport
 
@@ -31,23 +32,21 @@ def lint_sections(reports: Sequence[LintReport]) -> Iterator[RenderableType]:
 
 
 def _heading(report: LintReport) -> Text:
-    mark = Text("✓ ", style="green") if report.friendly else Text("✗ ", style="bold red")
     verdict = "is made for int8" if report.friendly else "is not made for int8"
     floats = sum("float" in layer.problem for layer in report.layers)
     facts = [f"{report.operators} operators", f"{floats or 'none'} of them will stay float"]
     if report.pieces is not None:
-        pieces = f"{report.pieces} piece{'s' * (report.pieces != 1)}"
-        facts.append(f"XNNPACK will take them over in {pieces}")
+        facts.append(f"XNNPACK will take them over in {counted(report.pieces, 'partition')}")
         facts.append(
             f"{report.undelegated} left to the interpreter, the CAST at the input included"
         )
-    return mark + Text(f".{report.format} {verdict}: {', '.join(facts)}", style="bold")
+    return mark("pass" if report.friendly else "fail").append(
+        f" .{report.format} {verdict}: {', '.join(facts)}", style="default bold"
+    )
 
 
 def _table(layers: Sequence[LintLayer]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim", pad_edge=False)
-    for heading in ("layer", "operator", "what becomes of it", "instead"):
-        table.add_column(heading, overflow="fold")
+    table = new_table(("layer", "operator", "what becomes of it", "instead"))
     for layer in layers:
         problem = f"{layer.problem}: {layer.why}" if layer.why else layer.problem
         tolerated = " (tolerated)" if layer.tolerated else ""

@@ -81,13 +81,11 @@ def train_qat(
 
 
 def _table(figures: Sequence[Agreement]) -> Table:
-    from rich.table import Table
+    from edgedf.cli._tables import new_table
 
-    table = Table(title="Against the float student", title_justify="left", box=None, pad_edge=False)
-    for heading in ("pictures", "model"):
-        table.add_column(heading)
-    for heading in ("n", "logit error", "corr.", "map error, px", "flips", "AUC", "float AUC"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ("n", "logit error", "corr.", "map error, px", "flips", "AUC", "float AUC")
+    headings = ("pictures", "model", *numbers)
+    table = new_table(headings, title="Against the float student", numbers=numbers)
     for figure in figures:
         correlation = figure.logit_correlation
         aucs = (figure.auc, figure.parent_auc)

@@ -18,6 +18,7 @@ __all__ = [
     "mark",
     "marked",
     "new_table",
+    "ruled_table",
     "section_parts",
     "section_table",
     "shown",
@@ -100,6 +101,13 @@ def new_table(
         else:
             table.add_column(heading, overflow="fold", no_wrap=no_wrap)
     return table
+
+
+def ruled_table(title: str, headings: Sequence[str]) -> Table:
+    """An empty table with a line below its headings, as reports on data sets have them."""
+    from rich import box
+
+    return new_table(headings, title=title, gap=1, box=box.SIMPLE_HEAD)
 
 
 def facts_table(facts: Iterable[tuple[str, str]]) -> Table:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgedf.cli._tables import ruled_table, shown
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
@@ -90,11 +92,9 @@ def audit(
 
 
 def _tables(found: Audit) -> Iterator[RenderableType]:
-    from rich.text import Text
-
-    yield _text(f"{found.folder}: {found.pictures} pictures, layout {found.layout}")
+    yield shown(f"{found.folder}: {found.pictures} pictures, layout {found.layout}")
     for note in found.notes:
-        yield _text(note)
+        yield shown(note)
     yield _counts(found)
     yield _sizes(found)
     yield _encodings(found)
@@ -106,16 +106,17 @@ def _tables(found: Audit) -> Iterator[RenderableType]:
         ("Cannot be read", [f"{entry.file}: {entry.reason}" for entry in found.skipped]),
     ):
         if lines:
-            yield Text(f"\n{title}", style="bold")
-            yield from map(_text, lines[:_LISTED])
+            yield shown("")
+            yield shown(title, "bold")
+            yield from map(shown, lines[:_LISTED])
             if len(lines) > _LISTED:
-                yield _text(f"{len(lines) - _LISTED} more; --json lists them all.")
+                yield shown(f"{len(lines) - _LISTED} more; --json lists them all.")
 
 
 def _counts(found: Audit) -> Table:
     from edgedf.distill.datasets.dataset import SPLITS
 
-    table = _table("Real + fake pictures", ("set", "source", *SPLITS, "videos"))
+    table = ruled_table("Real + fake pictures", ("set", "source", *SPLITS, "videos"))
     pictures: dict[tuple[str, str], dict[tuple[str, str], int]] = defaultdict(dict)
     videos: dict[tuple[str, str], int] = defaultdict(int)
     for count in found.counts:
@@ -124,16 +125,16 @@ def _counts(found: Audit) -> Table:
         videos[key] += count.videos
     for key, by_kind in pictures.items():
         cells = (f"{by_kind.get((s, 'real'), 0)} + {by_kind.get((s, 'fake'), 0)}" for s in SPLITS)
-        table.add_row(*map(_text, key), *cells, str(videos[key] or "-"))
+        table.add_row(*map(shown, key), *cells, str(videos[key] or "-"))
     return table
 
 
 def _sizes(found: Audit) -> Table:
     headings = ("set", "label", "n", "width", "height", "sizes", "kB", "bytes a pixel")
-    table = _table("Smallest, median and largest", headings)
+    table = ruled_table("Smallest, median and largest", headings)
     for entry in found.sizes:
         table.add_row(
-            _text(entry.set),
+            shown(entry.set),
             entry.label,
             str(entry.pictures),
             _spread(entry.width, ".0f"),
@@ -146,7 +147,7 @@ def _sizes(found: Audit) -> Table:
 
 
 def _encodings(found: Audit) -> Table:
-    table = _table("Formats and JPEG quantisation tables", ("set", "label", "n", "format"))
+    table = ruled_table("Formats and JPEG quantisation tables", ("set", "label", "n", "format"))
     shown: dict[tuple[str, str], int] = defaultdict(int)
     rest: dict[tuple[str, str], int] = defaultdict(int)
     for entry in found.encodings:
@@ -156,28 +157,28 @@ def _encodings(found: Audit) -> Table:
             rest[key] += entry.pictures
             continue
         name = f"{entry.format}, {entry.tables}" if entry.tables else entry.format
-        table.add_row(_text(entry.set), entry.label, str(entry.pictures), _text(name))
+        table.add_row(shown(entry.set), entry.label, str(entry.pictures), shown(name))
     for (name, label), count in rest.items():
         more = f"{shown[name, label] - _LISTED} more kinds; --json lists them all"
-        table.add_row(_text(name), label, str(count), more)
+        table.add_row(shown(name), label, str(count), more)
     return table
 
 
 def _metadata(found: Audit) -> Table:
     from edgedf.distill.datasets.leakage import MIN_PICTURES
 
-    table = _table(
+    table = ruled_table(
         "AUC of metadata alone (0.5: they tell nothing)",
         ("set", "n", "AUC", "95 % interval", "most telling by itself"),
     )
     for entry in found.metadata:
         if entry.leakage is None:
             few = f"fewer than {MIN_PICTURES} of a class, or one group"
-            table.add_row(_text(entry.set), "-", "-", "-", few)
+            table.add_row(shown(entry.set), "-", "-", "-", few)
             continue
         auc, best = entry.leakage.auc, entry.leakage.features[:3]
         table.add_row(
-            _text(entry.set),
+            shown(entry.set),
             str(auc.n),
             f"{auc.value:.3f}",
             f"{auc.low:.3f} to {auc.high:.3f}",
@@ -187,14 +188,10 @@ def _metadata(found: Audit) -> Table:
 
 
 def _warnings(found: Audit) -> Text:
-    from rich.text import Text
-
-    from edgedf.cli._console import printable
-
-    text = Text()
+    text = shown("")
     for number, warning in enumerate(found.warnings):
         text.append("\nWarning: " if number else "Warning: ", style="bold yellow")
-        text.append(printable(warning))
+        text.append_text(shown(warning))
     return text
 
 
@@ -207,21 +204,3 @@ def _spread(spread: Spread, style: str, unit: float = 1) -> str:
     same = spread.least == spread.most
     values = [spread.least] if same else [spread.least, spread.median, spread.most]
     return " ".join(format(value / unit, style) for value in values)
-
-
-def _table(title: str, headings: tuple[str, ...]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for heading in headings:
-        table.add_column(heading)
-    return table
-
-
-def _text(text: str) -> Text:
-    from rich.text import Text
-
-    from edgedf.cli._console import printable
-
-    return Text(printable(text))

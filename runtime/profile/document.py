@@ -240,7 +240,7 @@ class OperatorShares:
         plain_ms: Mean of inferences whose operators are not timed.
         verdict: One line on what no delegate executes.
         delegated: How many operators of the file a delegate executes; None without delegates.
-        partitions: In how many pieces.
+        partitions: In how many partitions.
         left_out: Kinds of those that none took.
     """
 

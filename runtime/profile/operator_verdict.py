@@ -36,7 +36,7 @@ def _of_delegates(operators: Operators) -> str:
     if left:
         line += f": {_counted(operators.left_out)}"
     if operators.partitions is not None and operators.partitions > 1:
-        line += f"; it has the others in {operators.partitions} pieces"
+        line += f"; it has the others in {operators.partitions} partitions"
     floats = operators.in_float or ()
     if 0 < 2 * len(floats) < operators.in_file:  # islands; a float model is what it is
         verb = "computes" if len(floats) == 1 else "compute"

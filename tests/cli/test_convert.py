@@ -102,7 +102,7 @@ def test_the_table_has_a_mark_for_every_output_and_fits_80_columns() -> None:
         "build/student_int8.tflite",
         "build/student_int8.onnx",
         "of the float file",
-        "XNNPACK takes them over in 1 piece; left to the interpreter: CAST",
+        "XNNPACK takes them over in 1 partition; left to the interpreter: CAST",
         "CAST uint8 → float32, QUANTIZE float32 → int8, 2 × DEQUANTIZE int8 → float32",
         "correlation ≥ 0.99",
         "mean ≤ 0.02 of the range",

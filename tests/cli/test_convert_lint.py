@@ -37,7 +37,7 @@ def test_the_shipped_student_is_made_for_int8(capsys: Captured) -> None:
     assert main(["convert", "--lint"]) == 0
     out = capsys.readouterr().out
     assert "✓ .tflite is made for int8" in out
-    assert "in 1 piece" in out
+    assert "in 1 partition" in out
     assert "(tolerated)" in out
 
 

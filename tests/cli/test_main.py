@@ -19,7 +19,8 @@ from tests.runtime.pictures import noise, photographs, write
 
 __all__ = ["workshop"]
 
-HEAVY = {"torch", "onnx", "onnxruntime", "ai_edge_litert", "tflite_runtime", "numpy", "cv2"}
+RUNTIMES = {"onnxruntime", "ai_edge_litert", "tflite_runtime"}
+HEAVY = {"torch", "onnx", "numpy", "cv2", "jinja2", *RUNTIMES}
 EXAMPLE = re.compile(r"\[bold\](edgedf .*?)\[/\]", re.DOTALL)
 OURS = ("detect", "info", "doctor")  # the other verbs' examples are run in their own tests
 

@@ -84,7 +84,9 @@ def test_everything_is_told() -> None:
         "Latency",
         "B against A",
     ]
-    assert ("XNNPACK pieces", "1, 1 operator outside", "1, 2 operators outside") in told[""].rows
+    assert ("XNNPACK partitions", "1, 1 operator outside", "1, 2 operators outside") in told[
+        ""
+    ].rows
     assert told["Spec"].rows == (
         ("version", "1", "2"),
         ("ranges", "80 entries", "79 entries: 3 of 79 differ"),

@@ -12,7 +12,7 @@ def test_what_no_delegate_took_is_counted_and_named() -> None:
     assert delegation_verdict(TFLITE) == "0 of 3 operators left the delegate"
     left = replace(TFLITE, in_file=64, left_out=("PACK", "CAST", "PACK"), partitions=4)
     assert delegation_verdict(left) == (
-        "3 of 64 operators left the delegate: 2 PACK, CAST; it has the others in 4 pieces"
+        "3 of 64 operators left the delegate: 2 PACK, CAST; it has the others in 4 partitions"
     )
 
 
