@@ -132,7 +132,7 @@ def _writable(path: Path) -> Iterator[TextIO]:
         raise ConfigError(
             f"--csv {path} is no name for a table.",
             expected="a file such as predictions.csv",
-            next_step="put its name right behind --csv",
+            next_step="write --csv predictions.csv",
         )
     # surrogateescape: file names are bytes and need not be valid text.
     with (

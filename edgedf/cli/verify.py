@@ -225,7 +225,7 @@ def _writable(path: Path) -> Iterator[Path]:
         raise ConfigError(
             f"--html {path} is no name for a page.",
             expected="a file such as report.html",
-            next_step="put its name right behind --html",
+            next_step="write --html report.html",
         )
     with atomic_path(path) as temporary:
         yield temporary

@@ -34,7 +34,7 @@ class Operators:
         operators: In order of execution.
         in_file: How many operators the file has.
         delegated: How many of those a delegate executes; None where the runtime has no delegates.
-        partitions: In how many pieces; None likewise.
+        partitions: In how many partitions; None likewise.
         left_out: Kinds of the operators that no delegate took, each as often as it occurs.
         inference_ms: Mean of whole inferences while the operators were timed.
         plain_ms: Mean of inferences without it, taken in the same minute: what timing costs.
