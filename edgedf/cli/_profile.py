@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,8 @@ if TYPE_CHECKING:
     from edgedf.runtime.profile.against import Comparison
     from edgedf.runtime.profile.devices.base import Job
     from edgedf.runtime.profile.document import ModelAccuracy, Profile
-    from edgedf.runtime.profile.request import Effort
 
-__all__ = ["Wanted", "accuracies_of", "chosen_images", "chosen_models", "show"]
+__all__ = ["accuracies_of", "chosen_images", "chosen_models", "job_of", "show"]
 
 _MOST_IMAGES = 64  # all are decoded before the work and stay in memory
 _MOST_THREADS = 256
@@ -27,42 +25,38 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _LONGEST_S = 86_400.0
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The options that say what is measured, as they were typed."""
+def job_of(
+    models: Sequence[Path],
+    images: Sequence[Path],
+    *,
+    threads: str,
+    quick: bool,
+    queries: int | None,
+    seconds: float | None,
+    sustained: str | None,
+    pipeline: bool,
+    operators: bool,
+) -> Job:
+    """What to measure, from the options as they were typed.
 
-    threads: str
-    quick: bool
-    queries: int | None
-    seconds: float | None
-    sustained: str | None
-    pipeline: bool
-    operators: bool
+    Raises:
+        ConfigError: A number makes no sense.
+    """
+    from dataclasses import replace
 
-    def job(self, models: Sequence[Path], images: Sequence[Path]) -> Job:
-        """What to measure.
+    from edgedf.runtime.profile.devices.base import Job
+    from edgedf.runtime.profile.request import FULL, QUICK
 
-        Raises:
-            ConfigError: A number makes no sense.
-        """
-        from edgedf.runtime.profile.devices.base import Job
-
-        return Job(tuple(models), tuple(images), _thread_counts(self.threads), self._effort())
-
-    def _effort(self) -> Effort:
-        from dataclasses import replace
-
-        from edgedf.runtime.profile.request import FULL, QUICK
-
-        effort = QUICK if self.quick else FULL
-        return replace(
-            effort,
-            queries=self.queries or effort.queries,
-            seconds=self.seconds or effort.seconds,
-            pipeline_queries=effort.pipeline_queries if self.pipeline else 0,
-            operator_queries=effort.operator_queries if self.operators else 0,
-            sustained_seconds=0.0 if self.sustained is None else _duration(self.sustained),
-        )
+    effort = QUICK if quick else FULL
+    effort = replace(
+        effort,
+        queries=queries or effort.queries,
+        seconds=seconds or effort.seconds,
+        pipeline_queries=effort.pipeline_queries if pipeline else 0,
+        operator_queries=effort.operator_queries if operators else 0,
+        sustained_seconds=0.0 if sustained is None else _duration(sustained),
+    )
+    return Job(tuple(models), tuple(images), _thread_counts(threads), effort)
 
 
 def chosen_models(models: Sequence[Path]) -> list[Path]:

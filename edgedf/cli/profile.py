@@ -196,12 +196,19 @@ def profile(
     for, a long run. A figure from a machine that was throttled or busy is called invalid.
     """
     from edgedf.cli._console import StepProgress, print_json, printable
-    from edgedf.cli._profile import Wanted, accuracies_of, chosen_images, chosen_models, show
+    from edgedf.cli._profile import accuracies_of, chosen_images, chosen_models, job_of, show
     from edgedf.files import check_target
     from edgedf.runtime.profile.devices import Tools, open_device
 
     refuse_together("--json", as_json, "--markdown", as_markdown)
-    wanted = Wanted(
+    refuse_alone("--limit", limit is not None, "--against", against is not None)
+    refuse_alone("--data", data is not None, "--recommend", recommend)
+    previous = _previous(against)
+    shown, images_from = chosen_images(images, _IMAGES)
+    files = chosen_models(models or [])
+    job = job_of(
+        files,
+        shown,
         threads=threads,
         quick=quick,
         queries=queries,
@@ -210,12 +217,6 @@ def profile(
         pipeline=not no_pipeline,
         operators=not no_operators,
     )
-    refuse_alone("--limit", limit is not None, "--against", against is not None)
-    refuse_alone("--data", data is not None, "--recommend", recommend)
-    previous = _previous(against)
-    shown, images_from = chosen_images(images, _IMAGES)
-    files = chosen_models(models or [])
-    job = wanted.job(files, shown)
     tools = Tools(runner=runner, python=python, wheels=wheels, identity=identity)
     machines = [open_device(name, tools) for name in devices or ["host"]]
     if out is not None:
