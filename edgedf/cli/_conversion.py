@@ -129,13 +129,13 @@ def _facts(model: ConvertedModel) -> Iterator[str]:
     share, source = model.bytes / model.source_bytes, model.source_bytes / 1e6
     size = f"{model.bytes / 1e6:.2f} MB, {share:.0%} of the float file ({source:.2f} MB)"
     yield f"{size}; made in {model.seconds:.1f} s"
-    counted = ", ".join(f"{count} {name}" for name, count in model.operators.items())
-    yield f"{sum(model.operators.values())} operators: {counted}"
+    kinds = ", ".join(f"{count} {name}" for name, count in model.operators.items())
+    yield f"{sum(model.operators.values())} operators: {kinds}"
     for entry in model.kept:
         yield printable(f"Kept in {entry.precision} by {entry.pattern}: {names_of(entry)}")
     if model.kept_operators:
-        counted = ", ".join(f"{count} {name}" for name, count in model.kept_operators.items())
-        yield f"Operators of kept layers, with the conversions around them: {counted}"
+        kinds = ", ".join(f"{count} {name}" for name, count in model.kept_operators.items())
+        yield f"Operators of kept layers, with the conversions around them: {kinds}"
     if model.kept_in_vain:
         yield f"Kept in vain, in int8 after all: {', '.join(model.kept_in_vain)}"
     if model.boundary_operators:

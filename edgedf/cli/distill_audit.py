@@ -148,18 +148,18 @@ def _sizes(found: Audit) -> Table:
 
 def _encodings(found: Audit) -> Table:
     table = ruled_table("Formats and JPEG quantisation tables", ("set", "label", "n", "format"))
-    shown: dict[tuple[str, str], int] = defaultdict(int)
+    listed: dict[tuple[str, str], int] = defaultdict(int)
     rest: dict[tuple[str, str], int] = defaultdict(int)
     for entry in found.encodings:
         key = entry.set, entry.label
-        shown[key] += 1
-        if shown[key] > _LISTED:
+        listed[key] += 1
+        if listed[key] > _LISTED:
             rest[key] += entry.pictures
             continue
         name = f"{entry.format}, {entry.tables}" if entry.tables else entry.format
         table.add_row(shown(entry.set), entry.label, str(entry.pictures), shown(name))
     for (name, label), count in rest.items():
-        more = f"{shown[name, label] - _LISTED} more kinds; --json lists them all"
+        more = f"{listed[name, label] - _LISTED} more kinds; --json lists them all"
         table.add_row(shown(name), label, str(count), more)
     return table
 
