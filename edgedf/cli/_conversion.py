@@ -17,6 +17,7 @@ from edgedf.cli._tables import mark, new_table
 from edgedf.cli._verification import parts
 from edgedf.int8_kernels import session_option_lines
 from edgedf.quantize.accuracy.diagnosis import next_step, sentence
+from edgedf.reports.section import counted
 from edgedf.runtime.int8_speed import sentence as speed_sentence
 
 if TYPE_CHECKING:
