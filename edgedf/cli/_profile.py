@@ -161,7 +161,7 @@ def show(profile: Profile, comparison: Comparison | None) -> None:
 
 
 def _parts(profile: Profile, comparison: Comparison | None) -> Iterator[RenderableType]:
-    from edgedf.runtime.profile import wording
+    from edgedf.runtime.profile.report import wording
 
     for run in profile.devices:
         yield shown(wording.device_line(run), "bold")

@@ -253,7 +253,7 @@ def profile(
             document["against"] = typed_json.encode(comparison)
         print_json(document)
     elif as_markdown:
-        from edgedf.runtime.profile.markdown import markdown
+        from edgedf.runtime.profile.report.markdown import markdown
 
         print("\n".join(map(printable, markdown(found, comparison).splitlines())))
     else:
@@ -273,8 +273,8 @@ def _previous(path: Path | None) -> Profile | None:
 def _write(folder: Path, found: Profile, comparison: Comparison | None) -> None:
     from edgedf.files import write_text
     from edgedf.runtime.profile.document import to_json
-    from edgedf.runtime.profile.html_report import render
-    from edgedf.runtime.profile.markdown import markdown
+    from edgedf.runtime.profile.report.html_report import render
+    from edgedf.runtime.profile.report.markdown import markdown
 
     texts = to_json(found), render(found, comparison), markdown(found, comparison)
     for name, text in zip(_WRITTEN, texts, strict=True):

@@ -28,8 +28,8 @@ from edgedf.runtime.profile.document import (
     Ratio,
     Recommendation,
 )
-from edgedf.runtime.profile.figures import megabytes, number
 from edgedf.runtime.profile.ratios import turned
+from edgedf.runtime.profile.report.figures import megabytes, number
 
 __all__ = ["ALIKE", "recommend"]
 

@@ -495,8 +495,8 @@ def _take_profile(path: Path) -> None:
     from edgedf.cli._profile import show
     from edgedf.runtime.profile.against import compare
     from edgedf.runtime.profile.document import from_json
-    from edgedf.runtime.profile.html_report import render
-    from edgedf.runtime.profile.markdown import markdown
+    from edgedf.runtime.profile.report.html_report import render
+    from edgedf.runtime.profile.report.markdown import markdown
 
     good = path.with_name("good.json")
     good.write_bytes(_seeds("profile")[0])
@@ -510,8 +510,8 @@ def _take_profile(path: Path) -> None:
 def _profile_modules() -> None:
     import edgedf.cli.profile
     import edgedf.runtime.profile.against
-    import edgedf.runtime.profile.html_report
-    import edgedf.runtime.profile.markdown
+    import edgedf.runtime.profile.report.html_report
+    import edgedf.runtime.profile.report.markdown
     import edgedf.runtime.profile.session  # noqa: F401
 
 
@@ -549,8 +549,8 @@ def _take_transcript(path: Path) -> None:
     from edgedf.runtime.profile.devices.stream import end, follow
     from edgedf.runtime.profile.document import Profile, to_json
     from edgedf.runtime.profile.events import Event, Progressed
-    from edgedf.runtime.profile.html_report import render
-    from edgedf.runtime.profile.markdown import markdown
+    from edgedf.runtime.profile.report.html_report import render
+    from edgedf.runtime.profile.report.markdown import markdown
     from edgedf.runtime.profile.request import FULL
     from tests.runtime.profile.made import MODELS, job
 
@@ -711,7 +711,7 @@ def _liar(path: Path) -> Callable[[bytes], bytes]:
 
 def _measure(device: Any, folder: Path, effort: Any) -> None:
     from edgedf.runtime.profile.devices.base import Job
-    from edgedf.runtime.profile.html_report import render
+    from edgedf.runtime.profile.report.html_report import render
     from edgedf.runtime.profile.session import profile
 
     smallest = min(edgedf.sample.images(), key=lambda picture: picture.path.stat().st_size)

@@ -49,7 +49,7 @@ def test_a_model_that_got_slower_fails_and_one_that_got_faster_passes() -> None:
     assert compare(now, BASE, 0.3).verdict == "pass"
 
 
-def test_a_machine_in_another_mood_is_no_slower_model() -> None:
+def test_a_machine_that_drifted_is_no_slower_model() -> None:
     now = document(levels(25.0, 12.5), models=(FLOAT, OTHER))
     found = compare(now, BASE)
     assert found.verdict == "pass"
@@ -60,7 +60,7 @@ def test_a_machine_in_another_mood_is_no_slower_model() -> None:
     assert "so the machine is not" in one(found, "p50", "float").reason
 
 
-def test_without_a_yardstick_milliseconds_decide() -> None:
+def test_without_a_baseline_milliseconds_decide() -> None:
     now = document(
         levels(25.0, 12.5), models=(model("float.tflite", "fp32", size=3_000_000, sha="d"), OTHER)
     )

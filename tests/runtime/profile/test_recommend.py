@@ -22,11 +22,11 @@ from edgedf.runtime.profile.document import (
     from_json,
     to_json,
 )
-from edgedf.runtime.profile.html_report import render
-from edgedf.runtime.profile.markdown import markdown
 from edgedf.runtime.profile.recommend import ALIKE, recommend
-from edgedf.runtime.profile.recommend_wording import recommended
-from edgedf.runtime.profile.wording import sections
+from edgedf.runtime.profile.report.html_report import render
+from edgedf.runtime.profile.report.markdown import markdown
+from edgedf.runtime.profile.report.recommend_wording import recommended
+from edgedf.runtime.profile.report.wording import sections
 from tests.runtime.profile.made import MACHINE, ROUNDS, document, model
 
 Standing = Literal["within", "over", "unknown"]

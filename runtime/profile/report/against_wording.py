@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from edgedf.reports.section import MARKS, Section
 from edgedf.runtime.profile.against import Comparison, Verdict, What
-from edgedf.runtime.profile.figures import kib, megabytes, ms, number
+from edgedf.runtime.profile.report.figures import kib, megabytes, ms, number
 
 __all__ = ["compared", "verdict_line"]
 

@@ -15,10 +15,9 @@ from edgedf.runtime.profile.document import (
     Validity,
 )
 from edgedf.runtime.profile.events import OperatorTime
-from edgedf.runtime.profile.figures import kib, megabytes, ms, number
-from edgedf.runtime.profile.markdown import markdown
-from edgedf.runtime.profile.request import QUICK
-from edgedf.runtime.profile.wording import (
+from edgedf.runtime.profile.report.figures import kib, megabytes, ms, number
+from edgedf.runtime.profile.report.markdown import markdown
+from edgedf.runtime.profile.report.wording import (
     compared,
     device_line,
     problem_line,
@@ -28,6 +27,7 @@ from edgedf.runtime.profile.wording import (
     top_operators,
     verdict_line,
 )
+from edgedf.runtime.profile.request import QUICK
 from tests.runtime.profile.made import FLOAT, ROUNDS, document, model
 
 BASE = document()

@@ -6,8 +6,8 @@ from edgedf.reports.markdown import escaped, section_markdown, verdict_markdown
 from edgedf.reports.section import counted
 from edgedf.runtime.profile.against import Comparison
 from edgedf.runtime.profile.document import Profile
-from edgedf.runtime.profile.recommend_wording import SHIP
-from edgedf.runtime.profile.wording import (
+from edgedf.runtime.profile.report.recommend_wording import SHIP
+from edgedf.runtime.profile.report.wording import (
     compared,
     device_line,
     problem_line,

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from edgedf.int8_kernels import kernels_in_words
 from edgedf.reports.section import MARKS, NONE, Section, counted
 from edgedf.runtime.int8_speed import slower_than_float
-from edgedf.runtime.profile.against_wording import compared, verdict_line
 from edgedf.runtime.profile.document import (
     DeviceRun,
     Latency,
@@ -19,8 +18,9 @@ from edgedf.runtime.profile.document import (
     Result,
     Sustained,
 )
-from edgedf.runtime.profile.figures import kib, megabytes, ms, number
-from edgedf.runtime.profile.recommend_wording import recommended
+from edgedf.runtime.profile.report.against_wording import compared, verdict_line
+from edgedf.runtime.profile.report.figures import kib, megabytes, ms, number
+from edgedf.runtime.profile.report.recommend_wording import recommended
 from edgedf.runtime.profile.request import FULL
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edgedf.machine import Machine
 from edgedf.reports.section import Section, counted
 from edgedf.runtime.profile.document import DeviceRun, Profile, Recommendation
-from edgedf.runtime.profile.figures import megabytes, ms
+from edgedf.runtime.profile.report.figures import megabytes, ms
 
 __all__ = ["SHIP", "recommended"]
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit, text_width
-from edgedf.runtime.profile.plots.scale import Scale
+from edgedf.runtime.profile.report.plots.drawing import WIDTH, Drawing, fit, text_width
+from edgedf.runtime.profile.report.plots.scale import Scale
 from tests.contract.pages import drawings
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

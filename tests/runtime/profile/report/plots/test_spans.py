@@ -1,7 +1,7 @@
 from edgedf.machine import Machine
 from edgedf.runtime.profile.document import DeviceRun
 from edgedf.runtime.profile.events import State
-from edgedf.runtime.profile.plots.spans import Span, disturbed
+from edgedf.runtime.profile.report.plots.spans import Span, disturbed
 from tests.runtime.profile import documents
 
 

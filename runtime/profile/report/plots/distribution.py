@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from edgedf.runtime.profile.document import Distribution, Latency
-from edgedf.runtime.profile.figures import number
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, text_width
-from edgedf.runtime.profile.plots.scale import Scale
+from edgedf.runtime.profile.report.figures import number
+from edgedf.runtime.profile.report.plots.drawing import WIDTH, Drawing, text_width
+from edgedf.runtime.profile.report.plots.scale import Scale
 
 __all__ = ["distribution_plot"]
 

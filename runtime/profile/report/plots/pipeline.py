@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgedf.runtime.profile.document import Pipeline
-from edgedf.runtime.profile.figures import number
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit, text_width
+from edgedf.runtime.profile.report.figures import number
+from edgedf.runtime.profile.report.plots.drawing import WIDTH, Drawing, fit, text_width
 
 __all__ = ["pipeline_plot"]
 

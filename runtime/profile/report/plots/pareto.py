@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgedf.runtime.profile.figures import number
-from edgedf.runtime.profile.plots.drawing import (
+from edgedf.runtime.profile.report.figures import number
+from edgedf.runtime.profile.report.plots.drawing import (
     FONT,
     WIDTH,
     Drawing,
     text_width,
 )
-from edgedf.runtime.profile.plots.scale import Scale
+from edgedf.runtime.profile.report.plots.scale import Scale
 
 __all__ = ["Candidate", "efficient", "pareto_plot"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edgedf.reports.page import text
-from edgedf.runtime.profile.figures import number
-from edgedf.runtime.profile.plots.scale import Scale
+from edgedf.runtime.profile.report.figures import number
+from edgedf.runtime.profile.report.plots.scale import Scale
 
 __all__ = ["FONT", "STYLE", "WIDTH", "Drawing", "fit", "text_width"]
 

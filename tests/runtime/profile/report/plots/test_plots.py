@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 from edgedf.runtime.profile import document
 from edgedf.runtime.profile.events import OperatorTime, State
-from edgedf.runtime.profile.plots.distribution import distribution_plot
-from edgedf.runtime.profile.plots.drawing import FONT, STYLE, WIDTH, Drawing
-from edgedf.runtime.profile.plots.operators import operators_plot
-from edgedf.runtime.profile.plots.over_time import (
+from edgedf.runtime.profile.report.plots.distribution import distribution_plot
+from edgedf.runtime.profile.report.plots.drawing import FONT, STYLE, WIDTH, Drawing
+from edgedf.runtime.profile.report.plots.operators import operators_plot
+from edgedf.runtime.profile.report.plots.over_time import (
     machine_plot,
     over_time_plot,
     sustained_plot,
 )
-from edgedf.runtime.profile.plots.pareto import Candidate, efficient, pareto_plot
-from edgedf.runtime.profile.plots.pipeline import pipeline_plot
-from edgedf.runtime.profile.plots.ratios import Interval, ratios_plot
-from edgedf.runtime.profile.plots.spans import Span
+from edgedf.runtime.profile.report.plots.pareto import Candidate, efficient, pareto_plot
+from edgedf.runtime.profile.report.plots.pipeline import pipeline_plot
+from edgedf.runtime.profile.report.plots.ratios import Interval, ratios_plot
+from edgedf.runtime.profile.report.plots.spans import Span
 from tests.contract.pages import drawings
 from tests.runtime.profile import documents
 

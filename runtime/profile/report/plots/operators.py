@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from edgedf.runtime.profile.document import OperatorShares
 from edgedf.runtime.profile.events import OperatorTime
-from edgedf.runtime.profile.figures import number
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit, text_width
+from edgedf.runtime.profile.report.figures import number
+from edgedf.runtime.profile.report.plots.drawing import WIDTH, Drawing, fit, text_width
 
 __all__ = ["TOP", "operators_plot"]
 

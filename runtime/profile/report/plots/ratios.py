@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgedf.runtime.profile.figures import number
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit, text_width
-from edgedf.runtime.profile.plots.scale import Scale
+from edgedf.runtime.profile.report.figures import number
+from edgedf.runtime.profile.report.plots.drawing import WIDTH, Drawing, fit, text_width
+from edgedf.runtime.profile.report.plots.scale import Scale
 
 __all__ = ["Interval", "ratios_plot"]
 

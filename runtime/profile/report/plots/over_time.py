@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from edgedf.runtime.profile.document import Moment, Sustained
 from edgedf.runtime.profile.events import State
-from edgedf.runtime.profile.figures import number
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing
-from edgedf.runtime.profile.plots.scale import Scale
-from edgedf.runtime.profile.plots.spans import Span
+from edgedf.runtime.profile.report.figures import number
+from edgedf.runtime.profile.report.plots.drawing import WIDTH, Drawing
+from edgedf.runtime.profile.report.plots.scale import Scale
+from edgedf.runtime.profile.report.plots.spans import Span
 
 __all__ = ["machine_plot", "over_time_plot", "sustained_plot"]
 

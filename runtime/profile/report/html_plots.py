@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from edgedf.runtime.profile.document import DeviceRun, Profile, Result
-from edgedf.runtime.profile.plots.distribution import distribution_plot
-from edgedf.runtime.profile.plots.drawing import WIDTH, Drawing, fit
-from edgedf.runtime.profile.plots.operators import operators_plot
-from edgedf.runtime.profile.plots.over_time import machine_plot, over_time_plot, sustained_plot
-from edgedf.runtime.profile.plots.pareto import Candidate, efficient, pareto_plot
-from edgedf.runtime.profile.plots.pipeline import pipeline_plot
-from edgedf.runtime.profile.plots.ratios import Interval, ratios_plot
-from edgedf.runtime.profile.plots.spans import disturbed
-from edgedf.runtime.profile.wording import key, name_of, sustained_line
+from edgedf.runtime.profile.report.plots.distribution import distribution_plot
+from edgedf.runtime.profile.report.plots.drawing import WIDTH, Drawing, fit
+from edgedf.runtime.profile.report.plots.operators import operators_plot
+from edgedf.runtime.profile.report.plots.over_time import (
+    machine_plot,
+    over_time_plot,
+    sustained_plot,
+)
+from edgedf.runtime.profile.report.plots.pareto import Candidate, efficient, pareto_plot
+from edgedf.runtime.profile.report.plots.pipeline import pipeline_plot
+from edgedf.runtime.profile.report.plots.ratios import Interval, ratios_plot
+from edgedf.runtime.profile.report.plots.spans import disturbed
+from edgedf.runtime.profile.report.wording import key, name_of, sustained_line
 
 __all__ = ["Figure", "Plots", "glance", "plots"]
 
