@@ -83,6 +83,7 @@ _WITH_TFLITE_RUNTIME = {
     "opencv-python-headless": ">=4.8,<4.12",
 }
 _OLD_NUMPY = "<2"
+_EITHER = frozenset({"ai-edge-litert", "tflite-runtime"})  # of these one is enough
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,9 @@ def wanted(interpreter: Interpreter, formats: Collection[ModelFormat]) -> list[t
         there = set()
     elif not has_old_numpy:
         there.discard("tflite-runtime")
-    needed = ["numpy", "opencv-python-headless"]
-    if "onnx" in formats:
-        needed.append("onnxruntime")
-    missing = [name for name in needed if name not in there]
-    if "tflite" not in formats or there & {"ai-edge-litert", "tflite-runtime"}:
+    needed = [name for name, of in PACKAGES.items() if of is None or of in formats]
+    missing = [name for name in needed if name not in there and name not in _EITHER]
+    if there.intersection(_EITHER) or not _EITHER.intersection(needed):
         return [tuple(name + _FETCHED[name] for name in missing)]
     alternatives = [tuple(name + _FETCHED[name] for name in (*missing, "ai-edge-litert"))]
     if "numpy" not in there or has_old_numpy:
