@@ -188,10 +188,10 @@ def _unlabelled(data: Path, left_out: Counter[str]) -> list[str]:
     from edgedf.runtime.folder import Failure, find_images
 
     files = []
-    for found in find_images(data, left_out=left_out):
-        if isinstance(found, Failure):
-            raise found.error
-        files.append(found)
+    for image in find_images(data, left_out=left_out):
+        if isinstance(image, Failure):
+            raise image.error
+        files.append(image)
     return files
 
 

@@ -91,13 +91,13 @@ def chosen_images(place: str | None, of_sample: int) -> tuple[list[Path], str]:
     from edgedf.imaging import read_image_bytes
     from edgedf.runtime.folder import Failure, find_images
 
-    found = []
+    paths = []
     for image in islice(find_images(place), _MOST_IMAGES):
         if isinstance(image, Failure):
             raise image.error
         read_image_bytes(image)  # now, so that a mistyped name costs no measurement
-        found.append(Path(image))
-    return found, place
+        paths.append(Path(image))
+    return paths, place
 
 
 def accuracies_of(files: Sequence[Path], data: Path | None) -> tuple[list[ModelAccuracy], str]:
@@ -120,10 +120,10 @@ def accuracies_of(files: Sequence[Path], data: Path | None) -> tuple[list[ModelA
 
     with quiet_but_for_progress(), StepProgress() as progress:
         chosen = labelled_pictures(data, "auto", None, (), progress)
-        found = on_pictures(
+        accuracies = on_pictures(
             opened, chosen.pictures, data=str(data), split=chosen.split, progress=progress
         )
-    return found, f"{len(chosen.pictures):,} pictures of {data}, split {chosen.split}"
+    return accuracies, f"{len(chosen.pictures):,} pictures of {data}, split {chosen.split}"
 
 
 def _thread_counts(text: str) -> tuple[int, ...]:
@@ -140,8 +140,8 @@ def _thread_counts(text: str) -> tuple[int, ...]:
 
 
 def _duration(text: str) -> float:
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h)?", text.strip())
-    seconds = float(found[1]) * _UNITS[found[2] or ""] if found else 0.0
+    parts = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h)?", text.strip())
+    seconds = float(parts[1]) * _UNITS[parts[2] or ""] if parts else 0.0
     if not 0 < seconds <= _LONGEST_S:
         raise ConfigError(
             f"--sustained {text} is no time that can be used.",

@@ -58,9 +58,9 @@ class Tally:
         """One line about all of them."""
         verdicts = ", ".join(f"{self.counts[label]} {label}" for label in _STYLES)
         faults = {"damaged": self.damaged, "failed": self.counts["failed"]}
-        said = "".join(f", {count} {fault}" for fault, count in faults.items() if count)
+        faulty = "".join(f", {count} {fault}" for fault, count in faults.items() if count)
         images = "1 image" if self.judged == 1 else f"{self.judged} images"
-        return f"{images}: {verdicts}{said}; {self.judged / max(seconds, 1e-6):.1f} images/s"
+        return f"{images}: {verdicts}{faulty}; {self.judged / max(seconds, 1e-6):.1f} images/s"
 
 
 class Table:

@@ -60,7 +60,7 @@ def evaluate(
     from edgedf.machine import available_cores
 
     with StepProgress() as progress:
-        found = evaluate_checkpoint(
+        evaluation = evaluate_checkpoint(
             checkpoint,
             data,
             split,
@@ -71,12 +71,12 @@ def evaluate(
             progress=progress,
         )
     if as_json:
-        print_json({"checkpoint": str(checkpoint), **typed_json.encode(found)})
+        print_json({"checkpoint": str(checkpoint), **typed_json.encode(evaluation)})
     else:
         console = new_console()
-        console.print(figures_table(found.figures, f"{checkpoint.name}, {split} split"))
-        for part in () if found.report is None else report_tables(found.report):
+        console.print(figures_table(evaluation.figures, f"{checkpoint.name}, {split} split"))
+        for part in () if evaluation.report is None else report_tables(evaluation.report):
             console.print(part)
-    if found.skipped:
-        new_console(stderr=True).print(skipped_text(found.skipped))
+    if evaluation.skipped:
+        new_console(stderr=True).print(skipped_text(evaluation.skipped))
         raise typer.Exit(SOME_SKIPPED)

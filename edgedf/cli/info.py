@@ -176,10 +176,10 @@ def _about_model(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield "trained on", f"{spec.training.data} ({spec.training.steps} steps)"
     yield "data sha256", spec.training.data_sha256
     if spec.calibration is not None:
-        found = spec.calibration
-        repairs = ", channels equalized" if found.equalized else ""
-        repairs += ", biases corrected" if found.corrected_biases else ""
-        how = f"{found.method} over {found.samples} images, seed {found.seed}{repairs}"
+        ranges = spec.calibration
+        repairs = ", channels equalized" if ranges.equalized else ""
+        repairs += ", biases corrected" if ranges.corrected_biases else ""
+        how = f"{ranges.method} over {ranges.samples} images, seed {ranges.seed}{repairs}"
         yield "calibrated", how
     for entry in spec.overrides:
         yield "kept", f"{entry.precision} by {entry.pattern}: {names_of(entry)}"

@@ -226,7 +226,7 @@ def profile(
 
     accuracies = accuracies_of(files, data) if recommend else None
     with StepProgress() as progress:
-        found, interrupted = measure(
+        profiled, interrupted = measure(
             job,
             machines,
             images_from=images_from,
@@ -237,28 +237,28 @@ def profile(
     if accuracies is not None:
         from edgedf.runtime.profile.recommend import recommend as recommended
 
-        found = recommended(found, *accuracies)
+        profiled = recommended(profiled, *accuracies)
     comparison = None
     if previous is not None:
         from edgedf.runtime.profile.against import LIMIT, compare
 
-        comparison = compare(found, previous, limit=LIMIT if limit is None else limit)
+        comparison = compare(profiled, previous, limit=LIMIT if limit is None else limit)
     if out is not None:
-        _write(out, found, comparison)
+        _write(out, profiled, comparison)
     if as_json:
         from edgedf import typed_json
 
-        document = typed_json.encode(found)
+        document = typed_json.encode(profiled)
         if comparison is not None:
             document["against"] = typed_json.encode(comparison)
         print_json(document)
     elif as_markdown:
         from edgedf.runtime.profile.report.markdown import markdown
 
-        print("\n".join(map(printable, markdown(found, comparison).splitlines())))
+        print("\n".join(map(printable, markdown(profiled, comparison).splitlines())))
     else:
-        show(found, comparison)
-    raise typer.Exit(_code(found, comparison, interrupted))
+        show(profiled, comparison)
+    raise typer.Exit(_code(profiled, comparison, interrupted))
 
 
 def _previous(path: Path | None) -> Profile | None:
@@ -270,27 +270,27 @@ def _previous(path: Path | None) -> Profile | None:
     return from_json(path)
 
 
-def _write(folder: Path, found: Profile, comparison: Comparison | None) -> None:
+def _write(folder: Path, profiled: Profile, comparison: Comparison | None) -> None:
     from edgedf.files import write_text
     from edgedf.runtime.profile.document import to_json
     from edgedf.runtime.profile.report.html_report import render
     from edgedf.runtime.profile.report.markdown import markdown
 
-    texts = to_json(found), render(found, comparison), markdown(found, comparison)
+    texts = to_json(profiled), render(profiled, comparison), markdown(profiled, comparison)
     for name, text in zip(_WRITTEN, texts, strict=True):
         write_text(folder / name, text)
 
 
-def _code(found: Profile, comparison: Comparison | None, interrupted: bool) -> int:
+def _code(profiled: Profile, comparison: Comparison | None, interrupted: bool) -> int:
     if interrupted:
         return INTERRUPTED
     bad = any(
         run.status != "complete" or any(r.validity.status == "invalid" for r in run.results)
-        for run in found.devices
+        for run in profiled.devices
     )
     if bad or (comparison is not None and comparison.verdict == "fail"):
         return NOT_VALID
-    open_ = any(each.model is None for run in found.devices for each in run.recommendations)
+    open_ = any(each.model is None for run in profiled.devices for each in run.recommendations)
     if open_ or (comparison is not None and comparison.verdict == "cannot tell"):
         return CANNOT_TELL
     return 0

@@ -11,6 +11,7 @@ from edgedf import typed_json
 from edgedf.errors import DataError
 from edgedf.int8_kernels import Int8Kernels
 from edgedf.machine import Machine
+from edgedf.reports.section import counted
 from edgedf.runtime.profile.events import OperatorTime, State
 from edgedf.runtime.profile.request import Effort
 
@@ -38,6 +39,7 @@ __all__ = [
     "Validity",
     "ValidityStatus",
     "from_json",
+    "name_of",
     "profile_schema",
     "to_json",
 ]
@@ -477,6 +479,11 @@ class Profile:
     models: tuple[Model, ...]
     devices: tuple[DeviceRun, ...]
     schema_version: int = PROFILE_SCHEMA_VERSION
+
+
+def name_of(profile: Profile, result: Result) -> str:
+    """``student_int8.tflite, 1 thread``."""
+    return f"{profile.models[result.model].file}, {counted(result.threads, 'thread')}"
 
 
 def to_json(profile: Profile) -> str:

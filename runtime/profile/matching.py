@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edgedf.runtime.profile.document import DeviceRun, Model, Profile, Result
+from edgedf.runtime.profile.document import DeviceRun, Model, Profile, Result, name_of
 
 __all__ = ["Pair", "Sides", "devices_of"]
 
@@ -85,16 +85,8 @@ class Sides:
     def _pair(self, before: int, now: int) -> Pair:
         then, result = self.before.results[before], self.now.results[now]
         model = self.profile.models[result.model]
-        threads = f"{result.threads} thread{'' if result.threads == 1 else 's'}"
-        return Pair(
-            before,
-            now,
-            then,
-            result,
-            self.previous.models[then.model],
-            model,
-            f"{model.file}, {threads}",
-        )
+        name = name_of(self.profile, result)
+        return Pair(before, now, then, result, self.previous.models[then.model], model, name)
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -137,11 +129,11 @@ class Sides:
         seen = {pair.at_now for pair in matched}
         for at, result in enumerate(self.now.results):
             if at not in seen:
-                yield f"{device}: {_named(self.profile, result)} is not in the earlier profile."
+                yield f"{device}: {name_of(self.profile, result)} is not in the earlier profile."
         seen = {pair.at_before for pair in matched}
         for at, result in enumerate(self.before.results):
             if at not in seen:
-                yield f"{device}: {_named(self.previous, result)} is in the earlier profile alone."
+                yield f"{device}: {name_of(self.previous, result)} is in the earlier profile alone."
         for pair in matched:
             if pair.now.latency is None and pair.before.latency is not None:
                 yield f"{device}: {pair.name} was measured then and could not be now."
@@ -167,11 +159,6 @@ def _whole(profile: Profile, result: Result) -> tuple[str, ...]:
 def _kind(profile: Profile, result: Result) -> tuple[str, ...]:
     model = profile.models[result.model]
     return model.format, model.precision, str(result.threads)
-
-
-def _named(profile: Profile, result: Result) -> str:
-    threads = f"{result.threads} thread{'' if result.threads == 1 else 's'}"
-    return f"{profile.models[result.model].file}, {threads}"
 
 
 def devices_of(previous: Profile, profile: Profile) -> Iterator[tuple[DeviceRun, DeviceRun]]:

@@ -56,7 +56,7 @@ def recommend(profile: Profile, accuracies: Sequence[ModelAccuracy], accuracy_fr
             replace(
                 run,
                 recommendations=tuple(
-                    _Choice(profile, run, tuple(accuracies), threads).made(accuracy_from)
+                    _Choice(profile, run, tuple(accuracies), threads).recommendation(accuracy_from)
                     for threads in dict.fromkeys(result.threads for result in run.results)
                 ),
             )
@@ -82,7 +82,7 @@ class _Choice:
     accuracies: tuple[ModelAccuracy, ...]
     threads: int
 
-    def made(self, accuracy_from: str) -> Recommendation:
+    def recommendation(self, accuracy_from: str) -> Recommendation:
         all_ = [at for at, each in enumerate(self.run.results) if each.threads == self.threads]
         allowed = [at for at in all_ if self._accuracy(at).standing != "over"]
         findings = dict.fromkeys(all_, "not compared")
@@ -196,10 +196,10 @@ class _Choice:
         return self._size(at), self._milliseconds(at), self._file(at)
 
     def _milliseconds(self, at: int) -> float:
-        found = self.run.results[at].latency
-        if found is None:
+        latency = self.run.results[at].latency
+        if latency is None:
             return float("inf")
-        return found.mean_ms if found.p50_ms is None else found.p50_ms
+        return latency.mean_ms if latency.p50_ms is None else latency.p50_ms
 
 
 def _times(ratio: Ratio) -> str:

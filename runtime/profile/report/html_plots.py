@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from edgedf.runtime.profile.document import DeviceRun, Profile, Result
+from edgedf.runtime.profile.document import DeviceRun, Profile, Result, name_of
 from edgedf.runtime.profile.report.plots.distribution import distribution_plot
 from edgedf.runtime.profile.report.plots.drawing import WIDTH, Drawing, fit
 from edgedf.runtime.profile.report.plots.operators import operators_plot
@@ -18,7 +18,7 @@ from edgedf.runtime.profile.report.plots.pareto import Candidate, efficient, par
 from edgedf.runtime.profile.report.plots.pipeline import pipeline_plot
 from edgedf.runtime.profile.report.plots.ratios import Interval, ratios_plot
 from edgedf.runtime.profile.report.plots.spans import disturbed
-from edgedf.runtime.profile.report.wording import key, name_of, sustained_line
+from edgedf.runtime.profile.report.wording import key, sustained_line
 
 __all__ = ["Figure", "Plots", "glance", "plots"]
 

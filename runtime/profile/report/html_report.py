@@ -7,12 +7,12 @@ from typing import NamedTuple
 from edgedf.reports import page
 from edgedf.reports.section import NONE, Section, counted
 from edgedf.runtime.profile.against import Comparison
-from edgedf.runtime.profile.document import DeviceRun, Model, Profile, Result
+from edgedf.runtime.profile.document import DeviceRun, Model, Profile, Result, name_of
 from edgedf.runtime.profile.report.against_wording import compared, verdict_line
 from edgedf.runtime.profile.report.figures import megabytes, ms, number
 from edgedf.runtime.profile.report.html_plots import Plots, glance, plots
 from edgedf.runtime.profile.report.plots.drawing import STYLE
-from edgedf.runtime.profile.report.wording import key, name_of, problem_line, sections, standing
+from edgedf.runtime.profile.report.wording import key, problem_line, sections, standing
 
 __all__ = ["render"]
 

@@ -15,8 +15,8 @@ from edgedf.runtime.profile.document import (
     Problem,
     Profile,
     Ratio,
-    Result,
     Sustained,
+    name_of,
 )
 from edgedf.runtime.profile.report.against_wording import compared, verdict_line
 from edgedf.runtime.profile.report.figures import kib, megabytes, ms, number
@@ -27,7 +27,6 @@ __all__ = [
     "compared",
     "device_line",
     "key",
-    "name_of",
     "problem_line",
     "sections",
     "standing",
@@ -38,11 +37,6 @@ __all__ = [
 
 _TOP = 10
 _MOST_MINUTES = 12
-
-
-def name_of(profile: Profile, result: Result) -> str:
-    """``student_int8.tflite, 1 thread``."""
-    return f"{profile.models[result.model].file}, {counted(result.threads, 'thread')}"
 
 
 def key(index: int) -> str:

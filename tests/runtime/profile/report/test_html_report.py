@@ -7,13 +7,12 @@ import pytest
 
 from edgedf.runtime.profile import document
 from edgedf.runtime.profile.against import compare
-from edgedf.runtime.profile.document import Problem, Profile, Validity
+from edgedf.runtime.profile.document import Problem, Profile, Validity, name_of
 from edgedf.runtime.profile.report.against_wording import compared, verdict_line
 from edgedf.runtime.profile.report.figures import kib, megabytes, ms, number
 from edgedf.runtime.profile.report.html_report import render
 from edgedf.runtime.profile.report.wording import (
     key,
-    name_of,
     sections,
     standing,
     sustained_line,
