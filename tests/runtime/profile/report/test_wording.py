@@ -1,10 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from edgedf.runtime.profile.against import compare
 from edgedf.runtime.profile.document import (
     DeviceRun,
     Minute,
@@ -15,20 +12,16 @@ from edgedf.runtime.profile.document import (
     Validity,
 )
 from edgedf.runtime.profile.events import OperatorTime
-from edgedf.runtime.profile.report.figures import kib, megabytes, ms, number
-from edgedf.runtime.profile.report.markdown import markdown
 from edgedf.runtime.profile.report.wording import (
-    compared,
     device_line,
     problem_line,
     sections,
     standing,
     sustained_line,
     top_operators,
-    verdict_line,
 )
 from edgedf.runtime.profile.request import QUICK
-from tests.runtime.profile.made import FLOAT, ROUNDS, document, model
+from tests.runtime.profile.made import ROUNDS, document
 
 BASE = document()
 RUN = BASE.devices[0]
@@ -38,34 +31,6 @@ def changed(**what: object) -> Profile:
     """With one field of the first result changed."""
     first = replace(RUN.results[0], **what)  # type: ignore[arg-type]
     return replace(BASE, devices=(replace(RUN, results=(first, *RUN.results[1:])),))
-
-
-@pytest.mark.parametrize(
-    "value, said",
-    [
-        (2.812, "2.81"),
-        (28.14, "28.1"),
-        (281.6, "282"),
-        (9.999, "10.0"),
-        (12345.6, "12,346"),
-        (0.0451, "0.0451"),
-        (0.0, "0"),
-        (None, "-"),
-    ],
-)
-def test_numbers_have_three_digits(value: float | None, said: str) -> None:
-    assert number(value) == said
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.floats(1e-3, 1e6))
-def test_a_number_is_what_it_says(value: float) -> None:
-    assert float(number(value).replace(",", "")) == pytest.approx(value, rel=0.0051)
-
-
-def test_units() -> None:
-    assert (ms(2.8), kib(5427), megabytes(1_142_345)) == ("2.80 ms", "5.3 MiB", "1.142 MB")
-    assert (ms(None), kib(None)) == ("-", "-")
 
 
 def test_whether_figures_may_be_published_is_said_with_reasons() -> None:
@@ -152,52 +117,6 @@ def test_a_device_and_a_problem_in_a_line() -> None:
     )
     assert device_line(DeviceRun("adb", "failed")) == "adb: never reached"
     assert problem_line(Problem("It broke.")) == "It broke."
-
-
-def test_a_comparison_names_what_got_worse() -> None:
-    slower = document(
-        [[20.0] * ROUNDS, [15.0] * ROUNDS], models=(FLOAT, model("int8.tflite", sha="c"))
-    )
-    worse = compare(slower, BASE)
-    assert verdict_line(worse).startswith(
-        "Worse than before by more than 10%: p50 of int8.tflite, 1 thread (+50%)"
-    )
-    assert verdict_line(compare(BASE, BASE)) == "Nothing got worse by more than 10%."
-    elsewhere = document(machine=replace(RUN.machine, cpu="Another"))  # type: ignore[type-var]
-    unclear = compare(elsewhere, BASE)
-    assert verdict_line(unclear).startswith("Cannot tell whether anything got worse")
-    nothing = compare(replace(BASE, devices=()), BASE)
-    assert verdict_line(nothing) == "Cannot tell: nothing is in both profiles."
-    (section,) = compared(worse)
-    assert {len(row) for row in section.rows} == {len(section.headings)}
-    assert section.rows[0][0] == "✓ p50"
-    assert any("DIFFERENT MACHINES" in remark for remark in compared(unclear)[0].remarks)
-
-
-def test_markdown_shows_the_verdict_first_and_folds_the_rest() -> None:
-    text = markdown(BASE, compare(BASE, BASE))
-    assert text.startswith("**✓ Nothing got worse by more than 10%.**\n")
-    assert "\nPublishable: every figure is valid" in text
-    opened, folded = text.split("<details>")
-    assert "#### Latency" in opened and "#### Ratios of medians" in opened
-    assert "#### Start and memory" in folded and folded.count("</details>") == 1
-    tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert all(line.endswith("|") for line in tables)
-
-
-def test_markdown_marks_what_may_not_be_published_and_escapes_what_came_from_outside() -> None:
-    evil = replace(
-        BASE,
-        publishable=False,
-        effort=QUICK,
-        models=(replace(FLOAT, file="a|b<script>.tflite"), BASE.models[1]),
-        devices=(replace(RUN, status="partial", problem=Problem("Lost *it*.", next_step="again")),),
-    )
-    text = markdown(evil)
-    assert "\n**Not publishable: " in f"\n{text}"
-    assert "<script>" not in text
-    assert r"a\|b\<script\>.tflite" in text
-    assert r"**Lost \*it\*. Next step: again.**" in text
 
 
 def test_int8_that_is_slower_than_float_is_said_under_the_ratios() -> None:
