@@ -31,8 +31,10 @@ from torch import Tensor, nn
 from edgedf.artifact import ModelFormat, embed, read_artifact
 from edgedf.cli._console import StepProgress, quiet_natives
 from edgedf.distill.datasets import open_dataset
-from edgedf.distill.networks.backbones import Block, Conv
-from edgedf.distill.networks.student import Deployable, load_checkpoint
+from edgedf.distill.networks.backbones import Block
+from edgedf.distill.networks.checkpoints import load_checkpoint
+from edgedf.distill.networks.deployable import Deployable
+from edgedf.distill.networks.layers import Conv
 from edgedf.errors import EdgedfError, ImageError
 from edgedf.formats import REGISTRY as FORMATS
 from edgedf.formats.weights import Parameters, WeightGraph, open_weight_graph
@@ -148,7 +150,7 @@ def gated_student(data: Path, steps: int, progress: Progress) -> Deployable:
         progress: Told about steps.
     """
     shipped = load_checkpoint(shipped_model("tflite").with_suffix(".safetensors"))[0]
-    teacher, network = shipped.deployable(), shipped.deployable()
+    teacher, network = Deployable(shipped), Deployable(shipped)
     torch.manual_seed(0)
     for block in list(network.student.encoder.blocks())[-GATED_BLOCKS:]:
         inner = cast(Block, block)

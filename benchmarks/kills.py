@@ -54,9 +54,11 @@ import sys
 from pathlib import Path
 from edgedf.distill.datasets.dataset import read_manifest
 from edgedf.distill.records import targets
+from edgedf.distill.records.making import TargetSettings
+from edgedf.distill.records.plan import evaluation_plan
 targets.SHARD = 4
-jobs = targets.evaluation_plan(read_manifest(Path(sys.argv[1])).select(), sharp_sets=("sharp",))
-targets.compute(jobs, sys.argv[2], targets.TargetSettings(size=64), workers=2)
+jobs = evaluation_plan(read_manifest(Path(sys.argv[1])).select(), sharp_sets=("sharp",))
+targets.compute(jobs, sys.argv[2], TargetSettings(size=64), workers=2)
 """
 
 

@@ -27,13 +27,9 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from edgedf.cli._console import new_console
+from edgedf.distill.optics.lens import random_lens
 from edgedf.distill.optics.maps import PROFILES, Profile, defocus_map
-from edgedf.distill.optics.render import (
-    add_camera_noise,
-    random_depth,
-    random_lens,
-    render,
-)
+from edgedf.distill.optics.render import add_camera_noise, random_depth, render
 from edgedf.errors import DataError, EdgedfError
 from edgedf.imaging import IMAGE_SUFFIXES, RGBImage, load_image, prepare
 from edgedf.machine import this_host

@@ -26,7 +26,8 @@ from edgedf import typed_json
 from edgedf.artifact import read_artifact
 from edgedf.cli._console import StepProgress, quiet_natives
 from edgedf.distill.datasets.dataset import read_manifest
-from edgedf.distill.networks.student import load_checkpoint
+from edgedf.distill.networks.checkpoints import load_checkpoint
+from edgedf.distill.networks.deployable import Deployable
 from edgedf.errors import EdgedfError
 from edgedf.formats import REGISTRY as FORMATS
 from edgedf.imaging import preprocess
@@ -66,7 +67,7 @@ def read_images(folder: Path, split: str, limit: int | None) -> Images:
 
 def run_torch() -> Run:
     checkpoint = shipped_model("tflite").with_suffix(".safetensors")
-    network = load_checkpoint(checkpoint)[0].deployable()
+    network = Deployable(load_checkpoint(checkpoint)[0])
 
     def run(image: NDArray[np.uint8]) -> Outputs:
         with torch.inference_mode():

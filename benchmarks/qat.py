@@ -23,9 +23,12 @@ import torch
 
 from edgedf.cli._console import StepProgress, quiet_natives
 from edgedf.distill.datasets.dataset import read_manifest
-from edgedf.distill.networks.backbones import Block, Conv
-from edgedf.distill.networks.student import Student, load_checkpoint, save_checkpoint
-from edgedf.distill.qat.qat import QatLoopSettings, QatSettings, train_qat
+from edgedf.distill.networks.backbones import Block
+from edgedf.distill.networks.checkpoints import load_checkpoint, save_checkpoint
+from edgedf.distill.networks.layers import Conv
+from edgedf.distill.networks.student import Student
+from edgedf.distill.qat.qat import train_qat
+from edgedf.distill.settings import QatLoopSettings, QatSettings
 from edgedf.errors import EdgedfError
 from edgedf.evaluation import Picture
 from edgedf.progress import Progress

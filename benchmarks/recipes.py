@@ -1,4 +1,4 @@
-"""What the recipes of ``edgedf distill ablate`` cost: parameters, multiply-adds, time, in torch.
+"""What the recipes of ``experiments.ablation`` cost: parameters, multiply-adds, time, in torch.
 
     python benchmarks/recipes.py
     python benchmarks/recipes.py --json
@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgedf.distill.networks.student import Student
-from edgedf.distill.networks.teacher import MODALITIES, Teacher, TeacherConfig
+from edgedf.distill.networks.teacher import Teacher
 from edgedf.distill.optics.maps import defocus_map
-from edgedf.distill.records.targets import at_stride
+from edgedf.distill.records.making import at_stride
+from edgedf.distill.settings import MODALITIES, TeacherConfig
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.machine import this_host
 from edgedf.sample import images

@@ -151,13 +151,14 @@ def _pictures(side: int) -> list[RGBImage]:
 def _int8(folder: Path, name: ModelFormat, side: int) -> bytes:
     path = folder / f"student_int8_{side}.{name}"
     if not path.is_file():
-        from edgedf.distill.networks.student import load_checkpoint
+        from edgedf.distill.networks.checkpoints import load_checkpoint
+        from edgedf.distill.networks.deployable import Deployable
         from edgedf.formats.onnx import quantizer as onnx
         from edgedf.formats.tflite import quantizer as tflite
         from edgedf.quantize.sources.export import export_network
 
         checkpoint = shipped_model("tflite").with_suffix(".safetensors")
-        network = load_checkpoint(checkpoint)[0].deployable().eval()
+        network = Deployable(load_checkpoint(checkpoint)[0]).eval()
         exported = export_network(network, side, name)
         to_int8: Callable[..., bytes] = tflite.to_int8 if name == "tflite" else onnx.to_int8
         write_bytes(path, to_int8(exported, _pictures(side)[:_CALIBRATED_ON]))

@@ -47,13 +47,11 @@ class World:
     Args:
         rank: Number of this process, from 0.
         size: Number of processes.
-        local_rank: Number of this process on its machine, from 0.
         device: Where this process computes.
     """
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
@@ -143,7 +141,7 @@ def joined(
             processes do not find each other.
     """
     rank, size, local_rank = _identity(os.environ if environment is None else environment)
-    world = World(rank, size, local_rank, _device(device, local_rank))
+    world = World(rank, size, _device(device, local_rank))
     if size == 1 or dist.is_initialized():  # a caller's own group is the caller's to end
         yield world
         return

@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["MAX_CONFIG_BYTES", "dump_settings", "load_settings"]
+__all__ = ["MAX_CONFIG_BYTES", "check_settings", "dump_settings", "load_settings"]
 
 T = TypeVar("T")
 
@@ -49,9 +49,11 @@ def load_settings(cls: type[T], path: str | Path | None = None, overrides: Seque
             nearest that does), or a value is of the wrong type or out of range.
 
     Example:
-        >>> from edgedf.distill.training.train import TrainSettings
-        >>> load_settings(TrainSettings, overrides=["loop.patience=3"]).loop.patience
-        3
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Run:
+        ...     steps: int = 300
+        >>> load_settings(Run, overrides=["steps=20"]).steps
+        20
     """
     types = dict(_keys(cls))
     data: dict[str, Any] = {} if path is None else _read(Path(path))
@@ -78,9 +80,11 @@ def dump_settings(settings: Any) -> str:
         settings: A dataclass.
 
     Example:
-        >>> from edgedf.distill.networks.student import StudentConfig
-        >>> print(dump_settings(StudentConfig()).splitlines()[0])
-        input_size = 256
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Run:
+        ...     steps: int = 300
+        >>> print(dump_settings(Run()), end="")
+        steps = 300
     """
     try:
         import tomli_w  # here, as reading settings needs no extra
@@ -88,6 +92,50 @@ def dump_settings(settings: Any) -> str:
         raise MissingExtra("distill", "Writing settings") from error
 
     return tomli_w.dumps(_without_none(typed_json.encode(settings)))
+
+
+def check_settings(settings: Any, ranges: Mapping[str, str]) -> None:
+    """Refuse what is outside its range; to be called where settings are made.
+
+    Args:
+        settings: A dataclass with numbers, and with choices of type ``Literal``, which are checked
+            as well.
+        ranges: Names of fields, separated by spaces, by their range: ``[1, inf)`` holds 1,
+            ``(0, 1)`` neither 0 nor 1, ``[32, 64] in steps of 8`` multiples of 8 alone.
+
+    Raises:
+        ConfigError: Such a value: names the field, its range and its default.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Run:
+        ...     steps: int = 300
+        >>> check_settings(Run(20), {"[1, inf)": "steps"})
+    """
+    hints = typing.get_type_hints(type(settings))
+    expected = {
+        name: ", ".join(typing.get_args(hint))
+        for name, hint in hints.items()
+        if typing.get_origin(hint) is typing.Literal
+        and getattr(settings, name) not in typing.get_args(hint)
+    }
+    for text, names in ranges.items():
+        expected.update({n: text for n in names.split() if not _is_in(getattr(settings, n), text)})
+    for field in dataclasses.fields(settings):
+        if field.name in expected:
+            raise ConfigError(
+                f"{field.name} = {getattr(settings, field.name)} is outside its range.",
+                expected=f"{field.name} in {expected[field.name]}",
+                next_step=f"{field.name}={field.default}, the default, is a good start",
+            )
+
+
+def _is_in(value: float, text: str) -> bool:
+    interval, _, step = text.partition(" in steps of ")
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    return above and below and (not step or value % int(step) == 0)
 
 
 def _keys(cls: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

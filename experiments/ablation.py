@@ -1,110 +1,40 @@
-"""What each part of the recipe brings: one table, within the sources and with sources left out.
+"""What each part of the recipe brings: within the known sources, and with sources left out.
+
+::
+
+    python -m experiments.ablation --data pictures/ --out runs/ablation --cache runs/cache
 
 Every recipe is fitted to the same records: to the training split, measured on the test split, and
-once for each source left out, measured on that source. A result is written as soon as it is there,
-so a run that is killed goes on with the next one.
+once for each source left out, measured on that source. The second table is the one to choose by:
+figures of a test split say how well a recipe knows its own sources. A result is written as soon as
+it is there, so a run that is killed goes on with the next one.
 """
 
 from __future__ import annotations
 
-import hashlib
+import argparse
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from edgedf import typed_json
+from edgedf.cli._console import StepProgress, print_error
 from edgedf.distill.datasets.dataset import read_manifest
-from edgedf.distill.distributed import World
-from edgedf.distill.networks.backbones import load_imagenet_weights
-from edgedf.distill.networks.probe import (
-    Calibration,
-    balance,
-    calibrate,
-    distilled_targets,
-    fit_probe,
-)
-from edgedf.distill.networks.student import Student, load_checkpoint
-from edgedf.distill.networks.teacher import MODALITIES, Teacher, TeacherConfig
-from edgedf.distill.records.preparation import Indices, domains
-from edgedf.distill.records.statistics import cached_statistics
 from edgedf.distill.records.targets import Records
-from edgedf.distill.training.loop import BEST, LoopSettings
-from edgedf.distill.training.teach import statistics_of_branch
-from edgedf.distill.training.train import TrainSettings, learn_maps
-from edgedf.distill.training.verdict import set_thresholds, statistics_of
-from edgedf.errors import ConfigError
+from edgedf.errors import ConfigError, EdgedfError
 from edgedf.files import write_text
+from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 from edgedf.spec import Accuracy
-from experiments.baselines import FineTuned, MapXception, judge_all, learn_labels
 from experiments.leave_out import Fold, every_record, in_domain, left_out, left_out_units
+from experiments.recipes import RECIPES, AblationSettings, Recipes
 
-__all__ = ["RECIPES", "AblationSettings", "Row", "ablate", "as_markdown"]
-
-RECIPES: Mapping[str, str] = {
-    "xception": "defocus map → Xception, from scratch (the paper's baseline)",
-    "fine-tune": "picture → EfficientNet-Lite0, fine-tuned",
-    "rgb": "teacher's picture branch",
-    "frequency": "teacher's fine-detail branch",
-    "defocus": "teacher's defocus-map branch",
-    "teacher": "teacher, all three branches",
-    "student": "student, labels only",
-    "student-distilled": "student, labels and the teacher's verdicts",
-    "student-maps": "student, encoder tuned on defocus maps",
-    "student-features": "student, the same held to the teacher's features",
-}
-"""What can be compared, by name."""
-
-# Of an encoder that learns maps; the decoder learns ten times as fast.
-_ENCODER_RATE = 2e-4
-_LOOKED_AT = 64
-
-
-@dataclass(frozen=True)
-class AblationSettings:
-    """How recipes are fitted.
-
-    Args:
-        penalty: Of verdicts in closed form; see :func:`edgedf.distill.networks.probe.fit_probe`.
-        distilled: Share of the teacher in what a distilled student is fitted to.
-        steps: Of networks that learn step by step.
-        batch: Of the same.
-        seed: Of everything random.
-        size: Side of the pictures.
-
-    Raises:
-        ConfigError: A value out of range.
-    """
-
-    penalty: float = 3.0
-    distilled: float = 0.5
-    steps: int = 600
-    batch: int = 16
-    seed: int = 0
-    size: int = 256
-
-    def __post_init__(self) -> None:
-        if (
-            self.penalty <= 0
-            or not 0 <= self.distilled <= 1
-            or min(self.steps, self.batch) < 1
-            or self.seed < 0
-            or not 32 <= self.size <= 2048
-            or self.size % 32
-        ):
-            raise ConfigError(
-                f"Recipes cannot be compared with {self}.",
-                expected="a penalty above 0, a share from 0 to 1, steps and batch from 1, a seed "
-                "from 0, a side from 32 to 2048 that is a multiple of 32",
-                next_step="change the value that is outside",
-            )
+__all__ = ["Row", "ablate", "as_markdown", "main"]
 
 
 @dataclass(frozen=True)
@@ -161,11 +91,10 @@ def ablate(
         data, cache, size=settings.size, seed=settings.seed, workers=workers, progress=progress
     )
     folds = (in_domain(records), *left_out(records))
-    bench = _Bench(records, Path(out), Path(cache), settings, progress)
+    fitted = Recipes(records, Path(out), Path(cache), settings, progress)
     rows = []
     for number, name in enumerate(recipes):
-        for fold in folds:
-            rows.append(bench.row(name, fold))
+        rows += [_row(fitted, Path(out), name, fold, records) for fold in folds]
         progress("recipes", number + 1, len(recipes))
     return tuple(rows)
 
@@ -204,174 +133,64 @@ def as_markdown(rows: Sequence[Row]) -> str:
     return "\n\n".join(tables) + "\n"
 
 
-class _Bench:
-    """The records, and what has been computed of them."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line.
 
-    def __init__(
-        self,
-        records: Records,
-        out: Path,
-        cache: Path,
-        settings: AblationSettings,
-        progress: Progress,
-    ) -> None:
-        self._records, self._out, self._cache = records, out, cache
-        self._settings, self._progress = settings, progress
-        self._statistics: dict[str, NDArray[np.floating]] = {}
-        digest = hashlib.sha256(records.labels.tobytes())
-        digest.update(np.ascontiguousarray(records.images).data)
-        digest.update(np.ascontiguousarray(records.maps).data)
-        for job in records.jobs:
-            sample = job.sample
-            told = (job.kind, sample.set, sample.split, sample.source, sample.group)
-            digest.update(json.dumps(told).encode())
-        self._records_key = digest.hexdigest()
-        digest.update(json.dumps(typed_json.encode(settings)).encode())
-        self._key = digest.hexdigest()[:12]
-
-    def row(self, recipe: str, fold: Fold) -> Row:
-        """A recipe's figures in a fold, from its file where it is there."""
-        path = self._out / f"{recipe}, {fold.name}, {self._key}.json"
-        try:
-            return typed_json.decode(Row, json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError):
-            pass
-        row = Row(recipe, fold.name, fold.figures(self._records, self._judge(recipe, fold)))
-        write_text(path, json.dumps(typed_json.encode(row), indent=1))
-        shutil.rmtree(self._run(recipe, fold), ignore_errors=True)
-        return row
-
-    def _run(self, recipe: str, fold: Fold) -> Path:
-        """Where a recipe that learns step by step keeps its state until it is done."""
-        return self._out / f"{recipe}, {fold.name}, {self._key}"
-
-    def _judge(self, recipe: str, fold: Fold) -> Callable[[Indices], NDArray[np.float64]]:
-        if recipe in ("xception", "fine-tune"):
-            return self._learned(recipe, fold)
-        if recipe in MODALITIES:
-            return self._closed(self._branch(recipe), fold)
-        if recipe == "teacher":
-            return self._teacher(fold)
-        if recipe in ("student-maps", "student-features"):
-            return self._closed(self._tuned(recipe, fold), fold)
-        said = self._teacher(fold)(fold.fitted) if recipe == "student-distilled" else None
-        return self._closed(self._student(), fold, said)
-
-    def _closed(
-        self,
-        statistics: NDArray[np.floating],
-        fold: Fold,
-        teacher: NDArray[np.float64] | None = None,
-    ) -> Callable[[Indices], NDArray[np.float64]]:
-        records, settings = self._records, self._settings
-        labels = records.labels[fold.fitted]
-        targets = distilled_targets(labels, teacher, settings.distilled)
-        weights = balance(domains(records, fold.fitted), labels)
-        probe = fit_probe(statistics[fold.fitted], targets, weights, penalty=settings.penalty)
-        scale = self._scale(statistics, fold.fitted, targets, weights)
-        return lambda part: scale(probe(statistics[part]))
-
-    def _scale(
-        self,
-        statistics: NDArray[np.floating],
-        fitted: Indices,
-        targets: NDArray[np.floating],
-        weights: NDArray[np.float64],
-    ) -> Calibration:
-        """Scale of a verdict, from a fifth of the groups, judged by a fit to the others.
-
-        On what it was fitted to, a verdict is surer than it has reason to be.
-        """
-        labels, apart = self._records.labels[fitted], self._apart(fitted)
-        if len(set(labels[apart].tolist())) < 2 or len(set(labels[~apart].tolist())) < 2:
-            apart = np.ones(len(fitted), bool)  # too few to set some aside
-            rest = apart
-        else:
-            rest = ~apart
-        trial = fit_probe(
-            statistics[fitted[rest]],
-            targets[rest],
-            weights[rest],
-            penalty=self._settings.penalty,
+    Returns:
+        Exit code: 0, or 2 after an error, which is printed.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.ablation",
+        description="Compare recipes, within the known sources and with each source left out.",
+        epilog="Recipes: " + "; ".join(f"{name}: {text}" for name, text in RECIPES.items()),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for name in ("data", "out", "cache"):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--recipes", metavar="LIST", default=",".join(RECIPES), help="separated by commas"
+    )
+    for field in fields(AblationSettings):
+        parser.add_argument(
+            f"--{field.name}", type=type(field.default), default=field.default, help="a setting"
         )
-        return calibrate(trial(statistics[fitted[apart]]), labels[apart])
-
-    def _apart(self, fitted: Indices) -> NDArray[np.bool_]:
-        """A fifth of the groups, the same ones each time."""
-        groups = (self._records.jobs[index].sample.group for index in fitted)
-        return np.array([hashlib.sha256(group.encode()).digest()[0] < 51 for group in groups])
-
-    def _teacher(self, fold: Fold) -> Callable[[Indices], NDArray[np.float64]]:
-        branches = [self._closed(self._branch(name), fold) for name in MODALITIES]
-        return lambda part: np.mean([judge(part) for judge in branches], axis=0)
-
-    def _branch(self, modality: str) -> NDArray[np.floating]:
-        if modality not in self._statistics:
-            config = TeacherConfig(modalities=(modality,), map_channels=0)
-            teacher = Teacher(config).eval()
-            teacher.load_imagenet()
-            (branch,) = teacher.each()
-            self._statistics[modality] = statistics_of_branch(
-                branch, config, self._records, self._cache, progress=self._progress
+    parser.add_argument("--workers", type=int, default=available_cores(), help="for maps")
+    parser.add_argument("--json", action="store_true", help="one JSON document, not Markdown")
+    options = parser.parse_args(arguments)
+    try:
+        settings = AblationSettings(
+            **{f.name: getattr(options, f.name) for f in fields(AblationSettings)}
+        )
+        with StepProgress() as progress:
+            rows = ablate(
+                options.data,
+                options.out,
+                cache=options.cache,
+                recipes=[name.strip() for name in options.recipes.split(",") if name.strip()],
+                settings=settings,
+                workers=options.workers,
+                progress=progress,
             )
-        return self._statistics[modality]
+    except EdgedfError as error:
+        print_error(error)
+        return 2
+    document = {"settings": typed_json.encode(settings), "rows": typed_json.encode(rows)}
+    print(json.dumps(document, indent=2) if options.json else as_markdown(rows), end="")
+    return 0
 
-    def _student(self) -> NDArray[np.floating]:
-        if "student" not in self._statistics:
-            torch.manual_seed(self._settings.seed)
-            student = Student().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            load_imagenet_weights(student.encoder)
-            self._set_thresholds(student)
-            # The thresholds follow from the records, but for rounding.
-            described = json.dumps([typed_json.encode(student.config), self._records_key])
-            self._statistics["student"] = cached_statistics(
-                self._records,
-                lambda images, maps: student.statistics(images),
-                f"student {described}",
-                self._cache,
-                step="student statistics",
-                progress=self._progress,
-            )
-        return self._statistics["student"]
 
-    def _set_thresholds(self, student: Student) -> None:
-        apart = max(1, len(self._records) // 1024)
-        set_thresholds(student, self._records.images[::apart], self._progress)
+def _row(recipes: Recipes, out: Path, recipe: str, fold: Fold, records: Records) -> Row:
+    """A recipe's figures in a fold, from its file where it is there."""
+    path = out / f"{recipe}, {fold.name}, {recipes.key}.json"
+    try:
+        return typed_json.decode(Row, json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        pass
+    row = Row(recipe, fold.name, fold.figures(records, recipes.fit(recipe, fold)))
+    write_text(path, json.dumps(typed_json.encode(row), indent=1))
+    shutil.rmtree(recipes.run_folder(recipe, fold), ignore_errors=True)
+    return row
 
-    def _tuned(self, recipe: str, fold: Fold) -> NDArray[np.floating]:
-        """What a student sees whose encoder has learned maps, of which it has seen no label."""
-        settings = TrainSettings(
-            encoder_rate=_ENCODER_RATE,
-            features=float(recipe == "student-features"),
-            loop=self._loop(),
-        )
-        records, run = self._records, self._run(recipe, fold)
-        learned = records.subset(fold.fitted)
-        # The only look is the last one, so nothing is chosen by it.
-        looked_at = learned.subset(np.arange(min(_LOOKED_AT, len(learned))))
-        learn_maps(learned, looked_at, settings, run, world=World(), progress=self._progress)
-        student, _ = load_checkpoint(run / BEST)
-        student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._set_thresholds(student)
-        return statistics_of(student, iter(records.images), len(records), self._progress)
 
-    def _loop(self) -> LoopSettings:
-        settings = self._settings
-        return LoopSettings(
-            steps=settings.steps,
-            batch=settings.batch,
-            seed=settings.seed,
-            evaluate_every=settings.steps,
-        )
-
-    def _learned(self, recipe: str, fold: Fold) -> Callable[[Indices], NDArray[np.float64]]:
-        build: Any = FineTuned if recipe == "fine-tune" else MapXception
-        network = learn_labels(
-            build,
-            self._records.subset(fold.fitted),
-            self._run(recipe, fold),
-            self._loop(),
-            rate=3e-4,
-            progress=self._progress,
-        )
-        return lambda part: judge_all(network, self._records.subset(part))
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,7 +6,7 @@ to Xception; the usual detector fine-tunes an ImageNet network on the pictures t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +17,21 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgedf.distill.distributed import World
-from edgedf.distill.networks.backbones import MEAN, STD, EfficientNetLite, load_imagenet_weights
-from edgedf.distill.records.batches import Batch, Batches
+from edgedf.distill.networks.backbones import EfficientNetLite, load_imagenet_weights
+from edgedf.distill.networks.layers import MEAN, STD
+from edgedf.distill.networks.running import batches_of, run
+from edgedf.distill.records.batches import Batch, RecordBatches
 from edgedf.distill.records.targets import Records
-from edgedf.distill.training.loop import Loop, LoopSettings, ParameterGroup
+from edgedf.distill.settings import LoopSettings
+from edgedf.distill.training.loop import Loop
 from edgedf.distill.training.losses import fake_loss
+from edgedf.distill.training.task import ParameterGroup
 from edgedf.files import write_bytes
 from edgedf.metrics import auc_with_interval
 from edgedf.progress import Progress, silent
 
 __all__ = ["FineTuned", "MapXception", "Xception", "judge_all", "learn_labels"]
 
-_BATCH = 32
 # Records that the score of the loop's only look, at the end, is taken on.
 _LOOKED_AT = 512
 
@@ -89,8 +92,8 @@ class _Module(nn.Module):
         self.shortcut = nn.Sequential(*shortcut) if changes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.path(x) + self.shortcut(x)
-        return found
+        total: Tensor = self.path(x) + self.shortcut(x)
+        return total
 
 
 class MapXception(nn.Module):
@@ -109,8 +112,8 @@ class MapXception(nn.Module):
         low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
         stretched = (maps - low) / (high - low).clamp_min(1e-6)
         size = (self.side, self.side)
-        dense = F.interpolate(stretched, size, mode="bilinear", align_corners=False)
-        logits: Tensor = self.network((dense * 2 - 1).expand(-1, 3, -1, -1))[:, 0]
+        scaled = F.interpolate(stretched, size, mode="bilinear", align_corners=False)
+        logits: Tensor = self.network((scaled * 2 - 1).expand(-1, 3, -1, -1))[:, 0]
         return logits
 
 
@@ -136,25 +139,18 @@ class _Labels:
     def __init__(self, records: Records, settings: LoopSettings, ranks: int) -> None:
         self.weights = {"label": 1.0}
         self._records = records
-        self._batches = Batches(records, size=settings.batch * ranks, seed=settings.seed)
-
-    def batch(self, step: int, rank: int, ranks: int) -> Batch:
-        return self._batches.part(step, rank, ranks)
-
-    def files(self, step: int, ranks: int) -> Sequence[str]:
-        return self._batches.files(step)
+        self.batches = RecordBatches(records, size=settings.batch * ranks, seed=settings.seed)
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits = module(batch.images, batch.maps)
+        logits = module(batch.images, batch.maps[:, :1])
         return {"label": fake_loss(logits, batch.labels, count=batch.labelled)}
 
     def evaluate(self, averaged: nn.Module, progress: Progress) -> dict[str, float]:
         chosen = np.random.default_rng(0).permutation(len(self._records))[:_LOOKED_AT]
         some = self._records.subset(np.sort(chosen))
-        known = ~np.isnan(some.labels)
-        groups = np.array([job.sample.group for job in some.jobs], dtype=object)
+        some = some.subset(some.labelled)
         logits = judge_all(averaged, some)
-        return {"score": auc_with_interval(some.labels[known], logits[known], groups[known]).value}
+        return {"score": auc_with_interval(some.labels, logits, some.groups).value}
 
     def save_best(self, path: Path, averaged: nn.Module, step: int) -> None:
         write_bytes(path, save({k: v.contiguous() for k, v in averaged.state_dict().items()}))
@@ -197,15 +193,9 @@ def judge_all(
     network: nn.Module, records: Records, progress: Progress = silent
 ) -> NDArray[np.float64]:
     """Logits of a network for records, (n,)."""
-    found = []
-    with torch.inference_mode():
-        for at in range(0, len(records), _BATCH):
-            images = torch.from_numpy(records.images[at : at + _BATCH]).permute(0, 3, 1, 2).float()
-            maps = torch.from_numpy(records.maps[at : at + _BATCH].astype(np.float32))[:, None]
-            seen = images.contiguous(memory_format=torch.channels_last)
-            found.append(network(seen, maps).double().numpy())
-            progress("judge", min(at + _BATCH, len(records)), len(records))
-    return np.concatenate(found)
+    batches = batches_of(records.images, records.maps)
+    (logits,) = run(network, batches, len(records), step="judge", progress=progress)
+    return np.asarray(logits, np.float64)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> list[nn.Module]:

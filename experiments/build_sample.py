@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf import sample
-from edgedf.distill.fakes import blob_mask, self_blend
-from edgedf.distill.optics.render import ThinLens, random_depth, render
+from edgedf.distill.fakes.blend import blob_mask, self_blend
+from edgedf.distill.optics.lens import ThinLens
+from edgedf.distill.optics.render import random_depth, render
 from edgedf.errors import DataError, EdgedfError
 from edgedf.files import open_text, sha256_of, write_bytes, write_text
 from edgedf.imaging import RGBImage, load_image, resize_exact

@@ -16,16 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.distill.datasets.dataset import Sample, read_manifest
-from edgedf.distill.evaluation.evaluate import as_accuracy
-from edgedf.distill.records.preparation import Indices
-from edgedf.distill.records.targets import (
-    FACE_SETS,
-    SHARP_SETS,
-    Records,
-    TargetSettings,
-    compute,
-    plan,
-)
+from edgedf.distill.evaluation.figures import as_accuracy
+from edgedf.distill.records.making import TargetSettings
+from edgedf.distill.records.plan import plan
+from edgedf.distill.records.targets import Indices, Records, compute
+from edgedf.distill.settings import SHARP_SETS, PictureSettings
 from edgedf.errors import DataError
 from edgedf.metrics import auc_with_interval, check_both_classes
 from edgedf.progress import Progress, silent
@@ -70,12 +65,11 @@ class Fold:
             records: All of them.
             judge: Gives logits for some.
         """
-        groups = np.array([job.sample.group for job in records.jobs], dtype=object)
         return tuple(
             as_accuracy(
                 title,
                 "AUC",
-                auc_with_interval(records.labels[part], judge(part), groups[part]),
+                auc_with_interval(records.labels[part], judge(part), records.groups[part]),
             )
             for title, part in self.judged.items()
         )
@@ -96,15 +90,15 @@ def units(samples: Sequence[Sample]) -> tuple[Unit, ...]:
     for sample in samples:
         classes[sample.source].add(sample.label)
         of_set[sample.set].add(sample.source)
-    found = {
+    by_name = {
         source: Unit(source, frozenset([source])) for source in classes if _both(classes[source])
     }
     for name, sources in of_set.items():
-        single = [source for source in sources if source not in found]
+        single = [source for source in sources if source not in by_name]
         real = [source for source in single if "real" in classes[source]]
         if real and 2 * len(real) == len(single):
-            found[name] = Unit(name, frozenset(single))
-    return tuple(found[name] for name in sorted(found))
+            by_name[name] = Unit(name, frozenset(single))
+    return tuple(by_name[name] for name in sorted(by_name))
 
 
 def every_record(
@@ -131,15 +125,7 @@ def every_record(
         OutputError: The cache cannot be written.
     """
     samples = [s for s in read_manifest(data).samples if s.set not in SHARP_SETS]
-    jobs = plan(
-        samples,
-        crops=0,
-        renderings=0,
-        self_blends=1,
-        portraits=1,
-        face_sets=FACE_SETS,
-        sharp_sets=SHARP_SETS,
-    )
+    jobs = plan(samples, PictureSettings(crops=0, renderings=0))
     targets = TargetSettings(size=size, seed=seed)
     return compute(jobs, cache, targets, workers=workers, progress=progress)
 
@@ -155,8 +141,8 @@ def left_out(records: Records) -> tuple[Fold, ...]:
     """
     chosen = left_out_units([job.sample for job in records.jobs])
     sources = np.array([job.sample.source for job in records.jobs])
-    sets = np.array([job.sample.set for job in records.jobs])
-    whole = np.array([job.kind == "whole" for job in records.jobs])
+    sets = records.sets
+    whole = records.kinds == "whole"
     folds = []
     for unit in chosen:
         out = np.isin(sources, sorted(unit.sources))
@@ -180,8 +166,8 @@ def in_domain(records: Records) -> Fold:
         DataError: The training split lacks a class.
     """
     splits = np.array([job.sample.split for job in records.jobs])
-    sets = np.array([job.sample.set for job in records.jobs])
-    kinds = np.array([job.kind for job in records.jobs])
+    sets = records.sets
+    kinds = records.kinds
     judged = {}
     for name in sorted(set(sets.tolist())):
         test = (sets == name) & (splits == "test")

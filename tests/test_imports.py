@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # of the ranges that it may have learned; nothing else of it is needed to export one, and they are
 # imported only then.
 EXCEPTIONS = {
-    ("quantize/sources/export.py", "edgedf.distill.networks.student"),
+    ("quantize/sources/export.py", "edgedf.distill.networks"),
     ("quantize/sources/export.py", "edgedf.distill.qat.fake_quant"),
 }
 # What the contract takes from the formats: a file's spec is read without any of their tools.

@@ -8,11 +8,10 @@ from edgedf.distill.datasets.diffusiondb import read_coco, read_diffusiondb, rea
 from edgedf.distill.datasets.faceforensics import read_faceforensics
 from edgedf.distill.datasets.folders import read_folders
 from edgedf.distill.datasets.opening import LAYOUTS, detect_layout, open_dataset
-from edgedf.distill.datasets.readable import Readable, readable
+from edgedf.distill.datasets.readable import readable
 
 __all__ = [
     "LAYOUTS",
-    "Readable",
     "detect_layout",
     "open_dataset",
     "read_celebdf",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgedf.ahead import run_ahead
 from edgedf.distill.datasets.dataset import (
     LABELS,
     SPLITS,
@@ -21,26 +20,15 @@ from edgedf.distill.datasets.dataset import (
 )
 from edgedf.distill.datasets.leakage import FEATURES, Leakage, Metadata, leakage
 from edgedf.distill.datasets.near_duplicates import NEAR, near_duplicates, picture_hash
-from edgedf.errors import DataError, ImageError
+from edgedf.distill.datasets.readable import each_picture
+from edgedf.errors import DataError
 from edgedf.evaluation import ALL, MAX_SKIPPED, Skipped
 from edgedf.image_header import read_header
 from edgedf.imaging import decode_image, read_image_bytes
 from edgedf.jpeg_tables import quantisation_tables, tables_name
-from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 
-__all__ = [
-    "MAX_AUC",
-    "MAX_SHARE",
-    "Audit",
-    "Cluster",
-    "Encoding",
-    "MetadataAuc",
-    "Sizes",
-    "Spread",
-    "TornGroup",
-    "audit",
-]
+__all__ = ["Audit", "Spread", "audit"]
 
 MAX_AUC = 0.6
 """Largest AUC of metadata that is no reason to warn."""
@@ -91,8 +79,7 @@ class Encoding:
         set: The set.
         label: The class.
         format: ``jpeg``, ``png`` or ``webp``.
-        tables: Which quantisation tables a JPEG has, see
-            :func:`~edgedf.jpeg_tables.tables_name`; empty for other formats.
+        tables: Name of a JPEG's quantisation tables; empty for other formats.
         pictures: How many.
     """
 
@@ -184,21 +171,21 @@ class _Facts:
     hash: int
 
 
-def audit(dataset: Dataset, *, workers: int | None = None, progress: Progress = silent) -> Audit:
+def audit(dataset: Dataset, *, progress: Progress = silent) -> Audit:
     """Look through a data set: every picture is read once.
 
     Args:
         dataset: The data set; its groups may be in several splits.
-        workers: Threads that read pictures; None for one a core.
         progress: Told about each picture and each set.
 
     Returns:
-        What was found. Pictures that cannot be read are listed and take no part in the rest.
+        The figures. Pictures that cannot be read are listed and take no part in the rest.
 
     Raises:
         DataError: No picture can be read.
     """
-    facts, skipped = _read(dataset.samples, workers, progress)
+    step = "reading pictures"
+    facts, skipped = each_picture(_facts, dataset.samples, step=step, progress=progress)
     if not facts:
         raise DataError(
             f"None of the {len(dataset.samples)} pictures in {dataset.folder} can be read, such as "
@@ -207,7 +194,7 @@ def audit(dataset: Dataset, *, workers: int | None = None, progress: Progress = 
             next_step="download them again",
         )
     torn = tuple(TornGroup(*entry) for entry in torn_groups(dataset.samples).items())
-    clusters = _clusters(facts)
+    clusters = tuple(_clusters(facts))
     metadata = _metadata(facts, progress)
     return Audit(
         folder=str(dataset.folder),
@@ -215,7 +202,7 @@ def audit(dataset: Dataset, *, workers: int | None = None, progress: Progress = 
         sha256=dataset.sha256,
         pictures=len(dataset.samples),
         counts=dataset.counts,
-        sizes=tuple(_sizes(*part) for part in _by_set_and_label(facts)),
+        sizes=tuple(_sizes(facts)),
         encodings=tuple(_encodings(facts)),
         metadata=metadata,
         duplicates=clusters,
@@ -231,57 +218,34 @@ def audit(dataset: Dataset, *, workers: int | None = None, progress: Progress = 
     )
 
 
-def _read(
-    samples: Sequence[Sample], workers: int | None, progress: Progress
-) -> tuple[list[_Facts], tuple[Skipped, ...]]:
-    facts: list[_Facts] = []
-    skipped: list[Skipped] = []
-    for done, found in enumerate(run_ahead(_look, samples, workers or available_cores()), 1):
-        if isinstance(found, Skipped):
-            skipped.append(found)
-        else:
-            facts.append(found)
-        progress("reading pictures", done, len(samples))
-    return facts, tuple(skipped)
-
-
-def _look(sample: Sample) -> _Facts | Skipped:
-    try:
-        data = read_image_bytes(sample.path)
-        header, image = read_header(data), decode_image(data)
-    except ImageError as error:
-        return Skipped(str(sample.path), error.message)
+def _facts(sample: Sample) -> _Facts:
+    data = read_image_bytes(sample.path)
+    header, image = read_header(data), decode_image(data)
     tables = quantisation_tables(data)
     metadata = Metadata(header.width, header.height, len(data), header.format, tables)
     return _Facts(sample, metadata, tables_name(tables), picture_hash(image))
 
 
-def _by_set_and_label(
-    facts: Sequence[_Facts],
-) -> Iterator[tuple[str, ClassName, list[Metadata]]]:
+def _sizes(facts: Sequence[_Facts]) -> Iterator[Sizes]:
     parts: dict[tuple[str, ClassName], list[Metadata]] = defaultdict(list)
     for one in facts:
         parts[one.sample.set, one.sample.label].append(one.metadata)
-    for name in sorted({name for name, _ in parts}):
-        for label in LABELS:
-            if (name, label) in parts:
-                yield name, label, parts[name, label]
+    for name, label in sorted(parts, key=lambda key: (key[0], LABELS.index(key[1]))):
+        part = parts[name, label]
+        yield Sizes(
+            name,
+            label,
+            len(part),
+            width=_spread([one.width for one in part]),
+            height=_spread([one.height for one in part]),
+            bytes=_spread([one.bytes for one in part]),
+            bytes_per_pixel=_spread([one.bytes / (one.width * one.height) for one in part]),
+            distinct=len({(one.width, one.height) for one in part}),
+        )
 
 
-def _sizes(name: str, label: ClassName, part: Sequence[Metadata]) -> Sizes:
-    def spread(values: Sequence[float]) -> Spread:
-        return Spread(float(min(values)), float(np.median(values)), float(max(values)))
-
-    return Sizes(
-        name,
-        label,
-        len(part),
-        width=spread([one.width for one in part]),
-        height=spread([one.height for one in part]),
-        bytes=spread([one.bytes for one in part]),
-        bytes_per_pixel=spread([one.bytes / (one.width * one.height) for one in part]),
-        distinct=len({(one.width, one.height) for one in part}),
-    )
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(float(min(values)), float(np.median(values)), float(max(values)))
 
 
 def _encodings(facts: Sequence[_Facts]) -> Iterator[Encoding]:
@@ -296,21 +260,16 @@ def _encodings(facts: Sequence[_Facts]) -> Iterator[Encoding]:
         yield Encoding(*key, counts[key])
 
 
-def _clusters(facts: Sequence[_Facts]) -> tuple[Cluster, ...]:
-    found = []
+def _clusters(facts: Sequence[_Facts]) -> Iterator[Cluster]:
     for members in near_duplicates([one.hash for one in facts]):
         samples = [facts[index].sample for index in members]
-        splits = {sample.split for sample in samples}
-        labels = {sample.label for sample in samples}
+        splits, labels = {s.split for s in samples}, {s.label for s in samples}
         if len(splits) > 1:
-            found.append(
-                Cluster(
-                    tuple(str(sample.path) for sample in samples),
-                    tuple(split for split in SPLITS if split in splits),
-                    tuple(label for label in LABELS if label in labels),
-                )
+            yield Cluster(
+                tuple(str(sample.path) for sample in samples),
+                tuple(split for split in SPLITS if split in splits),
+                tuple(label for label in LABELS if label in labels),
             )
-    return tuple(found)
 
 
 def _metadata(facts: Sequence[_Facts], progress: Progress) -> tuple[MetadataAuc, ...]:
@@ -320,16 +279,16 @@ def _metadata(facts: Sequence[_Facts], progress: Progress) -> tuple[MetadataAuc,
     tasks = [(name, part) for name, part in sorted(parts.items()) if _has_both(part)]
     if len(parts) > 1 and _has_both(facts):
         tasks.append((ALL, list(facts)))
-    found = []
+    entries = []
     for done, (name, part) in enumerate(tasks, 1):
         figures = leakage(
             [one.metadata for one in part],
             [one.sample.label == "fake" for one in part],
             [one.sample.group for one in part],
         )
-        found.append(MetadataAuc(name, figures))
+        entries.append(MetadataAuc(name, figures))
         progress("fitting metadata", done, len(tasks))
-    return tuple(found)
+    return tuple(entries)
 
 
 def _has_both(facts: Sequence[_Facts]) -> bool:

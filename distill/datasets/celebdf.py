@@ -13,17 +13,25 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from edgedf.distill.datasets.dataset import ClassName, Dataset, Sample, Split, list_samples
+from edgedf.distill.datasets.dataset import (
+    ClassName,
+    Dataset,
+    Layout,
+    Sample,
+    Split,
+    list_samples,
+)
 from edgedf.distill.datasets.files import existing_folder, folders_in, read_lines
-from edgedf.distill.datasets.frames import FRAMES, Clip, find_clips, frames_of
+from edgedf.distill.datasets.frames import Clip, find_clips, frames_of
 from edgedf.distill.datasets.splits import RATIO, TRAIN_AND_VAL, assign, components
+from edgedf.distill.settings import FRAMES
 from edgedf.errors import DataError
 from edgedf.progress import Progress, silent
 
-__all__ = ["LAYOUT", "SHAPE", "TEST_LIST", "fits", "read_celebdf"]
+__all__ = ["LAYOUT", "TEST_LIST", "read_celebdf"]
 
-LAYOUT = "celebdf"
-SHAPE = "Celeb-real/, Celeb-synthesis/ and YouTube-real/, best with List_of_testing_videos.txt"
+_NAME = "celebdf"
+_SHAPE = "Celeb-real/, Celeb-synthesis/ and YouTube-real/, best with List_of_testing_videos.txt"
 TEST_LIST = "List_of_testing_videos.txt"
 
 # Spelt in lower case: some tools write Youtube-real.
@@ -40,8 +48,7 @@ _LIST_LINE = "lines such as '1 YouTube-real/00170.mp4'"
 _Key = tuple[str, str]
 
 
-def fits(folder: Path) -> bool:
-    """Whether a folder has this layout, or a part of it."""
+def _fits(folder: Path) -> bool:
     return any(
         place.name.lower() in ("celeb-real", "celeb-synthesis") for place in folders_in(folder)
     )
@@ -100,23 +107,33 @@ def read_celebdf(
         for key, pictures in zip(wanted, extracted.of, strict=True)
         for path in pictures
     ]
-    return list_samples(root, samples, LAYOUT, notes, has_splits=bool(testing))
+    return list_samples(root, samples, _NAME, notes, has_splits=bool(testing))
+
+
+LAYOUT = Layout(
+    _NAME,
+    _SHAPE,
+    _fits,
+    lambda folder, how: read_celebdf(
+        folder, frames=how.frames, cache=how.cache, progress=how.progress
+    ),
+)
 
 
 def _clips(root: Path) -> dict[_Key, Clip]:
     """Clips by part (in lower case) and name."""
-    found: dict[_Key, Clip] = {}
+    clips: dict[_Key, Clip] = {}
     for place in folders_in(root):
         if place.name.lower() in _PARTS:
-            found.update(((place.name.lower(), clip.name), clip) for clip in find_clips(place))
+            clips.update(((place.name.lower(), clip.name), clip) for clip in find_clips(place))
     for label, name in (("real", "Celeb-real"), ("fake", _SYNTHESIS)):
-        if not any(_PARTS[part] == label for part, _ in found):
+        if not any(_PARTS[part] == label for part, _ in clips):
             raise DataError(
                 f"Celeb-DF in {root} has no {label} video.",
-                expected=f"{SHAPE}; in each <video>.mp4, videos/, frames/<video>/ or <video>/",
+                expected=f"{_SHAPE}; in each <video>.mp4, videos/, frames/<video>/ or <video>/",
                 next_step=f"download {name} into it",
             )
-    return found
+    return clips
 
 
 def _testing(path: Path, clips: Mapping[_Key, Clip]) -> tuple[frozenset[_Key], list[str]]:

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgedf.distill.datasets.dataset import ClassName, Dataset, Sample, Split, list_samples
+from edgedf.distill.datasets.dataset import (
+    ClassName,
+    Dataset,
+    Layout,
+    Sample,
+    Split,
+    list_samples,
+)
 from edgedf.distill.datasets.files import existing_folder, folders_in, pictures_in
 from edgedf.distill.datasets.splits import TRAIN_AND_VAL, assign
 from edgedf.errors import DataError
 
-__all__ = ["LAYOUT", "SHAPE", "fits", "read_cifake"]
+__all__ = ["LAYOUT", "read_cifake"]
 
-LAYOUT = "cifake"
-SHAPE = "train/REAL/, train/FAKE/, test/REAL/ and test/FAKE/, each with pictures of 32 x 32"
+_NAME = "cifake"
+_SHAPE = "train/REAL/, train/FAKE/, test/REAL/ and test/FAKE/, each with pictures of 32 x 32"
 
 _CLASSES: Mapping[str, tuple[ClassName, str]] = {
     "REAL": ("real", "cifar-10"),
@@ -22,13 +29,12 @@ _CLASSES: Mapping[str, tuple[ClassName, str]] = {
 _SPLITS: tuple[Split, ...] = ("train", "test")
 
 
-def fits(folder: Path) -> bool:
-    """Whether a folder has this layout, names in capitals and all."""
+def _fits(folder: Path) -> bool:
     names = [
         {place.name for place in folders_in(folder / split)} if (folder / split).is_dir() else set()
         for split in _SPLITS
     ]
-    return all(set(_CLASSES) <= found for found in names)
+    return all(set(_CLASSES) <= classes for classes in names)
 
 
 def read_cifake(folder: str | Path) -> Dataset:
@@ -51,7 +57,7 @@ def read_cifake(folder: str | Path) -> Dataset:
             if not pictures:
                 raise DataError(
                     f"CIFAKE has no picture in {place}.",
-                    expected=SHAPE,
+                    expected=_SHAPE,
                     next_step="download it again, or pass the folder that holds train and test",
                 )
             groups = {path: f"cifake {split}/{name}/{path.name}" for path in pictures}
@@ -59,7 +65,10 @@ def read_cifake(folder: str | Path) -> Dataset:
             if split == "train":
                 given = assign(dict.fromkeys(groups.values(), 1), TRAIN_AND_VAL)
             samples += [
-                Sample(path, LAYOUT, label, group, given[group], source)
+                Sample(path, _NAME, label, group, given[group], source)
                 for path, group in groups.items()
             ]
-    return list_samples(root, samples, LAYOUT)
+    return list_samples(root, samples, _NAME)
+
+
+LAYOUT = Layout(_NAME, _SHAPE, _fits, lambda folder, how: read_cifake(folder))

@@ -11,10 +11,11 @@ Other layouts than a manifest are read by :mod:`edgedf.distill.datasets`.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgedf.distill.settings import FRAMES
 from edgedf.errors import DataError
 from edgedf.files import sha256_of
 from edgedf.manifest import (
@@ -28,16 +29,20 @@ from edgedf.manifest import (
     Split,
     read_samples,
 )
+from edgedf.progress import Progress, silent
 
 __all__ = [
     "COLUMNS",
     "LABELS",
+    "LAYOUT",
     "MANIFEST",
     "OPTIONAL_COLUMNS",
     "SPLITS",
     "ClassName",
     "Count",
     "Dataset",
+    "Layout",
+    "Reading",
     "Sample",
     "Split",
     "check_groups",
@@ -77,7 +82,7 @@ class Dataset:
         samples: The pictures, in the order of the manifest or of their paths.
         sha256: Of the manifest, or of what :func:`list_samples` says.
         layout: Name of the layout that was read.
-        notes: What its loader found worth saying, such as what it left out.
+        notes: Remarks of its loader, such as what it left out.
         has_splits: Whether the splits came with the data; else the loader made them, for training.
         left_out: Files that were left out for their suffix, by suffix.
     """
@@ -124,6 +129,40 @@ class Dataset:
         return tuple(Count(*key, pictures[key], len(videos.get(key, ()))) for key in order)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a folder is read, as far as its layout cares.
+
+    Args:
+        frames: Frames of each video, evenly spaced.
+        cache: Where frames are put that have to be extracted; None for nowhere.
+        allow_torn: Whether groups of a manifest may be in several splits; for an audit.
+        progress: Told about long steps.
+    """
+
+    frames: int = FRAMES
+    cache: Path | None = None
+    allow_torn: bool = False
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout that can be read.
+
+    Args:
+        name: Its name.
+        shape: What a folder has, for people.
+        fits: Whether a folder has it.
+        read: Reads it.
+    """
+
+    name: str
+    shape: str
+    fits: Callable[[Path], bool]
+    read: Callable[[Path, Reading], Dataset]
+
+
 def list_samples(
     folder: Path,
     samples: Iterable[Sample],
@@ -142,7 +181,7 @@ def list_samples(
         folder: Folder of the data set.
         samples: The pictures.
         layout: Name of the layout.
-        notes: What the loader found worth saying.
+        notes: Remarks of the loader.
         has_splits: Whether the splits came with the data.
         left_out: Files that were left out for their suffix, by suffix.
 
@@ -182,9 +221,9 @@ def torn_groups(samples: Iterable[Sample]) -> dict[str, tuple[Split, ...]]:
     for sample in samples:
         splits[sample.group].add(sample.split)
     return {
-        group: tuple(split for split in SPLITS if split in found)
-        for group, found in sorted(splits.items())
-        if len(found) > 1
+        group: tuple(split for split in SPLITS if split in where)
+        for group, where in sorted(splits.items())
+        if len(where) > 1
     }
 
 
@@ -196,10 +235,10 @@ def check_groups(samples: Iterable[Sample]) -> None:
     """
     torn = torn_groups(samples)
     if torn:
-        group, found = next(iter(torn.items()))
+        group, where = next(iter(torn.items()))
         count = "1 group is" if len(torn) == 1 else f"{len(torn)} groups are"
         raise DataError(
-            f"{count} in more than one split, such as {group!r} in {', '.join(found)}.",
+            f"{count} in more than one split, such as {group!r} in {', '.join(where)}.",
             expected="each group in one split: a test on pictures seen in training says nothing",
             next_step="give all pictures of a group the same split",
         )
@@ -225,6 +264,14 @@ def read_manifest(folder: str | Path, *, allow_torn: bool = False) -> Dataset:
     if not allow_torn:
         check_groups(samples)
     return Dataset(root, samples, sha256_of(path))
+
+
+LAYOUT = Layout(
+    "manifest",
+    f"{MANIFEST}, a line a picture",
+    lambda folder: (folder / MANIFEST).exists(),
+    lambda folder, how: read_manifest(folder, allow_torn=how.allow_torn),
+)
 
 
 def _name_in(folder: Path, path: Path) -> str:

@@ -12,33 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgedf.distill.datasets.dataset import Dataset, Sample, list_samples
+from edgedf.distill.datasets.dataset import Dataset, Layout, Sample, list_samples
 from edgedf.distill.datasets.files import existing_folder, folders_in, pictures_in, read_json
 from edgedf.distill.datasets.splits import assign, hash_order
 from edgedf.errors import ConfigError, DataError
 from edgedf.files import sha256_of
 
-__all__ = [
-    "COCO_LAYOUT",
-    "COCO_SHAPE",
-    "LAYOUT",
-    "PAIR_LAYOUT",
-    "PAIR_SHAPE",
-    "SHAPE",
-    "fits",
-    "fits_coco",
-    "fits_pair",
-    "read_coco",
-    "read_diffusiondb",
-    "read_diffusiondb_coco",
-]
+__all__ = ["LAYOUTS", "read_coco", "read_diffusiondb", "read_diffusiondb_coco"]
 
-LAYOUT = "diffusiondb"
-SHAPE = "images/part-000001/ (or part-000001/ itself) with pictures and part-000001.json"
-COCO_LAYOUT = "coco"
-COCO_SHAPE = "train2017/, val2017/ (or another year's) with pictures"
-PAIR_LAYOUT = "diffusiondb-coco"
-PAIR_SHAPE = "diffusiondb/ and coco/, each as it was unpacked"
+_NAME, _COCO_NAME, _PAIR_NAME = "diffusiondb", "coco", "diffusiondb-coco"
+_SHAPE = "images/part-000001/ (or part-000001/ itself) with pictures and part-000001.json"
+_COCO_SHAPE = "train2017/, val2017/ (or another year's) with pictures"
+_PAIR_SHAPE = "diffusiondb/ and coco/, each as it was unpacked"
 
 _PART = re.compile(r"part-\d{6}")
 # The 2M subset has images/, the large one two folders.
@@ -46,21 +31,6 @@ _PART_FOLDERS = re.compile(r"images|diffusiondb-large-part-\d")
 _COCO = re.compile(r"(train|val|test|unlabeled)20\d\d")
 # 2014's files are called COCO_train2014_000000000009.jpg, 2017's 000000000009.jpg.
 _COCO_NUMBER = re.compile(r"(\d+)$")
-
-
-def fits(folder: Path) -> bool:
-    """Whether a folder is DiffusionDB."""
-    return bool(_parts(folder))
-
-
-def fits_coco(folder: Path) -> bool:
-    """Whether a folder is COCO."""
-    return bool(_coco_folders(folder))
-
-
-def fits_pair(folder: Path) -> bool:
-    """Whether DiffusionDB and COCO are both in a folder, or in folders of it."""
-    return _place(folder, fits) is not None and _place(folder, fits_coco) is not None
 
 
 def read_diffusiondb(folder: str | Path, *, limit: int | None = None) -> Dataset:
@@ -81,7 +51,7 @@ def read_diffusiondb(folder: str | Path, *, limit: int | None = None) -> Dataset
     if not any(pictures_in(part) for part in parts):
         raise DataError(
             f"{root} has no part of DiffusionDB.",
-            expected=SHAPE,
+            expected=_SHAPE,
             next_step="unpack part-000001.zip into a folder of that name",
         )
     samples: list[Sample] = []
@@ -92,13 +62,13 @@ def read_diffusiondb(folder: str | Path, *, limit: int | None = None) -> Dataset
             prompt = prompts.get(path.name)
             without += prompt is None
             # White space and capitals tell no prompts apart.
-            said = f"picture {path.name}" if prompt is None else " ".join(prompt.lower().split())
-            group = f"diffusiondb {sha256_of(said.encode('utf-8', 'surrogateescape'))[:16]}"
-            samples.append(Sample(path, LAYOUT, "fake", group, "train", "diffusiondb"))
+            text = f"picture {path.name}" if prompt is None else " ".join(prompt.lower().split())
+            group = f"diffusiondb {sha256_of(text.encode('utf-8', 'surrogateescape'))[:16]}"
+            samples.append(Sample(path, _NAME, "fake", group, "train", "diffusiondb"))
     notes = []
     if without:
         notes.append(f"Pictures without a prompt, which are groups of their own: {without}.")
-    return list_samples(root, _divided(samples, limit, notes), LAYOUT, notes, has_splits=False)
+    return list_samples(root, _divided(samples, limit, notes), _NAME, notes, has_splits=False)
 
 
 def read_coco(folder: str | Path, *, limit: int | None = None) -> Dataset:
@@ -116,18 +86,18 @@ def read_coco(folder: str | Path, *, limit: int | None = None) -> Dataset:
     """
     root = existing_folder(folder)
     samples = [
-        Sample(path, COCO_LAYOUT, "real", _coco_group(path), "train", f"coco {place.name}")
+        Sample(path, _COCO_NAME, "real", _coco_group(path), "train", f"coco {place.name}")
         for place in _coco_folders(root)
         for path in pictures_in(place)
     ]
     if not samples:
         raise DataError(
             f"{root} has no picture of COCO.",
-            expected=COCO_SHAPE,
+            expected=_COCO_SHAPE,
             next_step="unpack val2017.zip or train2017.zip there",
         )
     notes: list[str] = []
-    return list_samples(root, _divided(samples, limit, notes), COCO_LAYOUT, notes, has_splits=False)
+    return list_samples(root, _divided(samples, limit, notes), _COCO_NAME, notes, has_splits=False)
 
 
 def read_diffusiondb_coco(
@@ -145,16 +115,38 @@ def read_diffusiondb_coco(
         DataError: One of them is not there.
     """
     root = existing_folder(folder)
-    fake_place = _place(root, fits)
-    real_place = _place(root, fits_coco) if coco is None else Path(coco)
+    fake_place = _place(root, _parts)
+    real_place = _place(root, _coco_folders) if coco is None else Path(coco)
     if real_place is None or fake_place is None:
         absent = "COCO" if fake_place is not None else "DiffusionDB"
         raise DataError(
-            f"{root} has no {absent}.", expected=PAIR_SHAPE, next_step=f"put {absent} there"
+            f"{root} has no {absent}.", expected=_PAIR_SHAPE, next_step=f"put {absent} there"
         )
     fake, real = read_diffusiondb(fake_place, limit=limit), read_coco(real_place, limit=limit)
-    samples = (replace(sample, set=PAIR_LAYOUT) for sample in (*real.samples, *fake.samples))
-    return list_samples(root, samples, PAIR_LAYOUT, (*real.notes, *fake.notes), has_splits=False)
+    samples = (replace(sample, set=_PAIR_NAME) for sample in (*real.samples, *fake.samples))
+    return list_samples(root, samples, _PAIR_NAME, (*real.notes, *fake.notes), has_splits=False)
+
+
+def _is_pair(folder: Path) -> bool:
+    return _place(folder, _parts) is not None and _place(folder, _coco_folders) is not None
+
+
+# The pair first: each of the two fits a folder that holds both.
+LAYOUTS = (
+    Layout(_PAIR_NAME, _PAIR_SHAPE, _is_pair, lambda p, _: read_diffusiondb_coco(p)),
+    Layout(
+        _NAME,
+        _SHAPE,
+        lambda folder: bool(_parts(folder)),
+        lambda folder, _: read_diffusiondb(folder),
+    ),
+    Layout(
+        _COCO_NAME,
+        _COCO_SHAPE,
+        lambda folder: bool(_coco_folders(folder)),
+        lambda folder, _: read_coco(folder),
+    ),
+)
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -167,14 +159,16 @@ def _prompts(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     expected = 'an object with {"p": prompt, …} for each file name'
-    said = read_json(path, expected=expected)
-    if not isinstance(said, dict) or not all(isinstance(entry, dict) for entry in said.values()):
+    entries = read_json(path, expected=expected)
+    if not isinstance(entries, dict) or not all(
+        isinstance(entry, dict) for entry in entries.values()
+    ):
         raise DataError(
             f"{path} holds something else than prompts.",
             expected=expected,
             next_step="unpack the part again",
         )
-    return {name: str(entry["p"]) for name, entry in said.items() if "p" in entry}
+    return {name: str(entry["p"]) for name, entry in entries.items() if "p" in entry}
 
 
 def _coco_folders(folder: Path) -> list[Path]:
@@ -186,7 +180,7 @@ def _coco_group(path: Path) -> str:
     return f"coco {int(number[1]) if number else path.stem}"
 
 
-def _place(folder: Path, wanted: Callable[[Path], bool]) -> Path | None:
+def _place(folder: Path, wanted: Callable[[Path], Sequence[Path]]) -> Path | None:
     """The folder or the first one in it that is what is wanted."""
     return next((place for place in (folder, *folders_in(folder)) if wanted(place)), None)
 

@@ -15,24 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedf.distill.datasets.dataset import SPLITS, ClassName, Dataset, Sample, Split, list_samples
+from edgedf.distill.datasets.dataset import (
+    SPLITS,
+    ClassName,
+    Dataset,
+    Layout,
+    Sample,
+    Split,
+    list_samples,
+)
 from edgedf.distill.datasets.files import existing_folder, pictures_in, read_json
-from edgedf.distill.datasets.frames import FRAMES, Clip, find_clips, frames_of
+from edgedf.distill.datasets.frames import Clip, find_clips, frames_of
 from edgedf.distill.datasets.splits import assign, components
+from edgedf.distill.settings import FRAMES
 from edgedf.errors import ConfigError, DataError
 from edgedf.progress import Progress, silent
 
-__all__ = [
-    "COMPRESSIONS",
-    "LAYOUT",
-    "MANIPULATIONS",
-    "SHAPE",
-    "fits",
-    "read_faceforensics",
-]
+__all__ = ["COMPRESSIONS", "LAYOUT", "MANIPULATIONS", "read_faceforensics"]
 
-LAYOUT = "faceforensics"
-SHAPE = (
+_NAME = "faceforensics"
+_SHAPE = (
     "original_sequences/youtube/c23/ and manipulated_sequences/Deepfakes/c23/ (or another "
     "manipulation, c0, c40), each with videos/, frames/<video>/ or images/<video>/"
 )
@@ -46,7 +48,7 @@ _YOUTUBE = "youtube"
 _FOLDERS = {"c0": ("c0", "raw"), "c23": ("c23",), "c40": ("c40",)}
 _SPLIT_PLACES = (".", "splits", "dataset/splits")
 _SPLIT_FILE = 'a list of pairs of videos, such as [["071", "054"], ["087", "081"]]'
-_NAME = re.compile(r"\d{3}(_\d{3})?")
+_CLIP = re.compile(r"\d{3}(_\d{3})?")
 _MASKS = "masks"
 
 
@@ -58,11 +60,6 @@ class _Part:
     source: str
     compression: str
     clips: tuple[Clip, ...]
-
-
-def fits(folder: Path) -> bool:
-    """Whether a folder has this layout, or a part of it."""
-    return (folder / _ORIGINAL).is_dir() or (folder / _MANIPULATED).is_dir()
 
 
 def read_faceforensics(
@@ -117,7 +114,7 @@ def read_faceforensics(
     wanted, unlisted, misnamed = [], 0, 0
     for part in parts:
         for clip in part.clips:
-            if not _NAME.fullmatch(clip.name):
+            if not _CLIP.fullmatch(clip.name):
                 misnamed += 1
             elif all(video in split_of for video in clip.name.split("_")):
                 wanted.append((part, clip))
@@ -134,7 +131,17 @@ def read_faceforensics(
     samples = []
     for (part, clip), pictures in zip(wanted, extracted.of, strict=True):
         samples += _samples(part, clip, pictures, split_of, groups, root)
-    return list_samples(root, samples, LAYOUT, notes, has_splits=official is not None)
+    return list_samples(root, samples, _NAME, notes, has_splits=official is not None)
+
+
+LAYOUT = Layout(
+    _NAME,
+    _SHAPE,
+    lambda folder: (folder / _ORIGINAL).is_dir() or (folder / _MANIPULATED).is_dir(),
+    lambda folder, how: read_faceforensics(
+        folder, frames=how.frames, cache=how.cache, progress=how.progress
+    ),
+)
 
 
 def _check_names(what: str, given: Iterable[str] | None, known: Sequence[str]) -> None:
@@ -180,7 +187,7 @@ def _parts(
 def _missing(place: Path) -> DataError:
     return DataError(
         f"FaceForensics++ has no videos and no frames in {place}.",
-        expected=SHAPE,
+        expected=_SHAPE,
         next_step="download what is missing, or choose other manipulations and compressions",
     )
 
@@ -201,7 +208,7 @@ def _links(root: Path) -> list[list[str]]:
         for place in (root / _ORIGINAL / _YOUTUBE, *fakes)
         for compression in COMPRESSIONS
         for clip in _clips(place, compression)
-        if _NAME.fullmatch(clip.name)
+        if _CLIP.fullmatch(clip.name)
     ]
 
 
@@ -223,23 +230,23 @@ def _official(root: Path, given: str | Path | None) -> dict[str, Split] | None:
 
 
 def _read_official(files: Mapping[Split, Path]) -> dict[str, Split]:
-    found: dict[str, Split] = {}
+    split_of: dict[str, Split] = {}
     for split, path in files.items():
         for pair in _pairs(path):
             for video in pair:
-                if found.setdefault(video, split) != split:
+                if split_of.setdefault(video, split) != split:
                     raise DataError(
-                        f"Video {video} is in {found[video]}.json and in {split}.json.",
+                        f"Video {video} is in {split_of[video]}.json and in {split}.json.",
                         expected="each video in one split",
                         next_step="copy dataset/splits from the repository of FaceForensics++",
                     )
-    return found
+    return split_of
 
 
 def _pairs(path: Path) -> list[list[str]]:
-    said: Any = read_json(path, expected=_SPLIT_FILE, limit=1 << 22)
-    good = isinstance(said, list) and all(
-        isinstance(pair, list) and all(isinstance(video, str) for video in pair) for pair in said
+    pairs: Any = read_json(path, expected=_SPLIT_FILE, limit=1 << 22)
+    good = isinstance(pairs, list) and all(
+        isinstance(pair, list) and all(isinstance(video, str) for video in pair) for pair in pairs
     )
     if not good:
         raise DataError(
@@ -247,7 +254,7 @@ def _pairs(path: Path) -> list[list[str]]:
             expected=_SPLIT_FILE,
             next_step="copy dataset/splits from the repository of FaceForensics++",
         )
-    return said
+    return pairs
 
 
 def _samples(

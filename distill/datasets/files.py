@@ -83,8 +83,8 @@ def pictures_below(folder: Path, left_out: Counter[str] | None = None) -> tuple[
     Raises:
         DataError: A folder may not be read.
     """
-    found = walk_pictures(folder, onerror=_raise_unreadable, left_out=left_out)
-    return tuple(sorted(map(Path, found), key=natural_order))
+    paths = walk_pictures(folder, onerror=_raise_unreadable, left_out=left_out)
+    return tuple(sorted(map(Path, paths), key=natural_order))
 
 
 def natural_order(path: Path) -> tuple[tuple[int, int, str], ...]:
@@ -152,10 +152,10 @@ def _text(path: Path, expected: str, limit: int) -> str:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         _raise_unreadable(error)
-    return sorted(found, key=natural_order)
+    return sorted(paths, key=natural_order)
 
 
 def _raise_unreadable(error: OSError) -> NoReturn:

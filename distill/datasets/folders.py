@@ -7,30 +7,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgedf.ahead import run_ahead
 from edgedf.distill.datasets.dataset import (
     LABELS,
     SPLITS,
     ClassName,
     Dataset,
+    Layout,
     Sample,
     Split,
     list_samples,
 )
 from edgedf.distill.datasets.files import existing_folder, folders_in, pictures_below
 from edgedf.distill.datasets.near_duplicates import near_duplicates, picture_hash
+from edgedf.distill.datasets.readable import in_threads
 from edgedf.distill.datasets.splits import RATIO, TRAIN_AND_VAL, assign, components
 from edgedf.errors import DataError, ImageError
 from edgedf.files import sha256_of
 from edgedf.imaging import decode_image, read_image_bytes
-from edgedf.machine import available_cores
 from edgedf.picture_folders import class_of_folder, left_out_text
 from edgedf.progress import Progress, silent
 
-__all__ = ["LAYOUT", "MAX_COMPARED", "SHAPE", "fits", "read_folders"]
+__all__ = ["LAYOUT", "MAX_COMPARED", "read_folders"]
 
-LAYOUT = "folders"
-SHAPE = "real/ and fake/, or train/real/, train/fake/, test/real/, test/fake/ (val/ if you like)"
+_NAME = "folders"
+_SHAPE = "real/ and fake/, or train/real/, train/fake/, test/real/, test/fake/ (val/ if you like)"
 
 MAX_COMPARED = 20_000
 """Most pictures that are decoded to find near-duplicates; of more, only equal files are tied."""
@@ -50,8 +50,7 @@ class _Fingerprint:
     picture: int | None
 
 
-def fits(folder: Path) -> bool:
-    """Whether a folder has this layout."""
+def _fits(folder: Path) -> bool:
     places = [folder, *_split_folders(folder).values()]
     return any(_class_folders(place) for place in places)
 
@@ -79,49 +78,54 @@ def read_folders(
         DataError: No such folders, or a class without a picture.
     """
     root = existing_folder(folder)
-    name = root.resolve().name or LAYOUT
+    name = root.resolve().name or _NAME
     split_folders = _split_folders(root)
     left_out: Counter[str] = Counter()
     notes: list[str] = []
     samples: list[Sample] = []
     if not split_folders:
-        found = _pictures(root, name, "train", "", left_out)
-        samples = _divided(root, found, RATIO, compare, progress, notes)
+        part = _pictures(root, name, "train", "", left_out)
+        samples = _divided(root, part, RATIO, compare, progress, notes)
     for split, place in split_folders.items():
-        found = _pictures(place, name, split, f"{split}/", left_out)
+        part = _pictures(place, name, split, f"{split}/", left_out)
         if split == "train" and "val" not in split_folders:
             notes.append(f"{place.name}/ is split 7:1 into train and val: there is no val folder.")
-            found = _divided(place, found, TRAIN_AND_VAL, compare, progress, notes)
-        samples += found
+            part = _divided(place, part, TRAIN_AND_VAL, compare, progress, notes)
+        samples += part
     if left_out:
         notes.append(f"{left_out_text(left_out)}.")
     return list_samples(
-        root, samples, LAYOUT, notes, has_splits=bool(split_folders), left_out=left_out
+        root, samples, _NAME, notes, has_splits=bool(split_folders), left_out=left_out
     )
+
+
+LAYOUT = Layout(
+    _NAME, _SHAPE, _fits, lambda folder, how: read_folders(folder, progress=how.progress)
+)
 
 
 def _split_folders(folder: Path) -> dict[Split, Path]:
     """Folders of splits that hold a class."""
-    found: dict[Split, Path] = {}
+    places: dict[Split, Path] = {}
     for split in SPLITS:
         for place in folders_in(folder):
             if place.name.lower() in _SPLIT_FOLDERS[split] and _class_folders(place):
-                found.setdefault(split, place)
-    return found
+                places.setdefault(split, place)
+    return places
 
 
 def _class_folders(folder: Path) -> dict[ClassName, Path]:
-    found: dict[ClassName, Path] = {}
+    places: dict[ClassName, Path] = {}
     for place in folders_in(folder):
         label = class_of_folder(place.name)
-        if label is not None and found.setdefault(label, place) != place:
+        if label is not None and places.setdefault(label, place) != place:
             raise DataError(
-                f"{folder} has two folders of {label} pictures, {found[label].name} and "
+                f"{folder} has two folders of {label} pictures, {places[label].name} and "
                 f"{place.name}.",
                 expected="one of each class",
                 next_step="put the pictures of one into the other",
             )
-    return {label: found[label] for label in LABELS if label in found}
+    return {label: places[label] for label in LABELS if label in places}
 
 
 def _pictures(
@@ -141,7 +145,7 @@ def _pictures(
             others = f" {left_out_text(left_out)}." if left_out else ""
             raise DataError(
                 f"{place} has no {label} picture.{others}",
-                expected=f"{SHAPE}, with JPEG, PNG or WebP files",
+                expected=f"{_SHAPE}, with JPEG, PNG or WebP files",
                 next_step=f"put {label} pictures into {place / label}",
             )
     return samples
@@ -198,9 +202,9 @@ def _namesakes(place: Path, samples: Sequence[Sample]) -> list[list[str]]:
         inside = sample.path.relative_to(roots[sample.label]).with_suffix("").parts
         by_name[inside[1:] or inside].append(sample)
     return [
-        [sample.group for sample in found]
-        for found in by_name.values()
-        if len({sample.label for sample in found}) > 1
+        [sample.group for sample in namesakes]
+        for namesakes in by_name.values()
+        if len({sample.label for sample in namesakes}) > 1
     ]
 
 
@@ -218,8 +222,4 @@ def _fingerprints(
             picture = None
         return _Fingerprint(sha256_of(data), picture)
 
-    prints = []
-    for done, one in enumerate(run_ahead(read, samples, available_cores()), 1):
-        prints.append(one)
-        progress("comparing pictures", done, len(samples))
-    return prints
+    return in_threads(read, samples, step="comparing pictures", progress=progress)

@@ -12,6 +12,7 @@ import cv2
 
 from edgedf.ahead import run_ahead
 from edgedf.distill.datasets.files import files_in, folders_in, pictures_in
+from edgedf.distill.settings import FRAMES
 from edgedf.errors import ConfigError, DataError
 from edgedf.evaluation import MAX_SKIPPED, Skipped
 from edgedf.files import write_bytes, write_text
@@ -19,12 +20,9 @@ from edgedf.imaging import MAX_PIXELS
 from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 
-__all__ = ["FRAMES", "VIDEO_SUFFIXES", "Clip", "Frames", "find_clips", "frames_of", "spread"]
+__all__ = ["VIDEO_SUFFIXES", "Clip", "Frames", "find_clips", "frames_of", "spread"]
 
 T = TypeVar("T")
-
-FRAMES = 10
-"""Frames of a video that are used unless a caller says otherwise."""
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv"})
 
@@ -140,7 +138,7 @@ def frames_of(
             expected=f"{_FRAME_FOLDERS[0]}/{videos[0].stem}/ with pictures, beside the videos",
             next_step="name a folder where frames may be put: --cache DIR (in Python cache=)",
         )
-    found: list[tuple[Path, ...]] = []
+    chosen: list[tuple[Path, ...]] = []
     skipped: list[Skipped] = []
 
     def extract(clip: Clip) -> tuple[Path, ...]:
@@ -151,7 +149,7 @@ def frames_of(
 
     done = 0
     for clip, frames in zip(clips, run_ahead(extract, clips, available_cores()), strict=True):
-        found.append(spread(frames, count))
+        chosen.append(spread(frames, count))
         if not clip.frames:
             done += 1
             progress("extracting frames", done, len(videos))
@@ -164,7 +162,7 @@ def frames_of(
             expected=f"at most {MAX_SKIPPED:.0%}",
             next_step="download them again, or move them out of the folder",
         )
-    return Frames(tuple(found), tuple(skipped))
+    return Frames(tuple(chosen), tuple(skipped))
 
 
 def spread(items: Sequence[T], count: int) -> tuple[T, ...]:
@@ -205,9 +203,9 @@ def _extracted(video: Path, folder: Path, count: int) -> tuple[Path, ...]:
 def _kept(folder: Path, identity: dict[str, int]) -> tuple[Path, ...]:
     """Frames that an earlier run left, or none where they are incomplete or of another video."""
     try:
-        said = json.loads((folder / _DONE).read_text("utf-8"))
-        frames = tuple(folder / Path(name).name for name in said["frames"])
-        same = all(said[name] == value for name, value in identity.items())
+        noted = json.loads((folder / _DONE).read_text("utf-8"))
+        frames = tuple(folder / Path(name).name for name in noted["frames"])
+        same = all(noted[name] == value for name, value in identity.items())
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()
     return frames if same and all(frame.is_file() for frame in frames) else ()

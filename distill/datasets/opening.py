@@ -3,98 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from edgedf.distill.datasets import celebdf, cifake, diffusiondb, faceforensics, folders
-from edgedf.distill.datasets.dataset import MANIFEST, Dataset, read_manifest
+import edgedf.distill.datasets.celebdf as celebdf
+import edgedf.distill.datasets.cifake as cifake
+import edgedf.distill.datasets.dataset as manifest
+import edgedf.distill.datasets.diffusiondb as diffusiondb
+import edgedf.distill.datasets.faceforensics as faceforensics
+import edgedf.distill.datasets.folders as folders
+from edgedf.distill.datasets.dataset import MANIFEST, Dataset, Layout, Reading
 from edgedf.distill.datasets.files import existing_folder
-from edgedf.distill.datasets.frames import FRAMES
+from edgedf.distill.settings import FRAMES
 from edgedf.errors import ConfigError, DataError
 from edgedf.progress import Progress, silent
 
-__all__ = ["AUTO", "LAYOUTS", "Layout", "Reading", "detect_layout", "open_dataset"]
+__all__ = ["AUTO", "LAYOUTS", "detect_layout", "open_dataset"]
 
 AUTO = "auto"
 
-
-@dataclass(frozen=True)
-class Reading:
-    """How a folder is read, as far as its layout cares.
-
-    Args:
-        frames: Frames of each video.
-        cache: Where frames are put that have to be extracted; None for nowhere.
-        allow_torn: Whether groups of a manifest may be in several splits.
-        progress: Told about long steps.
-    """
-
-    frames: int = FRAMES
-    cache: Path | None = None
-    allow_torn: bool = False
-    progress: Progress = silent
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A layout that can be read.
-
-    Args:
-        shape: What a folder has, for people.
-        fits: Whether a folder has it.
-        read: Reads it.
-    """
-
-    shape: str
-    fits: Callable[[Path], bool]
-    read: Callable[[Path, Reading], Dataset]
-
-
-LAYOUTS = {
-    "manifest": Layout(
-        f"{MANIFEST}, a line a picture",
-        lambda folder: (folder / MANIFEST).exists(),
-        lambda folder, how: read_manifest(folder, allow_torn=how.allow_torn),
-    ),
-    faceforensics.LAYOUT: Layout(
-        faceforensics.SHAPE,
-        faceforensics.fits,
-        lambda folder, how: faceforensics.read_faceforensics(
-            folder, frames=how.frames, cache=how.cache, progress=how.progress
-        ),
-    ),
-    celebdf.LAYOUT: Layout(
-        celebdf.SHAPE,
-        celebdf.fits,
-        lambda folder, how: celebdf.read_celebdf(
-            folder, frames=how.frames, cache=how.cache, progress=how.progress
-        ),
-    ),
-    cifake.LAYOUT: Layout(
-        cifake.SHAPE, cifake.fits, lambda folder, how: cifake.read_cifake(folder)
-    ),
-    folders.LAYOUT: Layout(
-        folders.SHAPE,
-        folders.fits,
-        lambda folder, how: folders.read_folders(folder, progress=how.progress),
-    ),
-    diffusiondb.PAIR_LAYOUT: Layout(
-        diffusiondb.PAIR_SHAPE,
-        diffusiondb.fits_pair,
-        lambda folder, how: diffusiondb.read_diffusiondb_coco(folder),
-    ),
-    diffusiondb.LAYOUT: Layout(
-        diffusiondb.SHAPE,
-        diffusiondb.fits,
-        lambda folder, how: diffusiondb.read_diffusiondb(folder),
-    ),
-    diffusiondb.COCO_LAYOUT: Layout(
-        diffusiondb.COCO_SHAPE,
-        diffusiondb.fits_coco,
-        lambda folder, how: diffusiondb.read_coco(folder),
-    ),
-}
+_PLAIN = (manifest.LAYOUT, faceforensics.LAYOUT, celebdf.LAYOUT, cifake.LAYOUT, folders.LAYOUT)
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*_PLAIN, *diffusiondb.LAYOUTS)}
 """Every layout by name, in the order in which :func:`detect_layout` tries them."""
 
 

@@ -1,9 +1,9 @@
-"""Which pictures of a data set can be read, asked before hours go into the rest."""
+"""The pictures of a data set read by threads, with those that cannot be read set apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from edgedf.ahead import run_ahead
 from edgedf.distill.datasets.dataset import Sample
@@ -13,60 +13,80 @@ from edgedf.imaging import load_image
 from edgedf.machine import available_cores
 from edgedf.progress import Progress, silent
 
-__all__ = ["Readable", "readable"]
+__all__ = ["each_picture", "in_threads", "readable"]
 
-
-@dataclass(frozen=True)
-class Readable:
-    """What can be used of some samples.
-
-    Args:
-        samples: Those whose pictures can be read, in their order.
-        skipped: The others, and what is wrong with each.
-    """
-
-    samples: tuple[Sample, ...]
-    skipped: tuple[Skipped, ...]
+T = TypeVar("T")
+ResultT = TypeVar("ResultT")
 
 
 def readable(
-    samples: Sequence[Sample],
-    *,
-    workers: int | None = None,
-    progress: Progress = silent,
-    step: str = "reading pictures",
-) -> Readable:
-    """Decode every picture once and part those that can be read from those that cannot.
+    samples: Sequence[Sample], *, progress: Progress = silent
+) -> tuple[tuple[Sample, ...], tuple[Skipped, ...]]:
+    """Decode every picture once, before hours go into the rest.
 
     Decoding is the only test of a picture, and it is guarded: header, bytes and pixels are checked
     before (:mod:`edgedf.imaging`).
 
     Args:
         samples: The samples.
-        workers: Threads; None for one a core.
         progress: Told about each picture.
-        step: Name of the step for ``progress``.
+
+    Returns:
+        Those whose pictures can be read, in their order, and what is wrong with each other one.
 
     Raises:
         DataError: More than :data:`~edgedf.evaluation.MAX_SKIPPED` of them cannot be read.
     """
-    good: list[Sample] = []
-    skipped: list[Skipped] = []
-    faults = run_ahead(_fault, samples, workers or available_cores())
-    for done, (sample, fault) in enumerate(zip(samples, faults, strict=True), 1):
-        if fault is None:
-            good.append(sample)
-        else:
-            skipped.append(Skipped(str(sample.path), fault))
-        progress(step, done, len(samples))
-    check_skipped(skipped, len(samples))
-    return Readable(tuple(good), tuple(skipped))
 
-
-def _fault(sample: Sample) -> str | None:
-    """What is wrong with a picture, as text: a traceback would hold what was decoded."""
-    try:
+    def read(sample: Sample) -> Sample:
         load_image(sample.path)
-    except ImageError as error:
-        return error.message
-    return None
+        return sample
+
+    good, skipped = each_picture(read, samples, step="reading pictures", progress=progress)
+    check_skipped(skipped, len(samples))
+    return tuple(good), skipped
+
+
+def each_picture(
+    read: Callable[[Sample], T],
+    samples: Sequence[Sample],
+    *,
+    step: str,
+    progress: Progress = silent,
+) -> tuple[list[T], tuple[Skipped, ...]]:
+    """What is read of each sample, in order, and what is wrong with the others.
+
+    Args:
+        read: Called in threads; raises :class:`~edgedf.errors.ImageError` where it cannot.
+        samples: The samples.
+        step: Name of the step for ``progress``.
+        progress: Told about each picture.
+    """
+
+    def attempt(sample: Sample) -> T | Skipped:
+        try:
+            return read(sample)
+        except ImageError as error:  # as text: a traceback would hold what was decoded
+            return Skipped(str(sample.path), error.message)
+
+    results = in_threads(attempt, samples, step=step, progress=progress)
+    skipped = tuple(result for result in results if isinstance(result, Skipped))
+    return [result for result in results if not isinstance(result, Skipped)], skipped
+
+
+def in_threads(
+    function: Callable[[T], ResultT], items: Sequence[T], *, step: str, progress: Progress = silent
+) -> list[ResultT]:
+    """Results of a function for each item, in order, computed by a thread a core.
+
+    Args:
+        function: Of an item.
+        items: What it is called with.
+        step: Name of the step for ``progress``.
+        progress: Told about each item that is done.
+    """
+    results = []
+    for result in run_ahead(function, items, available_cores()):
+        results.append(result)
+        progress(step, len(results), len(items))
+    return results

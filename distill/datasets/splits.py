@@ -38,7 +38,7 @@ def assign(groups: Mapping[str, int], ratio: Mapping[Split, int] = RATIO) -> dic
     for name in line:
         middles.append(before + groups[name] / 2)
         before += groups[name]
-    found: dict[str, Split] = {}
+    split_of: dict[str, Split] = {}
     start, share = 0, 0
     for number, (split, part) in enumerate(ratio.items(), 1):
         share += part
@@ -47,9 +47,9 @@ def assign(groups: Mapping[str, int], ratio: Mapping[Split, int] = RATIO) -> dic
             end = min(max(end, start + 1), len(line) - (len(ratio) - number))
         if number == len(ratio):
             end = len(line)
-        found.update((name, split) for name in line[start:end])
+        split_of.update((name, split) for name in line[start:end])
         start = max(start, end)
-    return found
+    return split_of
 
 
 def components(links: Iterable[Iterable[str]]) -> dict[str, str]:

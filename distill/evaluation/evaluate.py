@@ -1,32 +1,28 @@
-"""How good a student is, with intervals: its scores, its verdicts and its defocus maps."""
+"""How good a checkpoint is on a data set, as the training that made it measured it."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edgedf import typed_json
 from edgedf.distill.datasets.dataset import SPLITS, Sample, Split, read_manifest
 from edgedf.distill.datasets.readable import readable
+from edgedf.distill.evaluation.figures import RENDERED, measure
 from edgedf.distill.evaluation.perturb import perturbations
-from edgedf.distill.networks.student import Student, load_checkpoint
-from edgedf.distill.optics.maps import defocus_map
-from edgedf.distill.records.targets import (
-    FACE_SETS,
-    SHARP_SETS,
-    Records,
-    TargetSettings,
-    at_stride,
-    compute,
-    evaluation_plan,
-)
+from edgedf.distill.evaluation.predictions import Predictions, predict
+from edgedf.distill.networks.checkpoints import load_checkpoint
+from edgedf.distill.networks.student import Student
+from edgedf.distill.records.making import TargetSettings
+from edgedf.distill.records.plan import evaluation_plan
+from edgedf.distill.records.targets import Records, compute
+from edgedf.distill.settings import EvaluationSettings
 from edgedf.errors import CheckpointError, ConfigError, DataError, ImageError
 from edgedf.evaluation import (
     UNCHANGED,
@@ -41,50 +37,17 @@ from edgedf.evaluation import (
 )
 from edgedf.files import scratch_folder
 from edgedf.imaging import RGBImage, load_image, prepare
-from edgedf.map_metrics import map_error_with_interval, map_metrics
-from edgedf.metrics import Figure, auc_with_interval, check_both_classes, mean_with_interval
+from edgedf.map_metrics import map_metrics
 from edgedf.progress import Progress, silent
-from edgedf.result import Threshold, sigmoid
-from edgedf.spec import MAP_STRIDE, Accuracy
+from edgedf.result import Threshold
+from edgedf.spec import Accuracy
 
-__all__ = [
-    "Evaluation",
-    "EvaluationSettings",
-    "Predictions",
-    "as_accuracy",
-    "choose_threshold",
-    "evaluate_checkpoint",
-    "measure",
-    "measure_all",
-    "physical_map_error",
-    "predict",
-]
+__all__ = ["Evaluation", "evaluate_checkpoint", "measure_all"]
 
 T = TypeVar("T")
 
-# On the validation split at most this share of the real pictures may be called fake, and at most
-# this share of the fakes real; what lies between is "unsure".
-CONFIDENT_ERROR = 0.05
-STEPS = 10_000  # of a threshold between 0 and 1
-RENDERED = "rendered depth of field"
-
 # Pictures whose changed copies are in memory at a time.
 _AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What evaluation makes of a data set; a checkpoint carries those of its training.
-
-    Args:
-        face_sets: Sets of aligned faces, whose real pictures are blended with themselves.
-        sharp_sets: Sets of pictures sharp everywhere, which are rendered with depth of field.
-        seed: Of the blends and renderings.
-    """
-
-    face_sets: tuple[str, ...] = FACE_SETS
-    sharp_sets: tuple[str, ...] = SHARP_SETS
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,178 +63,6 @@ class Evaluation:
     figures: tuple[Accuracy, ...]
     report: Report | None = None
     skipped: tuple[Skipped, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a student says about records.
-
-    Args:
-        logits: float64, (n,).
-        maps: float32, (n, size / 4, size / 4), sigma in pixels; None where there are none.
-    """
-
-    logits: NDArray[np.float64]
-    maps: NDArray[np.float32] | None
-
-
-def predict(
-    student: Student,
-    images: NDArray[np.uint8],
-    *,
-    batch: int = 32,
-    step: str = "evaluate",
-    progress: Progress = silent,
-) -> Predictions:
-    """Run a student on prepared pictures.
-
-    Args:
-        student: The student, on any device; its mode is left as it was.
-        images: uint8 RGB, (n, size, size, 3).
-        batch: Pictures at a time.
-        step: Name of the step for ``progress``.
-        progress: Told about each batch.
-    """
-    was_training, device = student.training, next(student.parameters()).device
-    student.eval()
-    logits, maps = [], []
-    with torch.inference_mode():
-        for at in range(0, len(images), batch):
-            pixels = torch.from_numpy(images[at : at + batch]).to(device).permute(0, 3, 1, 2)
-            output = student(pixels.float().contiguous(memory_format=torch.channels_last))
-            logits.append(output.fake_logit[:, 0].double().cpu().numpy())
-            maps.append(output.defocus_map[:, 0].float().cpu().numpy())
-            progress(step, min(at + batch, len(images)), len(images))
-    student.train(was_training)
-    return Predictions(np.concatenate(logits), np.concatenate(maps))
-
-
-def choose_threshold(
-    labels: NDArray[np.floating], logits: NDArray[np.floating], how: str
-) -> Threshold:
-    """Where a score turns into a verdict, chosen on validation pictures.
-
-    ``fake_at`` is the smallest score, in steps of 0.0001, at which at most :data:`CONFIDENT_ERROR`
-    of the real pictures are called fake; ``real_at`` the largest at which at most that share of the
-    fakes is called real. Where the two cross (a detector better than that), both move to the score
-    where the two shares are most alike.
-
-    Args:
-        labels: (n,): 1 fake, 0 real.
-        logits: (n,).
-        how: Description of the pictures for the spec.
-
-    Raises:
-        DataError: Only one class is there.
-    """
-    check_both_classes(labels, "Thresholds need")
-    scores = np.array([sigmoid(logit) for logit in logits])
-    real, fake = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
-    # The first picture that must not be on the wrong side, and the next step beyond it.
-    last_real = real[len(real) - 1 - int(CONFIDENT_ERROR * len(real))]
-    first_fake = fake[int(CONFIDENT_ERROR * len(fake))]
-    fake_at = min(1.0, (np.floor(last_real * STEPS) + 1) / STEPS)
-    real_at = max(0.0, (np.ceil(first_fake * STEPS) - 1) / STEPS)
-    rule = f"at most {CONFIDENT_ERROR:.0%} of real pictures called fake, and of fakes called real"
-    if real_at >= fake_at:
-        cuts = np.unique(np.rint(scores * STEPS) / STEPS)
-        false_positive = 1 - np.searchsorted(real, cuts) / len(real)
-        false_negative = np.searchsorted(fake, cuts) / len(fake)
-        fake_at = real_at = cuts[np.argmin(np.abs(false_positive - false_negative))]
-        rule = "equal error rate"
-    return Threshold(float(fake_at), float(real_at), f"{rule}; on {how} (n={len(labels)})")
-
-
-def measure(
-    records: Records,
-    predictions: Predictions,
-    split: str,
-    threshold: Threshold | None = None,
-) -> tuple[Accuracy, ...]:
-    """All figures of a split, by set, for the model's spec and card.
-
-    Args:
-        records: Records of whole pictures and self-blends.
-        predictions: What the student says of them.
-        split: Its name.
-        threshold: Turns scores into verdicts; None leaves the shares of verdicts out.
-
-    Returns:
-        AUC for each set with both classes and of self-blended faces against the same set's real
-        ones; the share of real pictures called fake, portrait-mode copies by themselves, and of
-        fake ones; the map's error against the physical map for each set, and against the exact one
-        for renderings.
-    """
-    kinds = np.array([job.kind for job in records.jobs])
-    sets = np.array([job.sample.set for job in records.jobs])
-    groups = np.array([job.sample.group for job in records.jobs], dtype=object)
-    figures: list[Accuracy] = []
-
-    def add(name: str, metric: str, figure: Figure) -> None:
-        figures.append(as_accuracy(f"{name} {split}", metric, figure))
-
-    for name in sorted(set(sets)):
-        whole = np.flatnonzero((sets == name) & (kinds == "whole"))
-        labels = records.labels[whole]
-        if len(set(labels.tolist())) == 2:
-            add(name, "AUC", auc_with_interval(labels, predictions.logits[whole], groups[whole]))
-        swapped = np.flatnonzero((sets == name) & (kinds == "self_blend"))
-        if swapped.size:
-            both = np.concatenate([whole[labels == 0], swapped])
-            figure = auc_with_interval(records.labels[both], predictions.logits[both], groups[both])
-            add(f"{name} self-blended", "AUC", figure)
-    if threshold is not None:
-        called = np.array([threshold.label(sigmoid(x)) == "fake" for x in predictions.logits])
-        for label, title in ((0, "real pictures called fake"), (1, "fakes called fake")):
-            for name in sorted(set(sets)):
-                whole = np.flatnonzero(
-                    (sets == name) & (kinds == "whole") & (records.labels == label)
-                )
-                if whole.size:
-                    add(name, title, mean_with_interval(called[whole], groups[whole]))
-        for name in sorted(set(sets)):
-            blurred = np.flatnonzero((sets == name) & (kinds == "portrait"))
-            if blurred.size:
-                figure = mean_with_interval(called[blurred], groups[blurred])
-                add(f"{name} in portrait mode", "real pictures called fake", figure)
-    if predictions.maps is None:
-        return tuple(figures)
-    for name in sorted(set(sets)):
-        whole = np.flatnonzero((sets == name) & (kinds == "whole"))
-        if whole.size:
-            found, wanted = predictions.maps[whole], records.maps[whole]
-            figure = map_error_with_interval(found, wanted, groups[whole])
-            add(name, "map error against the physical map (mean absolute, px)", figure)
-    rendered = np.flatnonzero(kinds == "rendered")
-    if rendered.size:
-        found, wanted = predictions.maps[rendered], records.maps[rendered]
-        figure = map_error_with_interval(found, wanted, groups[rendered])
-        add(RENDERED, "map error against the exact map (px)", figure)
-    return tuple(figures)
-
-
-def physical_map_error(records: Records, split: str) -> tuple[Accuracy, ...]:
-    """What the physical map, computed from the pictures, misses of the exact one.
-
-    The yardstick for a student's error on the same renderings.
-
-    Args:
-        records: Some of them rendered.
-        split: Their name.
-
-    Returns:
-        One figure, or none where nothing is rendered.
-    """
-    rendered = np.flatnonzero([job.kind == "rendered" for job in records.jobs])
-    if not rendered.size:
-        return ()
-    found = np.stack(
-        [at_stride(defocus_map(records.images[i], "physical"), MAP_STRIDE) for i in rendered]
-    )
-    groups = np.array([records.jobs[i].sample.group for i in rendered], dtype=object)
-    figure = map_error_with_interval(found, records.maps[rendered], groups)
-    title = "physical map's error against the exact map (px)"
-    return (as_accuracy(f"{RENDERED} {split}", title, figure),)
 
 
 def measure_all(
@@ -290,7 +81,7 @@ def measure_all(
 
     Args:
         records: Records of whole pictures and of what was made from them.
-        predictions: What the student says of them.
+        predictions: Outputs for them.
         model: Which student, for the report.
         data: Which folder, for the report.
         split: Which split, for the report.
@@ -307,9 +98,7 @@ def measure_all(
     Raises:
         DataError: No record is of a whole picture, or a logit is no finite number.
     """
-    kinds = np.array([job.kind for job in records.jobs])
-    sets = np.array([job.sample.set for job in records.jobs])
-    groups = np.array([job.sample.group for job in records.jobs], dtype=object)
+    kinds, sets, groups = records.kinds, records.sets, records.groups
     judged = [
         _judgement(job.sample, float(label), float(logit), "" if job.kind == "whole" else job.kind)
         for job, label, logit in zip(
@@ -325,7 +114,7 @@ def measure_all(
 
     def compare(name: str, against: Literal["exact", "physical"], which: NDArray[np.bool_]) -> None:
         part = np.flatnonzero(which)
-        if part.size and predictions.maps is not None:
+        if part.size:
             figures = map_metrics(predictions.maps[part], records.maps[part], groups[part])
             maps.append(MapRow(name, against, figures))
 
@@ -346,51 +135,18 @@ def measure_all(
     )
 
 
-def _judgement(sample: Sample, label: float, logit: float, made: str = "") -> Judgement:
+def _judgement(sample: Sample, label: float, logit: float, kind: str = "") -> Judgement:
     return Judgement(
         Picture(
             str(sample.path),
             sample.set,
-            made.replace("_", "-") or sample.source,
+            kind.replace("_", "-") or sample.source,
             sample.group,
             "fake" if label == 1 else "real",
             sample.video,
         ),
         logit,
     )
-
-
-def as_accuracy(dataset: str, metric: str, figure: Figure) -> Accuracy:
-    """A figure of a float model as specs and cards hold it, rounded to four digits."""
-    value, low, high = (round(x, 4) for x in (figure.value, figure.low, figure.high))
-    return Accuracy(dataset, metric, value, low, high, n=figure.n, model="fp32")
-
-
-def _settings_of(metadata: Mapping[str, Any], checkpoint: str | Path) -> EvaluationSettings:
-    """The checkpoint's own settings; one saved without them was trained with the defaults."""
-    if "evaluation" not in metadata:
-        return EvaluationSettings()
-    what = "face_sets, sharp_sets and seed"
-    return _decoded(EvaluationSettings, metadata["evaluation"], "evaluation", what, checkpoint)
-
-
-def _threshold_of(metadata: Mapping[str, Any], checkpoint: str | Path) -> Threshold | None:
-    """The checkpoint's own thresholds; one saved in the middle of a run has none."""
-    if "threshold" not in metadata:
-        return None
-    what = "fake_at, real_at and how"
-    return _decoded(Threshold, metadata["threshold"], "thresholds", what, checkpoint)
-
-
-def _decoded(cls: type[T], data: Any, named: str, expected: str, checkpoint: str | Path) -> T:
-    try:
-        return typed_json.decode(cls, data)
-    except (ValueError, ConfigError) as error:
-        raise CheckpointError(
-            f"The {named} in {checkpoint} cannot be used: {error}.",
-            expected=expected,
-            next_step="train again, or take the file from where it was made",
-        ) from error
 
 
 def evaluate_checkpoint(
@@ -435,20 +191,21 @@ def evaluate_checkpoint(
             next_step="leave --metrics out",
         )
     student, metadata = load_checkpoint(checkpoint)
-    threshold, settings = _threshold_of(metadata, checkpoint), _settings_of(metadata, checkpoint)
-    usable = readable(_samples(data, split), progress=progress)
-    plan = evaluation_plan(
-        usable.samples, face_sets=settings.face_sets, sharp_sets=settings.sharp_sets
-    )
+    # A checkpoint saved in the middle of a run has no thresholds, and an old one no settings.
+    threshold = _decoded(Threshold, metadata, "threshold", "thresholds", checkpoint)
+    settings = _decoded(EvaluationSettings, metadata, "evaluation", "evaluation", checkpoint)
+    settings = settings or EvaluationSettings()
+    samples, skipped = readable(_samples(data, split), progress=progress)
+    plan = evaluation_plan(samples, face_sets=settings.face_sets, sharp_sets=settings.sharp_sets)
     size = student.config.input_size
     with contextlib.ExitStack() as stack:
         folder = cache or stack.enter_context(scratch_folder())
         target = TargetSettings(size=size, seed=settings.seed)
         records = compute(plan, folder, target, workers=workers, progress=progress)
     predictions = predict(student, records.images, progress=progress)
-    figures = measure(records, predictions, split, threshold)
+    figures = measure(records, *predictions, split, threshold)
     if metrics == "auc":
-        return Evaluation(figures, None, usable.skipped)
+        return Evaluation(figures, None, skipped)
     whole = [job.sample for job in plan if job.kind == "whole"]
     changed = _robustness(student, whole, progress) if robustness else ()
     return Evaluation(
@@ -461,11 +218,26 @@ def evaluate_checkpoint(
             split=split,
             threshold=threshold,
             robustness=changed,
-            skipped=usable.skipped,
+            skipped=skipped,
             progress=progress,
         ),
-        usable.skipped,
+        skipped,
     )
+
+
+def _decoded(
+    cls: type[T], metadata: Mapping[str, Any], key: str, name: str, checkpoint: str | Path
+) -> T | None:
+    if key not in metadata:
+        return None
+    try:
+        return typed_json.decode(cls, metadata[key])
+    except (ValueError, ConfigError) as error:
+        raise CheckpointError(
+            f"The {name} in {checkpoint} cannot be used: {error}.",
+            expected=f"{', '.join(field.name for field in fields(cast(Any, cls)))}",
+            next_step="train again, or take the file from where it was made",
+        ) from error
 
 
 def _samples(data: str | Path, split: str) -> tuple[Sample, ...]:
@@ -492,7 +264,7 @@ def _robustness(
     """AUC of whole pictures under each change, after that of the pictures as they are."""
     changes = perturbations()
     size = student.config.input_size
-    found = []
+    parts = []
     for at in range(0, len(samples), _AT_ONCE):
         inputs: list[RGBImage] = []
         for sample in samples[at : at + _AT_ONCE]:
@@ -507,11 +279,11 @@ def _robustness(
                     next_step="replace the file, or take its line out of the manifest",
                 ) from error
         logits = predict(student, np.stack(inputs)).logits
-        found.append(logits.reshape(-1, 1 + len(changes)))
+        parts.append(logits.reshape(-1, 1 + len(changes)))
         progress("robustness", min(at + _AT_ONCE, len(samples)), len(samples))
     rows: list[RobustnessRow] = []
     named = [(UNCHANGED, "nothing"), *((entry.name, entry.definition) for entry in changes)]
-    for (name, definition), logits in zip(named, np.concatenate(found).T, strict=True):
+    for (name, definition), logits in zip(named, np.concatenate(parts).T, strict=True):
         judged = [
             _judgement(sample, float(sample.label == "fake"), float(logit))
             for sample, logit in zip(samples, logits, strict=True)

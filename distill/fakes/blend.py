@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.distill.optics.render import disk_kernel
+from edgedf.distill.optics.lens import disk_kernel
 from edgedf.errors import DataError
 
 __all__ = ["ALIGNED_FACE_CENTRE", "ALIGNED_FACE_EXTENT", "blob_mask", "self_blend"]

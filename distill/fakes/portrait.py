@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.distill.fakes.blend import blob_mask
-from edgedf.distill.optics.render import ThinLens, render
+from edgedf.distill.optics.lens import ThinLens, focused_lens
+from edgedf.distill.optics.render import render
 from edgedf.errors import DataError
 
 __all__ = ["MIN_SIDE", "find_subject", "portrait"]
@@ -111,11 +112,11 @@ def find_subject(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
     cv2.setRNGSeed(int(rng.integers(2**31)))
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(small, labels, (0, 0, 0, 0), *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    found = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
-    found = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    if not _SUBJECT_SHARE[0] < found.mean() < _SUBJECT_SHARE[1]:
+    subject = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
+    subject = cv2.morphologyEx(subject, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    if not _SUBJECT_SHARE[0] < subject.mean() < _SUBJECT_SHARE[1]:
         return np.clip(blob_mask(height, width, rng, centre=centre, extent=extent), 0, 1)
-    full = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    full = cv2.resize(subject.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     return np.clip(full, 0, 1)
 
 
@@ -176,10 +177,7 @@ def _lens(depth: _Plane, rng: np.random.Generator) -> ThinLens:
     blades, rotation = 0, 0.0
     if rng.random() < 0.3:
         blades, rotation = int(rng.integers(5, 10)), float(rng.uniform(0, 2 * np.pi))
-    wide_open = ThinLens(50.0, 1.0, _SUBJECT_M, 36_000 / depth.shape[1])
-    widest = float(np.abs(wide_open.signed_coc_px(depth)).max()) / 4
-    f_number = widest / sigma if widest > 1e-9 else 1.0
-    return ThinLens(50.0, f_number, _SUBJECT_M, wide_open.pixel_pitch_um, blades, rotation)
+    return focused_lens(depth, _SUBJECT_M, sigma, blades=blades, rotation=rotation)
 
 
 def _regrain(

@@ -1,4 +1,4 @@
-"""What the dense heads of teacher and student are made of: features → a defocus map."""
+"""The heads for the defocus map: an encoder's features → a map at stride 4."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgedf.distill.networks.backbones import MEAN, STD, Conv, Sum
+from edgedf.distill.networks.layers import MEAN, STD, Conv, Sum
 
 __all__ = ["Decoder", "Double", "LocalPath", "MapHead", "blur_layer"]
 

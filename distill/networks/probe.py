@@ -68,7 +68,9 @@ class Calibration:
         return values * self.scale + self.offset
 
 
-def balance(domains: Sequence[str], labels: NDArray[np.floating]) -> NDArray[np.float64]:
+def balance(
+    domains: Sequence[str] | NDArray[np.str_], labels: NDArray[np.floating]
+) -> NDArray[np.float64]:
     """Weights under which each class of each domain counts by the square root of its size.
 
     So that a large source does not drown the others, nor a small one counts as much as a large.
@@ -89,7 +91,7 @@ def balance(domains: Sequence[str], labels: NDArray[np.floating]) -> NDArray[np.
 def distilled_targets(
     labels: NDArray[np.floating], teacher: NDArray[np.float64] | None, share: float
 ) -> NDArray[np.floating]:
-    """What a probe is fitted to: labels mixed with what a teacher made of the same records.
+    """What a probe is fitted to: labels mixed with a teacher's logits of the same records.
 
     Args:
         labels: (n,): 1 fake, 0 real.

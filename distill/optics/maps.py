@@ -15,10 +15,15 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from skimage.feature import canny
 
-from edgedf.distill.optics.edges import canny_edges, luminance
 from edgedf.distill.optics.matting import matting_laplacian, propagate
-from edgedf.distill.optics.reblur import MAX_SIGMA, gradient_magnitude, sigma_from_ratio
+from edgedf.distill.optics.reblur import (
+    MAX_SIGMA,
+    gradient_magnitude,
+    luminance,
+    sigma_from_ratio,
+)
 from edgedf.errors import ConfigError, DataError
 
 __all__ = [
@@ -168,7 +173,8 @@ def _physical(image: NDArray[np.uint8], profile: PhysicalProfile) -> NDArray[np.
     height, width = image.shape[:2]
     scaled = np.asarray(image, np.float32) / np.float32(255)
     gray = luminance(scaled)
-    edges = canny_edges(gray, profile.canny_sigma, profile.canny_low, profile.canny_high)
+    thresholds = {"low_threshold": profile.canny_low, "high_threshold": profile.canny_high}
+    edges = np.asarray(canny(gray, profile.canny_sigma, **thresholds))
     first, second = (gradient_magnitude(gray, s) for s in (profile.s1, profile.s2))
     edges &= first >= profile.min_gradient
     ratio = first / np.maximum(second, 1e-8)
@@ -206,7 +212,7 @@ def _physical(image: NDArray[np.uint8], profile: PhysicalProfile) -> NDArray[np.
 def _reference(image: NDArray[np.uint8], profile: ReferenceProfile) -> NDArray[np.float32]:
     signed = image.astype(np.float32) / 127.5 - 1
     gray = luminance(signed)
-    edges = canny_edges(np.clip(gray, 0, 1), profile.canny_sigma).astype(np.float32)
+    edges = canny(np.clip(gray, 0, 1), profile.canny_sigma).astype(np.float32)
     size = (profile.size, profile.size)
     gray = _resized(gray, size, cv2.INTER_LINEAR)
     edges = _resized(edges, size, cv2.INTER_LINEAR)

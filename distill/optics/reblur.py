@@ -12,9 +12,20 @@ import numpy as np
 import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
-__all__ = ["MAX_SIGMA", "gradient_magnitude", "sigma_from_ratio"]
+__all__ = ["MAX_SIGMA", "gradient_magnitude", "luminance", "sigma_from_ratio"]
 
 MAX_SIGMA = 5.0
+
+# ITU-R BT.601 luma, the weights behind JPEG's Y.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def luminance(image: NDArray[np.floating]) -> NDArray[np.float32]:
+    """RGB → luma: float, (height, width, 3) in any range → float32, (height, width)."""
+    # Not a matrix product: its rounding differs from processor to processor, and with it which of
+    # two equal gradients Canny takes for the edge.
+    red, green, blue = (image[..., channel] * weight for channel, weight in enumerate(_LUMA))
+    return np.asarray(red + green + blue, np.float32)
 
 
 def gradient_magnitude(gray: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:

@@ -17,84 +17,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.errors import ConfigError, DataError
+from edgedf.distill.optics.lens import ThinLens
+from edgedf.errors import DataError
 
-__all__ = [
-    "Rendering",
-    "ThinLens",
-    "add_camera_noise",
-    "disk_kernel",
-    "polygon_kernel",
-    "random_depth",
-    "random_lens",
-    "render",
-]
+__all__ = ["Rendering", "add_camera_noise", "random_depth", "render"]
 
+_NEAR_M, _FAR_M = 0.6, 8.0  # of a random layout
 
 _CODE = np.arange(256) / 255
 _SRGB_TO_LINEAR = np.where(
     _CODE <= 0.04045, _CODE / 12.92, ((_CODE + 0.055) / 1.055) ** 2.4
 ).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class ThinLens:
-    """A thin lens in front of a sensor.
-
-    Args:
-        focal_length_mm: f.
-        f_number: N; the aperture's diameter is f / N.
-        focus_m: Distance of the plane in focus, beyond f.
-        pixel_pitch_um: Distance between pixel centres of the picture rendered.
-        blades: Of the diaphragm, which make the aperture a regular polygon; 0 for a round one.
-        rotation: Of that polygon, in radians, see :func:`polygon_kernel`.
-
-    Raises:
-        ConfigError: A value that no lens has.
-    """
-
-    focal_length_mm: float
-    f_number: float
-    focus_m: float
-    pixel_pitch_um: float
-    blades: int = 0
-    rotation: float = 0.0
-
-    def __post_init__(self) -> None:
-        positive = min(self.focal_length_mm, self.f_number, self.pixel_pitch_um) > 0
-        if not positive or self.focus_m * 1000 <= self.focal_length_mm:
-            raise ConfigError(
-                f"No such lens: {self}.",
-                expected="positive values and a focus distance beyond the focal length",
-                next_step="check the units: mm, metres for the focus, micrometres for the pixels",
-            )
-        if self.blades:
-            _check_blades(self.blades)
-
-    def kernel(self, radius: float) -> tuple[NDArray[np.float32], float]:
-        """Weights of a pixel's neighbours, and their standard deviation per axis in pixels.
-
-        Args:
-            radius: Of the circle of confusion in pixels, signed: in front of the focal plane the
-                aperture shows upside down.
-        """
-        if not self.blades:
-            return disk_kernel(abs(radius))
-        turned = self.rotation + (np.pi if radius < 0 else 0.0)
-        return polygon_kernel(abs(radius), self.blades, turned)
-
-    def signed_coc_px(self, depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Diameter of the circle of confusion in pixels, negative in front of the focal plane.
-
-        c = A f (d - d_f) / (d (d_f - f)), A = f / N: similar triangles behind a thin lens.
-
-        Args:
-            depth_m: Distance d of the scene from the lens, in metres, > 0.
-        """
-        f, focus = self.focal_length_mm, self.focus_m * 1000
-        depth = np.asarray(depth_m, np.float64) * 1000
-        diameter_mm = (f / self.f_number) * f * (depth - focus) / (depth * (focus - f))
-        return np.asarray(diameter_mm * 1000 / self.pixel_pitch_um)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,62 +46,6 @@ class Rendering:
     image: NDArray[np.uint8]
     defocus_map: NDArray[np.float32]
     near_border: NDArray[np.bool_]
-
-
-def disk_kernel(radius: float) -> tuple[NDArray[np.float32], float]:
-    """Uniform disk, anti-aliased by 8 x 8 subsamples a pixel.
-
-    Args:
-        radius: In pixels, >= 0. An ideal disk has the standard deviation radius / 2 per axis.
-
-    Returns:
-        The kernel (odd side, sums to 1) and its own standard deviation per axis in pixels, which
-        differs from the ideal by the pixel grid.
-    """
-    reach = int(np.ceil(radius))
-    side = 2 * reach + 1
-    samples = (np.arange(side * 8) + 0.5) / 8 - side / 2
-    inside = samples[:, np.newaxis] ** 2 + samples[np.newaxis, :] ** 2 <= radius * radius
-    kernel = _from_samples(inside)
-    position = np.arange(-reach, reach + 1, dtype=np.float64)
-    sigma = float(np.sqrt((kernel.sum(axis=0) * position**2).sum()))
-    return kernel.astype(np.float32), sigma
-
-
-def polygon_kernel(
-    radius: float, blades: int, rotation: float = 0.0
-) -> tuple[NDArray[np.float32], float]:
-    """Uniform regular polygon, the bokeh of a lens that is stopped down; anti-aliased likewise.
-
-    Args:
-        radius: Of the disk of the same area, in pixels, >= 0: the same light comes through. The
-            standard deviation per axis is then radius / 2 within 1 %, as the disk's.
-        blades: Corners, at least 5. With fewer, an equal area is no longer an equal blur.
-        rotation: Angle of a corner in radians, from the right towards the bottom.
-
-    Returns:
-        The kernel (odd side, sums to 1) and its own standard deviation in pixels, the root of the
-        mean of both axes' variances, which differ by the pixel grid alone.
-
-    Raises:
-        ConfigError: Fewer than 5 blades.
-    """
-    _check_blades(blades)
-    step = 2 * np.pi / blades
-    # Area of the polygon with corners at distance R: blades / 2 * R^2 * sin(step).
-    corner = radius * np.sqrt(2 * np.pi / (blades * np.sin(step)))
-    reach = int(np.ceil(corner))
-    samples = (np.arange((2 * reach + 1) * 8) + 0.5) / 8 - (2 * reach + 1) / 2
-    # Inside is what lies within the distance of the sides, in the directions of all of them.
-    inside = np.ones((len(samples), len(samples)), bool)
-    for normal in rotation + step * (np.arange(blades) + 0.5):
-        distance = np.cos(normal) * samples[np.newaxis, :] + np.sin(normal) * samples[:, np.newaxis]
-        inside &= distance <= corner * np.cos(step / 2)
-    kernel = _from_samples(inside)
-    position = np.arange(-reach, reach + 1, dtype=np.float64)
-    profile = (kernel.sum(axis=0) + kernel.sum(axis=1)) / 2
-    variance = float((profile * position**2).sum())
-    return kernel.astype(np.float32), float(np.sqrt(variance))
 
 
 def render(
@@ -232,24 +109,21 @@ def render(
     return Rendering(_linear_to_srgb(out), np.where(border, defocus, own[layer]), border)
 
 
-def random_depth(
-    height: int, width: int, rng: np.random.Generator, *, near_m: float = 0.6, far_m: float = 8.0
-) -> NDArray[np.float32]:
+def random_depth(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """A random depth layout: a tilted background and up to four nearer objects.
 
     Args:
         height: Pixels.
         width: Pixels.
         rng: Source of randomness.
-        near_m: Nearest depth.
-        far_m: Farthest depth.
 
     Returns:
-        Metres, (height, width), float32, linear in inverse depth along slopes, as planes are.
+        Metres, from 0.6 to 8, (height, width), float32, linear in inverse depth along slopes, as
+        planes are.
     """
     y, x = np.mgrid[0:height, 0:width]
     y, x = y / max(height - 1, 1) - 0.5, x / max(width - 1, 1) - 0.5
-    near, far = 1 / near_m, 1 / far_m
+    near, far = 1 / _NEAR_M, 1 / _FAR_M
 
     def plane(center: float, slope: float) -> NDArray[np.float64]:
         angle = rng.uniform(0, 2 * np.pi)
@@ -268,41 +142,6 @@ def random_depth(
         inside = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= wave
         inverse = np.where(inside & (obj > inverse), obj, inverse)
     return np.asarray(1 / inverse, np.float32)
-
-
-def random_lens(
-    depth_m: NDArray[np.floating],
-    rng: np.random.Generator,
-    *,
-    min_sigma: float = 0.5,
-    max_sigma: float = 5.0,
-    polygon_share: float = 0.0,
-) -> ThinLens:
-    """A 50 mm lens on 36 mm of sensor, focused on a random point of a scene.
-
-    Args:
-        depth_m: The scene, (height, width), in metres, all beyond 50 mm.
-        rng: Source of randomness.
-        min_sigma: The aperture is such that the most blurred point gets a uniformly random sigma,
-            in pixels, from here ...
-        max_sigma: ... to here.
-        polygon_share: How often the aperture is a polygon of 5 to 9 blades, in [0, 1]. At 0 the
-            generator is not asked, so that what was drawn before there were polygons stays.
-
-    Returns:
-        The lens. In a scene of one depth, which is all in focus, its f-number is 1.
-    """
-    pitch_um = 36_000 / depth_m.shape[1]
-    focus = float(rng.choice(depth_m.ravel()))
-    sigma = rng.uniform(min_sigma, max_sigma)
-    wide_open = ThinLens(50.0, 1.0, focus, pitch_um)
-    widest = float(np.abs(wide_open.signed_coc_px(depth_m)).max()) / 4
-    # The circle of confusion goes with 1 / N; its sigma is a quarter of its diameter.
-    f_number = widest / sigma if widest > 1e-9 else 1.0
-    blades, rotation = 0, 0.0
-    if polygon_share > 0 and rng.random() < polygon_share:
-        blades, rotation = int(rng.integers(5, 10)), float(rng.uniform(0, 2 * np.pi))
-    return ThinLens(50.0, f_number, focus, pitch_um, blades, rotation)
 
 
 def add_camera_noise(
@@ -331,24 +170,6 @@ def add_camera_noise(
         _, encoded = cv2.imencode(".jpg", image[:, :, ::-1], quality)
         image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)[:, :, ::-1]
     return np.ascontiguousarray(image)
-
-
-def _check_blades(blades: int) -> None:
-    if blades < 5:
-        raise ConfigError(
-            f"A diaphragm of {blades} blades is not modelled.",
-            expected="at least 5 blades, or 0 for a round aperture",
-            next_step="lenses have 5 to 9",
-        )
-
-
-def _from_samples(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """A kernel from 8 x 8 subsamples a pixel; a single pixel when none of them is inside."""
-    side = len(inside) // 8
-    kernel = inside.reshape(side, 8, side, 8).sum(axis=(1, 3)).astype(np.float64)
-    if kernel.sum() == 0:
-        kernel[side // 2, side // 2] = 1.0
-    return kernel / kernel.sum()
 
 
 def _linear_to_srgb(light: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -438,9 +259,9 @@ def _fill(
             break
         total = cv2.GaussianBlur(weight, (0, 0), sigma)
         # Relative, as a single known pixel fades with the width and would never be enough.
-        found = missing & (total > 1e-3 * total.max())
-        if found.any():
-            filled[found] = cv2.GaussianBlur(own, (0, 0), sigma)[found] / total[found, np.newaxis]
-            missing &= ~found
+        near = missing & (total > 1e-3 * total.max())
+        if near.any():
+            filled[near] = cv2.GaussianBlur(own, (0, 0), sigma)[near] / total[near, np.newaxis]
+            missing &= ~near
         sigma *= 2
     return filled

@@ -15,7 +15,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from edgedf.distill.networks.backbones import Block, Conv
+from edgedf.distill.networks.backbones import Block
+from edgedf.distill.networks.layers import Conv
 from edgedf.distill.networks.student import Student
 
 __all__ = ["equalized"]
@@ -27,9 +28,9 @@ _MOST = 1e3
 def equalized(student: Student) -> Student:
     """A copy with equalized channels between blocks.
 
-    With r the largest sum of a channel's weights where it is made, and q its largest weight where
-    it is read, it is divided by sqrt(r / q) there and multiplied by it here. The factors' geometric
-    mean is 1.
+    With r the largest sum of a channel's weights where it is computed, and q its largest weight
+    where it is read, it is divided by sqrt(r / q) there and multiplied by it here. The factors'
+    geometric mean is 1.
 
     Args:
         student: Not changed.
@@ -38,9 +39,9 @@ def equalized(student: Student) -> Student:
         A student of the same architecture that says the same but for rounded weights, where its
         configuration rounds them.
     """
-    made = copy.deepcopy(student)
+    student = copy.deepcopy(student)
     with torch.no_grad():
-        for makers, readers in _linear_tensors(made):
+        for makers, readers in _linear_tensors(student):
             size = _largest([_effective(conv).abs().sum(dim=(1, 2, 3)) for conv in makers])
             use = _largest([_effective(conv).abs().amax(dim=(0, 2, 3)) for conv in readers])
             factor = (size.clamp_min(1e-12) / use.clamp_min(1e-12)).sqrt()
@@ -51,7 +52,7 @@ def equalized(student: Student) -> Student:
                 conv.bias.div_(factor)
             for conv in readers:
                 conv.weight.mul_(factor.reshape(1, -1, 1, 1))
-    return made
+    return student
 
 
 def _linear_tensors(student: Student) -> Iterator[tuple[list[Conv], list[Conv]]]:

@@ -20,24 +20,15 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from edgedf.distill.networks.backbones import Conv, Sum, on_int8_grid
 from edgedf.distill.networks.decoder import Double
-from edgedf.distill.networks.student import Student, folded_weights
+from edgedf.distill.networks.deployable import Deployable, folded_weights
+from edgedf.distill.networks.layers import Conv, Sum, on_int8_grid
+from edgedf.distill.networks.student import Student
+from edgedf.distill.qat.levels import fake_quantize, on_bias_grid, quantization_of
 from edgedf.errors import CheckpointError
 from edgedf.spec import LOGIT_BOUND, MAP_MAXIMUM
 
-__all__ = [
-    "LEVELS",
-    "FakeQuantized",
-    "Ranges",
-    "activations",
-    "fake_quantize",
-    "quantization_of",
-    "ranges_of",
-]
-
-LEVELS = 255
-"""Steps between the lowest and the highest of the 256 values of a quantized activation."""
+__all__ = ["FakeQuantized", "Ranges", "activations", "ranges_of"]
 
 Ranges = dict[str, tuple[float, float]]
 """Lowest and highest value of each quantized activation, by the module that makes it."""
@@ -47,68 +38,6 @@ _QUANTIZED = (Conv, Sum, nn.AdaptiveAvgPool2d)
 _FIXED = {"student.blur": (0.0, MAP_MAXIMUM), "average": (-LOGIT_BOUND, LOGIT_BOUND)}
 # How far the average of ranges moves towards those of each new batch.
 _MOMENTUM = 0.05
-_SMALLEST = 1e-6
-
-
-def quantization_of(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and zero point of 256 levels.
-
-    Args:
-        low: The lowest value, 0 or less.
-        high: The highest value, 0 or more.
-
-    Returns:
-        ``scale`` = (high - low) / 255, and ``zero_point``, the whole number in [0, 255] that stands
-        for 0.
-    """
-    scale = (high - low).clamp_min(_SMALLEST) / LEVELS
-    return scale, torch.round(-low / scale).clamp(0, LEVELS)
-
-
-def fake_quantize(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The values that 256 levels leave of a tensor.
-
-    (clip(round(x / scale) + zero_point, 0, 255) - zero_point) * scale, halves rounded to even.
-
-    Rounding passes gradients on as if it were not there (straight-through estimator); a value that
-    is cut off passes none. The ends of the range are given the gradient of a learned step size
-    (Esser et al., "Learned Step Size Quantization", ICLR 2020; for both ends: Bhalgat et al.,
-    "LSQ+", 2020), divided by the root of the number of values times 255, as they advise.
-
-    Args:
-        x: Any shape, float32.
-        low: A scalar, 0 or less.
-        high: A scalar, 0 or more.
-
-    Returns:
-        The shape of ``x``.
-    """
-    return cast(Tensor, _FakeQuantize.apply(x, low, high))
-
-
-class _FakeQuantize(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        scale, zero_point = quantization_of(low, high)
-        ctx.save_for_backward(x, scale, zero_point)
-        levels = (x / scale).round_().add_(zero_point).clamp_(0, LEVELS)
-        return levels.sub_(zero_point).mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        x, scale, zero_point = ctx.saved_tensors
-        (gradient,) = gradients
-        exact = x / scale
-        rounded = exact.round()
-        below, above = rounded < -zero_point, rounded > LEVELS - zero_point
-        inside = gradient.masked_fill(below | above, 0.0)
-        if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
-            return inside, None, None
-        # Inside, a wider range moves a value by its rounding error; outside, by the end itself.
-        spread = (inside * (rounded - exact)).sum() / LEVELS
-        share = (x.numel() * LEVELS) ** -0.5
-        at_low, at_high = gradient[below].sum(), gradient[above].sum()
-        return inside, (at_low - spread) * share, (at_high + spread) * share
 
 
 class FakeQuantized(nn.Module):
@@ -138,7 +67,7 @@ class FakeQuantized(nn.Module):
         self.student = student
         self.follows = ranges == "ema"
         # Structure alone, without weights of its own, and no submodule: it has nothing to train.
-        self._graph = [student.deployable().to("meta")]
+        self._graph = [Deployable(student).to("meta")]
         self.names, self._inputs = _structure(self._graph[0], student.config.input_size)
         self._index = {name: index for index, name in enumerate(self.names)}
         ends = torch.tensor([_FIXED.get(name, (0.0, 0.0)) for name in self.names])
@@ -152,13 +81,13 @@ class FakeQuantized(nn.Module):
         follows = self.training and self.follows
         low, high = self.ends()
 
-        def quantized(name: str, made: Tensor, resized: bool) -> Tensor:
+        def quantized(name: str, output: Tensor, resized: bool) -> Tensor:
             index = self._index.get(name)
             if index is None:
-                return made
+                return output
             if follows and not resized:
-                self._follow(index, made, _MOMENTUM)
-            return fake_quantize(made, low[index], high[index])
+                self._follow(index, output, _MOMENTUM)
+            return fake_quantize(output, low[index], high[index])
 
         scales, _ = quantization_of(low, high)
         steps = {
@@ -178,11 +107,11 @@ class FakeQuantized(nn.Module):
         """
         count = 0
 
-        def watched(name: str, made: Tensor, resized: bool) -> Tensor:
+        def watched(name: str, output: Tensor, resized: bool) -> Tensor:
             if name in self._index and not resized:
                 # The mean over batches.
-                self._follow(self._index[name], made, 1 / (count + 1))
-            return made
+                self._follow(self._index[name], output, 1 / (count + 1))
+            return output
 
         with torch.no_grad():
             for batch in batches:
@@ -212,11 +141,11 @@ class FakeQuantized(nn.Module):
             self.high.copy_(ends[:, 1])
             self.stretch.zero_()
 
-    def _follow(self, index: int, made: Tensor, share: float) -> None:
+    def _follow(self, index: int, output: Tensor, share: float) -> None:
         if self.names[index] in _FIXED:
             return
         with torch.no_grad():
-            low, high = made.detach().aminmax()
+            low, high = output.detach().aminmax()
             self.low[index].lerp_(low.clamp_max(0), share)
             self.high[index].lerp_(high.clamp_min(0), share)
 
@@ -234,10 +163,10 @@ class FakeQuantized(nn.Module):
                 weights[name] = on_int8_grid(value)
         for conv, step in steps.items():
             bias, weight = f"{conv}.bias", weights[f"{conv}.weight"]
-            weights[bias] = _on_bias_grid(weights[bias], weight, step)
+            weights[bias] = on_bias_grid(weights[bias], weight, step)
         with _changing(graph, change):
-            found = torch.func.functional_call(graph, weights, (image,))
-        return cast(tuple[Tensor, Tensor], found)
+            outputs = torch.func.functional_call(graph, weights, (image,))
+        return cast(tuple[Tensor, Tensor], outputs)
 
 
 def activations(student: Student, image: Tensor) -> dict[str, Tensor]:
@@ -250,17 +179,17 @@ def activations(student: Student, image: Tensor) -> dict[str, Tensor]:
     Returns:
         The tensors that int8 quantizes with a range of their own, in order of execution.
     """
-    graph, found = student.deployable(), dict[str, Tensor]()
-    used, _ = _structure(student.deployable().to("meta"), student.config.input_size)
+    graph, tensors = Deployable(student), dict[str, Tensor]()
+    used, _ = _structure(Deployable(student).to("meta"), student.config.input_size)
 
-    def keep(name: str, made: Tensor, resized: bool) -> Tensor:
+    def keep(name: str, output: Tensor, resized: bool) -> Tensor:
         if not resized:
-            found[name] = made
-        return made
+            tensors[name] = output
+        return output
 
     with torch.no_grad(), _changing(graph, keep):
         graph(image)
-    return {name: found[name] for name in used}
+    return {name: tensors[name] for name in used}
 
 
 def ranges_of(metadata: Mapping[str, Any]) -> Ranges | None:
@@ -272,11 +201,11 @@ def ranges_of(metadata: Mapping[str, Any]) -> Ranges | None:
     if "qat" not in metadata:
         return None
     try:
-        found = {
+        ranges = {
             str(name): (float(low), float(high))
             for name, (low, high) in metadata["qat"]["ranges"].items()
         }
-        if not all(-math.inf < low <= 0 <= high < math.inf for low, high in found.values()):
+        if not all(-math.inf < low <= 0 <= high < math.inf for low, high in ranges.values()):
             raise ValueError("a range does not hold 0")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -284,15 +213,7 @@ def ranges_of(metadata: Mapping[str, Any]) -> Ranges | None:
             expected="what `edgedf distill train --qat` writes",
             next_step="train it again",
         ) from error
-    return found
-
-
-def _on_bias_grid(bias: Tensor, weight: Tensor, step: Tensor | float) -> Tensor:
-    """A bias as whole multiples of the input's scale times the channel's; gradients pass."""
-    with torch.no_grad():
-        scale = weight.abs().amax(dim=(1, 2, 3)).clamp_min(1e-12) / 127 * step
-        off = torch.round(bias / scale) * scale - bias
-    return bias + off
+    return ranges
 
 
 @contextlib.contextmanager
@@ -318,9 +239,9 @@ def _changing(
                 called = name if calls[name] == 1 else f"{name}.{calls[name]}"
             if sources is not None and isinstance(module, Conv):
                 sources[name] = makers[id(inputs[0])][0] if id(inputs[0]) in makers else None
-            made: Tensor = change(called, output, resized)
-            makers[id(made)] = called, made
-            return made
+            changed: Tensor = change(called, output, resized)
+            makers[id(changed)] = called, changed
+            return changed
 
         return after
 
@@ -347,15 +268,15 @@ def _structure(graph: nn.Module, size: int) -> tuple[tuple[str, ...], dict[str, 
         Names of activations in order of execution; and for each convolution that makes one of them
         the name of its input, None for the picture.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     sources: dict[str, str | None] = {}
 
-    def keep(name: str, made: Tensor, resized: bool) -> Tensor:
-        return made if resized else found.setdefault(name, made)
+    def keep(name: str, output: Tensor, resized: bool) -> Tensor:
+        return output if resized else tensors.setdefault(name, output)
 
     with _changing(graph, keep, sources):
         outputs = graph(torch.zeros(1, 3, size, size, device="meta", requires_grad=True))
     total = sum(output.sum() for output in outputs)
-    reached = torch.autograd.grad(cast(Tensor, total), list(found.values()), allow_unused=True)
-    names = tuple(name for name, used in zip(found, reached, strict=True) if used is not None)
+    reached = torch.autograd.grad(cast(Tensor, total), list(tensors.values()), allow_unused=True)
+    names = tuple(name for name, used in zip(tensors, reached, strict=True) if used is not None)
     return names, {conv: source for conv, source in sources.items() if conv in names}

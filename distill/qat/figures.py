@@ -1,39 +1,17 @@
-"""How far a student is from the float one that it is to be like."""
+"""A student's agreement with the float one that it is to be like."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from edgedf.distill.qat.pictures import Pictures, as_batch
+from edgedf.distill.evaluation.predictions import Predictions
+from edgedf.distill.qat.pictures import Pictures
 from edgedf.metrics import Figure, auc_with_interval
-from edgedf.progress import Progress, silent
 from edgedf.result import Threshold, sigmoid
 
-__all__ = ["Agreement", "Answers", "Network", "agreement", "answers"]
-
-_AT_ONCE = 16
-
-Network = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""(N, 3, H, W) in [0, 255] → logit (N, 1), map (N, 1, H / 4, W / 4)."""
-
-
-class Answers(NamedTuple):
-    """What a network says of pictures.
-
-    Args:
-        logits: float64, (n,).
-        maps: float32, (n, H / 4, W / 4), sigma in pixels.
-    """
-
-    logits: NDArray[np.float64]
-    maps: NDArray[np.float32]
+__all__ = ["Agreement", "agreement", "mean_errors"]
 
 
 @dataclass(frozen=True)
@@ -65,71 +43,50 @@ class Agreement:
     parent_auc: Figure | None
 
 
-def answers(
-    network: Network,
-    pictures: Pictures,
-    device: torch.device,
-    *,
-    step: str = "judge",
-    progress: Progress = silent,
-) -> Answers:
-    """Run a network on pictures.
-
-    Args:
-        network: In evaluation mode, on ``device``.
-        pictures: Not changed in any way.
-        device: Where to.
-        step: Name of the step for ``progress``.
-        progress: Told about each batch.
-    """
-    logits, maps = [], []
-    with torch.inference_mode():
-        for at in range(0, len(pictures), _AT_ONCE):
-            batch = as_batch(pictures.images[at : at + _AT_ONCE]).to(device)
-            logit, dense = network(batch)
-            logits.append(logit[:, 0].double().cpu().numpy())
-            maps.append(dense[:, 0].float().cpu().numpy())
-            progress(step, min(at + _AT_ONCE, len(pictures)), len(pictures))
-    return Answers(np.concatenate(logits), np.concatenate(maps))
+def mean_errors(outputs: Predictions, wanted: Predictions) -> tuple[float, float]:
+    """Mean absolute differences of the logits, and of the maps in pixels."""
+    logit = np.abs(outputs.logits - wanted.logits).mean()
+    return float(logit), float(np.abs(outputs.maps - wanted.maps).mean())
 
 
 def agreement(
     data: str,
     model: str,
-    found: Answers,
-    wanted: Answers,
+    outputs: Predictions,
+    wanted: Predictions,
     pictures: Pictures,
     threshold: Threshold,
 ) -> Agreement:
-    """Compare what two networks say.
+    """Compare the outputs of two networks.
 
     Args:
         data: Which pictures, in words.
         model: Which network, in words.
-        found: What it says.
-        wanted: What the float student says.
+        outputs: Of that network.
+        wanted: Outputs of the float student.
         pictures: The pictures.
         threshold: Turns scores into verdicts.
     """
-    varies = min(np.ptp(found.logits), np.ptp(wanted.logits)) > 0
+    logit_error, map_error = mean_errors(outputs, wanted)
+    varies = min(np.ptp(outputs.logits), np.ptp(wanted.logits)) > 0
     verdicts = [
         {threshold.label(sigmoid(float(x))), threshold.label(sigmoid(float(y)))}
-        for x, y in zip(found.logits, wanted.logits, strict=True)
+        for x, y in zip(outputs.logits, wanted.logits, strict=True)
     ]
     has_both = len(set(pictures.labels.tolist())) == 2 and not np.isnan(pictures.labels).any()
     aucs = [
-        auc_with_interval(pictures.labels, said.logits, np.array(pictures.groups, dtype=object))
+        auc_with_interval(pictures.labels, answers.logits, np.array(pictures.groups, dtype=object))
         if has_both
         else None
-        for said in (found, wanted)
+        for answers in (outputs, wanted)
     ]
     return Agreement(
         data,
         model,
         len(pictures),
-        float(np.abs(found.logits - wanted.logits).mean()),
-        float(np.corrcoef(found.logits, wanted.logits)[0, 1]) if varies else None,
-        float(np.abs(found.maps - wanted.maps).mean()),
+        logit_error,
+        float(np.corrcoef(outputs.logits, wanted.logits)[0, 1]) if varies else None,
+        map_error,
         sum(pair == {"real", "fake"} for pair in verdicts),
         sum(len(pair) == 2 and "unsure" in pair for pair in verdicts),
         *aucs,

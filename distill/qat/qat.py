@@ -13,141 +13,43 @@ from __future__ import annotations
 
 import copy
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgedf import typed_json
 from edgedf.distill.datasets.dataset import Split
 from edgedf.distill.distributed import World, joined
-from edgedf.distill.evaluation.evaluate import as_accuracy
-from edgedf.distill.networks.student import Student, load_checkpoint, save_checkpoint
+from edgedf.distill.evaluation.figures import as_accuracy
+from edgedf.distill.evaluation.predictions import predict
+from edgedf.distill.networks.checkpoints import load_checkpoint, save_checkpoint
+from edgedf.distill.networks.deployable import Deployable
+from edgedf.distill.networks.student import Student
 from edgedf.distill.qat.equalize import equalized
 from edgedf.distill.qat.fake_quant import FakeQuantized, ranges_of
-from edgedf.distill.qat.figures import Agreement, agreement, answers
-from edgedf.distill.qat.pictures import Batch, Batches, Pictures, as_batch, divided, of_split
+from edgedf.distill.qat.figures import Agreement, agreement
+from edgedf.distill.qat.pictures import Pictures, divided, of_split
+from edgedf.distill.qat.task import BATCH, QatTask, fitting, groups_of, untrained
 from edgedf.distill.records.preparation import claimed
-from edgedf.distill.training.loop import BEST, STATE, Loop, LoopSettings, ParameterGroup
-from edgedf.distill.training.losses import fake_loss
+from edgedf.distill.settings import QatSettings
+from edgedf.distill.training.loop import BEST, STATE, Loop
 from edgedf.errors import CheckpointError, ConfigError
 from edgedf.evaluation import Skipped
 from edgedf.files import sha256_of, write_text
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.result import Threshold
-from edgedf.spec import LOGIT_BOUND, Accuracy, Training
+from edgedf.spec import Accuracy, Training
 
-__all__ = [
-    "FINAL",
-    "REPORT",
-    "QatLoopSettings",
-    "QatReport",
-    "QatSettings",
-    "fine_tune",
-    "ranges_of",
-    "train_qat",
-]
+__all__ = ["FINAL", "REPORT", "QatReport", "fine_tune", "train_qat"]
 
 FINAL, REPORT, START = "student.safetensors", "report.json", "start.safetensors"
 
-# Pictures a batch when nothing is learned.
-_AT_ONCE = 8
-_TIMED_STEPS = 3
-# A tensor of zeros, such as biases that were never trained, is taken to be so large.
-_SMALLEST = 1e-3
-# Of a budget in minutes, the share that steps may take; looks and figures take the rest.
-_STEPS_SHARE = 0.75
 # What figures in the checkpoint were measured on.
 _PARENT, _SIMULATED = "fp32 before QAT", "int8, simulated"
-
-
-@dataclass(frozen=True)
-class QatLoopSettings(LoopSettings):
-    """As for any training, with defaults for a short one; arithmetic stays float32.
-
-    Raises:
-        ConfigError: A value out of range, or ``amp`` is not ``off``.
-    """
-
-    steps: int = 300
-    batch: int = 8
-    warmup: int = 20
-    average: float = 0.98
-    evaluate_every: int = 50
-    amp: Literal["auto", "off", "bf16", "fp16"] = "off"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.amp != "off":
-            raise ConfigError(
-                f"Half precision (amp = {self.amp}) is coarser than the steps of int8.",
-                expected="amp = off",
-                next_step="leave it out",
-            )
-
-
-@dataclass(frozen=True)
-class QatSettings:
-    """Everything a run depends on besides student and pictures.
-
-    Args:
-        rate: Learning rate of the weights, as a share of each tensor's root mean square: what is
-            near to right already must not be moved by as much where it is small as where it is
-            large (as Shazeer & Stern, "Adafactor", ICML 2018).
-        range_rate: Learning rate of the ranges, on a logarithmic scale.
-        ranges: ``learned`` or ``ema``; see :class:`edgedf.distill.qat.fake_quant.FakeQuantized`.
-        equalize: Whether training may start from the student with equalized channels
-            (:mod:`edgedf.distill.qat.equalize`): it does where that is nearer on the pictures that
-            the score is taken on.
-        logit: Weight of the mean absolute error of the logit.
-        map: Weight of the mean absolute error of the map, in pixels.
-        labels: Weight of the cross-entropy of the logit against the labels, where there are any.
-        pictures: At most so many are read of the train split, as many of each set and class.
-        judged: Likewise of the val split.
-        tested: Likewise of the test split.
-        observed: Pictures that the ranges start from.
-        loop: Steps, batch, averaging, early stopping, seed.
-
-    Raises:
-        ConfigError: A value out of range.
-    """
-
-    rate: float = 1e-5
-    range_rate: float = 1e-3
-    ranges: Literal["learned", "ema"] = "learned"
-    equalize: bool = True
-    logit: float = 1.0
-    map: float = 1.0
-    labels: float = 0.0
-    pictures: int = 1024
-    judged: int = 128
-    tested: int = 512
-    observed: int = 64
-    loop: QatLoopSettings = field(default_factory=QatLoopSettings)
-
-    def __post_init__(self) -> None:
-        if self.ranges not in ("learned", "ema"):
-            raise ConfigError(
-                f"There are no {self.ranges!r} ranges.",
-                expected="learned or ema",
-                next_step="choose one of these",
-            )
-        if (
-            min(self.rate, self.range_rate, self.logit, self.map, self.labels) < 0
-            or min(self.pictures, self.judged, self.tested, self.observed) < 1
-            or self.logit + self.map <= 0
-        ):
-            raise ConfigError(
-                f"No run is possible with {self}.",
-                expected="rates and weights from 0, logit or map above 0, one picture or more",
-                next_step="change the value that is outside",
-            )
 
 
 @dataclass(frozen=True)
@@ -205,7 +107,7 @@ def train_qat(
     """
     settings, folder = settings or QatSettings(), Path(out)
     with joined(settings.loop.device) as world:
-        told = progress if world.is_main else silent
+        tell = progress if world.is_main else silent
         student, metadata = load_checkpoint(checkpoint)
         origin = _origin(metadata, checkpoint)
         depends = {"Student": origin.sha256}
@@ -213,11 +115,11 @@ def train_qat(
         size, seed = student.config.input_size, settings.loop.seed
 
         def read(split: Split, most: int) -> Pictures:
-            return of_split(dataset, split, most=most, size=size, seed=seed, progress=told)
+            return of_split(dataset, split, most=most, size=size, seed=seed, progress=tell)
 
         training = read("train", settings.pictures)
         judged = {"val": read("val", settings.judged), "test": read("test", settings.tested)}
-        return _run(student, origin, training, judged, settings, folder, world, told)
+        return _run(student, origin, training, judged, settings, folder, world, tell)
 
 
 def fine_tune(
@@ -264,7 +166,7 @@ def fine_tune(
     origin = _origin(metadata, checkpoint)
     training, held_out = divided(pictures, student.config.input_size, settings.loop.seed)
     if minutes is not None:
-        settings = _fitting(student, settings, training, minutes)
+        settings = fitting(student, settings, training, minutes)
     with joined(settings.loop.device) as world:
         judged = {"held out": held_out}
         return _run(student, origin, training, judged, settings, folder, world, progress)
@@ -278,74 +180,6 @@ class _Origin(NamedTuple):
     threshold: Threshold
     training: Training
     accuracy: tuple[Accuracy, ...]
-
-
-class _Task:
-    """The task: the float student's logit and map, and where asked for the labels.
-
-    Args:
-        student: The float student.
-        training: What is learned from.
-        validation: What the score is taken on.
-        settings: Weights, seed.
-        world: The processes that share the batch.
-        save: Writes the averaged network, the best so far, with its step.
-    """
-
-    def __init__(
-        self,
-        student: Student,
-        training: Pictures,
-        validation: Pictures,
-        settings: QatSettings,
-        world: World,
-        save: Callable[[Path, nn.Module, int], None],
-    ) -> None:
-        self.weights: Mapping[str, float] = {
-            "logit": settings.logit,
-            "map": settings.map,
-            "labels": settings.labels,
-        }
-        self._device = world.device
-        size = settings.loop.batch * world.size
-        self._batches = Batches(training, size=size, seed=settings.loop.seed)
-        self._parent = student.deployable().to(world.device)
-        self._validation, self._wanted = validation, answers(self._parent, validation, world.device)
-        self.save_best = save
-
-    def batch(self, step: int, rank: int, ranks: int) -> Batch:
-        """One process's slice of a step's batch."""
-        return self._batches.part(step, rank, ranks)
-
-    def files(self, step: int, ranks: int) -> Sequence[str]:
-        """The pictures of a step's whole batch."""
-        return self._batches.files(step)
-
-    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Errors of logit and map against the float student, and of the logit against labels."""
-        with torch.no_grad():
-            logit, dense = self._parent(batch.images)
-        found, found_map = module(batch.images)
-        # int8 cannot say more than this, and need not.
-        wanted = logit.clamp(-LOGIT_BOUND, LOGIT_BOUND)
-        return {
-            "logit": (found - wanted).abs().mean(),
-            "map": (found_map - dense).abs().mean(),
-            "labels": fake_loss(found[:, 0], batch.labels, count=batch.labelled),
-        }
-
-    def evaluate(self, averaged: nn.Module, progress: Progress) -> dict[str, float]:
-        """The same errors of the averaged network on the validation pictures."""
-        found = answers(averaged, self._validation, self._device, progress=progress)
-        wanted = self._wanted
-        logit = np.abs(found.logits - wanted.logits).mean()
-        dense = np.abs(found.maps - wanted.maps).mean()
-        score = -(self.weights["logit"] * logit + self.weights["map"] * dense)
-        return {
-            "logit error on validation": float(logit),
-            "map error on validation": float(dense),
-            "score": float(score),
-        }
 
 
 def _run(
@@ -370,17 +204,17 @@ def _run(
         }
         save_checkpoint(path, network.student, {**origin.metadata, "qat": described})
 
-    before = _untrained(student, settings, training).to(world.device).eval()
+    before = untrained(student, settings, training).to(world.device).eval()
     validation = next(iter(judged.values()))
-    task = _Task(student, training, validation, settings, world, save_best)
+    task = QatTask(student, training, validation, settings, world, save_best)
     start, score = before, task.evaluate(before, silent)["score"]
     if settings.equalize:
-        other = _untrained(equalized(student), settings, training).to(world.device).eval()
+        other = untrained(equalized(student), settings, training).to(world.device).eval()
         other_score = task.evaluate(other, silent)["score"]
         if other_score > score:
             start, score = other, other_score
     network = copy.deepcopy(start)
-    loop = Loop(folder, settings.loop, network, task, _groups(network, settings), world)
+    loop = Loop(folder, settings.loop, network, task, groups_of(network, settings), world)
     outcome = loop.go(progress)
 
     def finish() -> QatReport:
@@ -396,9 +230,9 @@ def _run(
             "int8 before": before,
             **({"int8 equalized": start} if start is not before else {}),
             "int8 after": after.to(world.device),
-            "float after": best.deployable().to(world.device),
+            "float after": Deployable(best).to(world.device),
         }
-        parent = student.deployable().to(world.device)
+        parent = Deployable(student).to(world.device)
         figures = _figures(parent, networks, judged, origin.threshold, world, progress)
         described |= _learned_from(origin, training, figures)
         skipped = (entry for seen in (training, *judged.values()) for entry in seen.skipped)
@@ -411,41 +245,11 @@ def _run(
             outcome.stopped_early,
             tuple(skipped),
         )
-        plain = typed_json.encode(replace(report, checkpoint=str(report.checkpoint)))  # type: ignore[arg-type]
-        write_text(folder / REPORT, json.dumps(plain, indent=1))
+        encoded = typed_json.encode(report)
+        write_text(folder / REPORT, json.dumps(encoded, indent=1, default=str))
         return report
 
     return world.on_main(finish)
-
-
-def _untrained(student: Student, settings: QatSettings, training: Pictures) -> FakeQuantized:
-    """The student with fake quantization, its ranges taken from some pictures."""
-    network = FakeQuantized(copy.deepcopy(student), settings.ranges)
-    if network.student.high_pass is not None:
-        network.student.high_pass.requires_grad_(False)  # exact as it is
-    rng = np.random.default_rng(settings.loop.seed)
-    count = min(settings.observed, len(training))
-    chosen = np.sort(rng.choice(len(training), count, replace=False))
-    images = training.images[chosen]
-    network.observe(as_batch(images[at : at + _AT_ONCE]) for at in range(0, count, _AT_ONCE))
-    return network
-
-
-def _groups(network: FakeQuantized, settings: QatSettings) -> list[ParameterGroup]:
-    # No decay: weights near those of the float student are wanted, not small ones.
-    groups = [
-        ParameterGroup([weight], settings.rate * _size(weight), 0.0)
-        for weight in network.student.parameters()
-        if weight.requires_grad
-    ]
-    if network.stretch.requires_grad:
-        groups.append(ParameterGroup([network.stretch], settings.range_rate, 0.0))
-    return groups
-
-
-def _size(weight: Tensor) -> float:
-    """Root mean square; of a tensor of zeros, a little."""
-    return max(float(weight.detach().square().mean().sqrt()), _SMALLEST)
 
 
 def _figures(
@@ -458,12 +262,19 @@ def _figures(
 ) -> tuple[Agreement, ...]:
     figures = []
     for data, pictures in judged.items():
-        wanted = answers(parent, pictures, world.device, step=f"{data}, float", progress=progress)
-        for model, network in networks.items():
-            found = answers(
-                network, pictures, world.device, step=f"{data}, {model}", progress=progress
+        wanted, *outputs = (
+            predict(
+                network,
+                pictures.images,
+                device=world.device,
+                batch=BATCH,
+                step=f"{data}, {model}",
+                progress=progress,
             )
-            figures.append(agreement(data, model, found, wanted, pictures, threshold))
+            for model, network in {"float": parent, **networks}.items()
+        )
+        for model, own in zip(networks, outputs, strict=True):
+            figures.append(agreement(data, model, own, wanted, pictures, threshold))
     return tuple(figures)
 
 
@@ -482,42 +293,6 @@ def _learned_from(
         "training": typed_json.encode(replace(origin.training, data=data)),
         "accuracy": [typed_json.encode(figure) for figure in (*parents, *own)],
     }
-
-
-def _fitting(
-    student: Student, settings: QatSettings, training: Pictures, minutes: float
-) -> QatSettings:
-    """As many steps as fit into a budget, measured on a few that are thrown away."""
-    network = _untrained(student, settings, training).train()
-    parent = student.deployable()
-    batches = Batches(training, size=settings.loop.batch, seed=settings.loop.seed)
-    seconds = []
-    for step in range(_TIMED_STEPS):
-        start = time.monotonic()
-        batch = batches.part(step, 0, 1)
-        with torch.no_grad():
-            parent(batch.images)
-        logit, dense = network(batch.images)
-        (logit.mean() + dense.mean()).backward()
-        seconds.append(time.monotonic() - start)
-    fit = _STEPS_SHARE * 60 * minutes / min(seconds)
-    if not fit >= 1:
-        raise ConfigError(
-            f"No step of training fits into {minutes:g} minutes: one takes {min(seconds):.1f} s.",
-            expected="time for some dozens of steps",
-            next_step="allow more minutes, or set a smaller loop.batch",
-        )
-    loop = settings.loop
-    steps = int(min(loop.steps, fit))
-    return replace(
-        settings,
-        loop=replace(
-            loop,
-            steps=steps,
-            warmup=min(loop.warmup, steps // 10),
-            evaluate_every=min(loop.evaluate_every, max(1, steps // 3)),
-        ),
-    )
 
 
 def _origin(metadata: Mapping[str, Any], checkpoint: str | Path) -> _Origin:

@@ -8,78 +8,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgedf.distill.datasets.dataset import Dataset, Sample, Split, read_manifest
 from edgedf.distill.distributed import World
-from edgedf.distill.records.targets import (
-    FACE_SETS,
-    SHARP_SETS,
-    Job,
-    Records,
-    TargetSettings,
-    compute,
-    evaluation_plan,
-    plan,
-)
+from edgedf.distill.records.making import TargetSettings
+from edgedf.distill.records.plan import Job, evaluation_plan, plan
+from edgedf.distill.records.targets import Records, compute
+from edgedf.distill.settings import PictureSettings
 from edgedf.errors import ConfigError, DataError
 from edgedf.evaluation import Skipped
 from edgedf.files import write_text
 from edgedf.progress import Progress, silent
 from edgedf.settings import dump_settings
 
-__all__ = [
-    "RESEARCH_LICENCE",
-    "SETTINGS",
-    "PictureSettings",
-    "Splits",
-    "claimed",
-    "domains",
-    "labelled",
-    "prepare",
-]
+__all__ = ["SETTINGS", "Splits", "claimed", "prepare"]
 
 SETTINGS = "settings.toml"
-
-RESEARCH_LICENCE = (
-    "research use only: trained on image sets with research-only or unstated licences"
-)
-
-
-Indices = NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class PictureSettings:
-    """Which records are made of the training pictures.
-
-    Args:
-        crops: Random squares a picture, beside the whole one.
-        renderings: Synthetic depths of field a sharp picture.
-        self_blends: Self-blends a real face.
-        portraits: Portrait-mode copies a real photograph of a set without fakes.
-        face_sets: Sets of aligned faces.
-        sharp_sets: Sets of pictures that are sharp everywhere; they train the map alone.
-
-    Raises:
-        ConfigError: A negative number.
-    """
-
-    crops: int = 1
-    renderings: int = 6
-    self_blends: int = 1
-    portraits: int = 1
-    face_sets: tuple[str, ...] = FACE_SETS
-    sharp_sets: tuple[str, ...] = SHARP_SETS
-
-    def __post_init__(self) -> None:
-        if min(self.crops, self.renderings, self.self_blends, self.portraits) < 0:
-            raise ConfigError(
-                f"No records can be made with {self}.",
-                expected="numbers from 0",
-                next_step="0 leaves them out",
-            )
 
 
 @dataclass(frozen=True)
@@ -94,8 +37,8 @@ class Splits:
     def skipped(self) -> tuple[Skipped, ...]:
         """Pictures that could not be read, each once."""
         parts = (self.training, self.validation, self.test)
-        found = {entry.file: entry for records in parts for entry in records.skipped}
-        return tuple(found.values())
+        by_file = {entry.file: entry for records in parts for entry in records.skipped}
+        return tuple(by_file.values())
 
 
 def prepare(
@@ -128,36 +71,17 @@ def prepare(
         DataError: A split lacks a class, or more than 5 % of its pictures cannot be read.
         OutputError: The cache cannot be written.
     """
-    sets = {"face_sets": settings.face_sets, "sharp_sets": settings.sharp_sets}
     targets = TargetSettings(size=size, seed=seed)
 
     def records(jobs: tuple[Job, ...]) -> Records:
-        return compute(
-            jobs,
-            cache,
-            targets,
-            workers=workers,
-            rank=world.rank,
-            ranks=world.size,
-            barrier=world.barrier,
-            progress=progress,
-        )
+        return compute(jobs, cache, targets, workers=workers, world=world, progress=progress)
+
+    def evaluated(samples: tuple[Sample, ...]) -> Records:
+        sets = {"face_sets": settings.face_sets, "sharp_sets": settings.sharp_sets}
+        return records(evaluation_plan(samples, **sets))
 
     train, val, test = (_of_split(dataset, split) for split in ("train", "val", "test"))
-    return Splits(
-        records(
-            plan(
-                train,
-                crops=settings.crops,
-                renderings=settings.renderings,
-                self_blends=settings.self_blends,
-                portraits=settings.portraits,
-                **sets,
-            )
-        ),
-        records(evaluation_plan(val, **sets)),
-        records(evaluation_plan(test, **sets)),
-    )
+    return Splits(records(plan(train, settings)), evaluated(val), evaluated(test))
 
 
 def claimed(
@@ -194,16 +118,6 @@ def claimed(
         )
     write_text(path, text)
     return dataset
-
-
-def domains(records: Records, indices: Indices) -> list[str]:
-    """What :func:`~edgedf.distill.networks.probe.balance` balances: source and kind of records."""
-    return [f"{records.jobs[i].sample.source} {records.jobs[i].kind}" for i in indices]
-
-
-def labelled(records: Records) -> Indices:
-    """Numbers of the records that are known to be real or fake."""
-    return np.flatnonzero(~np.isnan(records.labels))
 
 
 def _is_same(path: Path, text: str) -> bool:

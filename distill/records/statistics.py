@@ -1,28 +1,24 @@
 """What frozen branches see in records, computed once and kept on disk.
 
 A shard's name is the hash of the pictures, the maps and the branch, so a run that is killed goes
-on where it was, and another picture or another branch makes another shard. Shards carry a hash of
-their content, which is checked when they are read.
+on where it was, and another picture or another branch makes another shard.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.numpy
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from edgedf.distill.distributed import World
+from edgedf.distill.networks.running import batches_of, run
+from edgedf.distill.records.shards import read_shard, write_shard
 from edgedf.distill.records.targets import Records
-from edgedf.files import write_bytes
 from edgedf.progress import Progress, silent
 
 __all__ = ["cached_statistics"]
@@ -31,7 +27,6 @@ SHARD = 256
 _BATCH = 32
 # Raise when what a branch computes changes.
 _VERSION = 1
-_CHECKSUM = "sha256"
 
 
 def cached_statistics(
@@ -64,59 +59,31 @@ def cached_statistics(
         OutputError: The folder cannot be written.
     """
     world = world or World()
-    shards = list(_shards(records, described, Path(folder)))
-    found: dict[int, NDArray[np.float16]] = {}
+    starts = range(0, len(records), SHARD)
+    parts: dict[int, NDArray[np.float16]] = {}
 
-    def take(index: int) -> None:
-        shard = shards[index]
-        values = _read(shard.path, len(shard.images))
-        if values is None:
-            values = _computed(shard, compute, world.device)
-            checksum = hashlib.sha256(values.tobytes()).hexdigest()
-            data = safetensors.numpy.save({"values": values}, {_CHECKSUM: checksum})
-            write_bytes(shard.path, data)
-        found[index] = values
-        done = sum(len(part) for part in found.values())
-        progress(step, done, len(records))
-
-    for index in range(world.rank, len(shards), world.size):
-        take(index)
-    world.barrier()
-    for index in range(len(shards)):
-        if index not in found:
-            take(index)
-    return np.concatenate([found[index] for index in range(len(shards))])
-
-
-class _Shard(NamedTuple):
-    images: NDArray[np.uint8]
-    maps: NDArray[np.float16]
-    path: Path
-
-
-def _shards(records: Records, described: str, folder: Path) -> Iterator[_Shard]:
-    for start in range(0, len(records), SHARD):
+    def take(start: int) -> None:
         images = records.images[start : start + SHARD]
         maps = records.maps[start : start + SHARD]
-        name = _name(images, maps, described)
-        yield _Shard(images, maps, folder / f"statistics-{name}.safetensors")
+        path = Path(folder) / f"statistics-{_key(images, maps, described)}.safetensors"
+        values = _read(path, len(images))
+        if values is None:
+            batches = batches_of(images, maps, size=_BATCH, device=world.device)
+            (values,) = run(lambda *batch: compute(*batch).half(), batches, len(images))
+            write_shard(path, {"values": values})
+        parts[start] = values
+        progress(step, sum(map(len, parts.values())), len(records))
+
+    for start in starts[world.rank :: world.size]:
+        take(start)
+    world.barrier()
+    for start in starts:
+        if start not in parts:
+            take(start)
+    return np.concatenate([parts[start] for start in starts])
 
 
-def _computed(
-    shard: _Shard, compute: Callable[[Tensor, Tensor], Tensor], device: torch.device
-) -> NDArray[np.float16]:
-    found = []
-    with torch.inference_mode():
-        for at in range(0, len(shard.images), _BATCH):
-            images = torch.from_numpy(shard.images[at : at + _BATCH]).to(device)
-            maps = torch.from_numpy(shard.maps[at : at + _BATCH].astype(np.float32)).to(device)
-            pixels = images.permute(0, 3, 1, 2).float()
-            values = compute(pixels.contiguous(memory_format=torch.channels_last), maps[:, None])
-            found.append(values.to(torch.float16).cpu().numpy())
-    return np.concatenate(found)
-
-
-def _name(images: NDArray[np.uint8], maps: NDArray[np.float16], described: str) -> str:
+def _key(images: NDArray[np.uint8], maps: NDArray[np.float16], described: str) -> str:
     digest = hashlib.sha256(json.dumps([_VERSION, described, images.shape]).encode())
     digest.update(np.ascontiguousarray(images).data)
     digest.update(np.ascontiguousarray(maps).data)
@@ -124,15 +91,8 @@ def _name(images: NDArray[np.uint8], maps: NDArray[np.float16], described: str) 
 
 
 def _read(path: Path, records: int) -> NDArray[np.float16] | None:
-    """The shard, or None when it is missing, cut off or damaged."""
-    try:
-        with safetensors.safe_open(str(path), framework="np") as file:
-            checksum = (file.metadata() or {})[_CHECKSUM]
-            values = file.get_tensor("values")
-    except (OSError, safetensors.SafetensorError, KeyError):
+    arrays, _ = read_shard(path) or ({}, {})
+    values = arrays.get("values")
+    if values is None or values.dtype != np.float16 or values.ndim != 2 or len(values) != records:
         return None
-    if values.dtype != np.float16 or values.ndim != 2 or len(values) != records:
-        return None
-    if hashlib.sha256(values.tobytes()).hexdigest() != checksum:
-        return None
-    return np.asarray(values)
+    return values

@@ -11,108 +11,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-import cv2
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from edgedf.distill.datasets.dataset import Sample
-from edgedf.distill.fakes import (
-    ALIGNED_FACE_CENTRE,
-    ALIGNED_FACE_EXTENT,
-    blob_mask,
-    self_blend,
-)
-from edgedf.distill.fakes.portrait import portrait
+from edgedf.distill.distributed import World
 from edgedf.distill.optics.batch import worker_pool
-from edgedf.distill.optics.maps import PhysicalProfile, defocus_map
-from edgedf.distill.optics.render import (
-    add_camera_noise,
-    random_depth,
-    random_lens,
-    render,
-)
-from edgedf.distill.records.augment import random_square
-from edgedf.errors import ConfigError, DataError, EdgedfError, ImageError
+from edgedf.distill.records.making import TargetSettings, compute_shard
+from edgedf.distill.records.plan import Job
+from edgedf.distill.records.shards import read_shard
+from edgedf.errors import DataError
 from edgedf.evaluation import Skipped, check_skipped
-from edgedf.files import sha256_of, write_bytes
-from edgedf.imaging import RGBImage, load_image, prepare
+from edgedf.files import sha256_of
 from edgedf.progress import Progress, silent
-from edgedf.spec import MAP_STRIDE
 
-__all__ = [
-    "FACE_SETS",
-    "SHARP_SETS",
-    "Job",
-    "Records",
-    "TargetSettings",
-    "at_stride",
-    "compute",
-    "evaluation_plan",
-    "plan",
-]
-
-Kind = Literal["whole", "crop", "self_blend", "portrait", "rendered"]
-
-# Sets that the manifests known so far use for aligned faces and for all-in-focus photographs.
-FACE_SETS = ("faces256",)
-SHARP_SETS = ("sharp",)
+__all__ = ["Indices", "Records", "compute"]
 
 SHARD = 64
 # Raise when the meaning of a record or the layout of a shard changes.
 _VERSION = 2
-_METADATA_KEY = "edgedf"
 
-
-@dataclass(frozen=True)
-class TargetSettings:
-    """How records are made.
-
-    Args:
-        size: Side of the picture in pixels.
-        stride: Picture pixels per map pixel.
-        profile: Of the physical map.
-        seed: Of everything random.
-    """
-
-    size: int = 256
-    stride: int = MAP_STRIDE
-    profile: PhysicalProfile = field(default_factory=PhysicalProfile)
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one record is made of.
-
-    Args:
-        sample: The picture.
-        kind: ``whole``: as the app prepares it. ``crop``: a random square. ``self_blend``: a face
-            swapped with itself, so the record is fake. ``portrait``: a real photograph with its
-            background blurred as phones do it, which stays real. ``rendered``: synthetic depth of
-            field with the exact map; it has no label.
-        variant: Number of the random variant.
-    """
-
-    sample: Sample
-    kind: Kind
-    variant: int = 0
-
-    @property
-    def label(self) -> float:
-        """1.0 for fake, 0.0 for real, NaN where neither is meant."""
-        if self.kind == "rendered":
-            return float("nan")
-        return float(self.kind == "self_blend" or self.sample.label == "fake")
+Indices = NDArray[np.intp]
+"""Numbers of some records."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,77 +61,40 @@ class Records:
     def __len__(self) -> int:
         return len(self.jobs)
 
+    @property
+    def kinds(self) -> NDArray[np.str_]:
+        """(n,): the kind of each job."""
+        return np.array([job.kind for job in self.jobs], np.str_)
+
+    @property
+    def sets(self) -> NDArray[np.str_]:
+        """(n,): the set that each picture is of."""
+        return np.array([job.sample.set for job in self.jobs], np.str_)
+
+    @property
+    def groups(self) -> NDArray[np.object_]:
+        """(n,): the group of each picture."""
+        return np.array([job.sample.group for job in self.jobs], dtype=object)
+
+    @property
+    def labelled(self) -> Indices:
+        """Numbers of the records that are known to be real or fake."""
+        return np.flatnonzero(~np.isnan(self.labels))
+
+    @property
+    def rendered(self) -> Indices:
+        """Numbers of those whose depth of field is synthetic, so that their maps are exact."""
+        return np.flatnonzero(self.kinds == "rendered")
+
+    @property
+    def domains(self) -> NDArray[np.str_]:
+        """(n,): source and kind of each record, which the fits of verdicts balance."""
+        return np.array([f"{job.sample.source} {job.kind}" for job in self.jobs], np.str_)
+
     def subset(self, indices: NDArray[np.integer]) -> Records:
         """Some of the records, by their numbers, in that order; skipped pictures are not told."""
         jobs = tuple(self.jobs[index] for index in indices)
         return Records(jobs, self.images[indices], self.maps[indices], self.labels[indices])
-
-
-def plan(
-    samples: Sequence[Sample],
-    *,
-    crops: int,
-    renderings: int,
-    face_sets: Sequence[str],
-    sharp_sets: Sequence[str],
-    self_blends: int,
-    portraits: int,
-) -> tuple[Job, ...]:
-    """Which records to make of some pictures.
-
-    Args:
-        samples: The pictures.
-        crops: Random squares a picture.
-        renderings: Synthetic depths of field a sharp picture; these get nothing else.
-        face_sets: Sets of aligned faces, whose real pictures are blended with themselves.
-        sharp_sets: Sets of pictures that are sharp everywhere.
-        self_blends: Self-blends a real face.
-        portraits: Portrait-mode copies a real photograph of a set that has no fakes.
-
-    Raises:
-        ConfigError: A negative number.
-    """
-    if min(crops, renderings, self_blends, portraits) < 0:
-        raise ConfigError(
-            "A number of records is negative.", expected="0 or more", next_step="0 leaves them out"
-        )
-    with_fakes = {sample.set for sample in samples if sample.label == "fake"}
-    jobs: list[Job] = []
-    for sample in samples:
-        if sample.set in sharp_sets:
-            jobs += [Job(sample, "rendered", variant) for variant in range(renderings)]
-            continue
-        jobs.append(Job(sample, "whole"))
-        jobs += [Job(sample, "crop", variant) for variant in range(crops)]
-        if sample.set in face_sets and sample.label == "real":
-            jobs += [Job(sample, "self_blend", variant) for variant in range(self_blends)]
-        if sample.set not in with_fakes:
-            jobs += [Job(sample, "portrait", variant) for variant in range(portraits)]
-    return tuple(jobs)
-
-
-def evaluation_plan(
-    samples: Sequence[Sample],
-    *,
-    face_sets: Sequence[str] = FACE_SETS,
-    sharp_sets: Sequence[str] = SHARP_SETS,
-) -> tuple[Job, ...]:
-    """What validation and test look at: whole pictures and one of everything made from them.
-
-    Args:
-        samples: The pictures.
-        face_sets: As for :func:`plan`.
-        sharp_sets: As for :func:`plan`.
-    """
-    return plan(
-        samples,
-        crops=0,
-        renderings=1,
-        self_blends=1,
-        portraits=1,
-        face_sets=face_sets,
-        sharp_sets=sharp_sets,
-    )
 
 
 def compute(
@@ -215,23 +103,19 @@ def compute(
     settings: TargetSettings | None = None,
     *,
     workers: int = 1,
-    rank: int = 0,
-    ranks: int = 1,
-    barrier: Callable[[], object] = lambda: None,
+    world: World | None = None,
     progress: Progress = silent,
 ) -> Records:
     """Compute records, or read those that are there already.
 
     Args:
         jobs: What to compute.
-        folder: Where the shards are kept; safe to delete. Ranks on several machines need one that
-            all of them see.
+        folder: Where the shards are kept; safe to delete. Processes on several machines need one
+            that all of them see.
         settings: How.
-        workers: Processes.
-        rank: Number of this one among the programs that share the work, from 0: it computes the
-            shards whose number modulo ``ranks`` is this, and reads all.
-        ranks: Number of programs that share the work.
-        barrier: Returns once all ranks have called it.
+        workers: Processes that compute maps.
+        world: The processes that share the work, each its shards; each reads all. None for this
+            one alone.
         progress: Told how many records are there.
 
     Returns:
@@ -239,7 +123,7 @@ def compute(
 
     Raises:
         DataError: There is nothing to compute, more than 5 % of the pictures cannot be read, or
-            another rank's shard is not there.
+            another process's shard is not there.
         OutputError: The folder cannot be written.
     """
     if not jobs:
@@ -248,11 +132,13 @@ def compute(
             expected="at least one",
             next_step="check the manifest's split and set columns",
         )
+    world = world or World()
     work = _Work(jobs, Path(folder), settings or TargetSettings(), progress)
     waiting = work.missing(range(len(work.shards)))
-    _compute_all(work, [index for index in waiting if index % ranks == rank], workers)
-    barrier()
-    absent = work.missing(index for index in waiting if index % ranks != rank)
+    own = [index for index in waiting if index % world.size == world.rank]
+    _compute_all(work, own, workers)
+    world.barrier()
+    absent = work.missing(sorted(set(waiting) - set(own)))
     if absent:
         raise DataError(
             f"{len(absent)} shards that other processes computed are not in {folder}, such as "
@@ -292,15 +178,18 @@ class _Work:
     def take(self, index: int) -> bool:
         """Read a shard, if it can be."""
         shard, path = self.shards[index], self.paths[index]
-        content = _read(path, len(shard), self.settings)
-        if content is None:
+        arrays, skipped = read_shard(path) or ({}, {})
+        good = [position for position in range(len(shard)) if position not in skipped]
+        where = np.array(good, int) + index * SHARD
+        expected = {
+            "images": ((len(good), *self._images.shape[1:]), np.uint8),
+            "maps": ((len(good), *self._maps.shape[1:]), np.float16),
+        }
+        if {name: (array.shape, array.dtype) for name, array in arrays.items()} != expected:
             return False
-        start = index * SHARD
-        good = [position for position in range(len(shard)) if position not in content.skipped]
-        where = np.array(good, int) + start
-        self._images[where], self._maps[where] = content.images, content.maps
+        self._images[where], self._maps[where] = arrays["images"], arrays["maps"]
         self._kept[where] = True
-        for position, reason in content.skipped.items():
+        for position, reason in skipped.items():
             self._skipped[str(shard[position].sample.path)] = reason
         # Now rather than at the end: the rest of the maps may take hours.
         check_skipped(self._listed(), self._pictures)
@@ -326,7 +215,7 @@ def _compute_all(work: _Work, waiting: Sequence[int], workers: int) -> None:
         return
     with worker_pool(max(1, workers)) as pool:
         tasks = {
-            pool.submit(_compute_shard, work.shards[index], work.paths[index], work.settings): index
+            pool.submit(compute_shard, work.shards[index], work.paths[index], work.settings): index
             for index in waiting
         }
         try:
@@ -364,131 +253,3 @@ def _shard_name(shard: Sequence[Job], hashes: Mapping[Path, str], settings: Targ
     ]
     text = json.dumps([_VERSION, asdict(settings), content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True, eq=False)
-class _Shard:
-    """Content of a shard: the records that could be made, and why the others could not."""
-
-    images: NDArray[np.uint8]
-    maps: NDArray[np.float16]
-    skipped: Mapping[int, str]
-
-
-def _read(path: Path, jobs: int, settings: TargetSettings) -> _Shard | None:
-    """The shard, or None when it is missing, cut off or damaged."""
-    try:
-        with safetensors.safe_open(str(path), framework="np") as file:
-            described = json.loads((file.metadata() or {})[_METADATA_KEY])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        skipped = {int(position): str(why) for position, why in described["skipped"].items()}
-        if described["sha256"] != _checksum(arrays, skipped):
-            return None
-    except (
-        OSError,
-        SafetensorError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-    ):
-        return None
-    small, records = settings.size // settings.stride, jobs - len(skipped)
-    expected = {
-        "images": ((records, settings.size, settings.size, 3), np.uint8),
-        "maps": ((records, small, small), np.float16),
-    }
-    if {name: (array.shape, array.dtype.type) for name, array in arrays.items()} != expected:
-        return None
-    return _Shard(arrays["images"], arrays["maps"], skipped)
-
-
-def _checksum(arrays: Mapping[str, NDArray[Any]], skipped: Mapping[int, str]) -> str:
-    digest = hashlib.sha256(json.dumps(skipped).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
-
-
-def _compute_shard(jobs: Sequence[Job], path: Path, settings: TargetSettings) -> None:
-    side, small = settings.size, settings.size // settings.stride
-    pairs: list[tuple[RGBImage, NDArray[np.float16]]] = []
-    skipped: dict[int, str] = {}
-    for position, job in enumerate(jobs):
-        try:
-            photograph = load_image(job.sample.path)
-        except ImageError as error:
-            skipped[position] = error.message
-            continue
-        pairs.append(_record(job, photograph, settings))
-    arrays: dict[str, NDArray[Any]] = {
-        "images": np.array([image for image, _ in pairs], np.uint8).reshape(-1, side, side, 3),
-        "maps": np.array([dense for _, dense in pairs], np.float16).reshape(-1, small, small),
-    }
-    # One entry: safetensors writes several in any order, and the same records give the same file.
-    described = json.dumps({"skipped": skipped, "sha256": _checksum(arrays, skipped)})
-    write_bytes(path, safetensors.numpy.save(arrays, {_METADATA_KEY: described}))
-
-
-def _record(
-    job: Job, photograph: RGBImage, settings: TargetSettings
-) -> tuple[RGBImage, NDArray[np.float16]]:
-    rng = _rng(job, settings.seed)
-    try:
-        if job.kind == "crop":
-            image = random_square(photograph, settings.size, rng)
-        else:
-            image = prepare(photograph, settings.size)
-        if job.kind == "rendered":
-            image, dense = _rendered(image, rng)
-            return image, at_stride(dense, settings.stride)
-        if job.kind == "self_blend":
-            mask = blob_mask(
-                image.shape[0],
-                image.shape[1],
-                rng,
-                centre=ALIGNED_FACE_CENTRE,
-                extent=ALIGNED_FACE_EXTENT,
-            )
-            image = self_blend(image, mask, rng)
-        if job.kind == "portrait":
-            image, _ = portrait(image, rng)
-        return image, at_stride(defocus_map(image, settings.profile), settings.stride)
-    except EdgedfError as error:
-        raise DataError(
-            f"{job.sample.path}: {error.message}",
-            expected=error.expected,
-            next_step="replace the file, or take its line out of the manifest",
-        ) from error
-
-
-def _rng(job: Job, seed: int) -> np.random.Generator:
-    # Not hash(), which Python salts anew in every process.
-    text = f"{seed} {job.sample.path.name} {job.kind} {job.variant}"
-    return np.random.default_rng(list(hashlib.sha256(text.encode()).digest()[:16]))
-
-
-def _rendered(image: RGBImage, rng: np.random.Generator) -> tuple[RGBImage, NDArray[np.float32]]:
-    height, width = image.shape[:2]
-    depth = random_depth(height, width, rng)
-    rendering = render(image, depth, random_lens(depth, rng))
-    quality = int(rng.integers(75, 98))
-    noisy = add_camera_noise(rendering.image, rng, noise=rng.uniform(0, 3), jpeg_quality=quality)
-    return noisy, rendering.defocus_map
-
-
-def at_stride(dense: NDArray[np.float32], stride: int) -> NDArray[np.float16]:
-    """A map averaged over squares of pixels.
-
-    Args:
-        dense: (H, W), sigma in pixels.
-        stride: Side of the squares.
-
-    Returns:
-        float16, (H / stride, W / stride), still in pixels of the picture.
-    """
-    size = dense.shape[1] // stride, dense.shape[0] // stride
-    return np.asarray(cv2.resize(dense, size, interpolation=cv2.INTER_AREA), np.float16)

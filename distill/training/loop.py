@@ -15,150 +15,34 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
-import safetensors
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from edgedf import typed_json
 from edgedf.ahead import run_ahead
-from edgedf.distill.distributed import DEVICES, Device, World
+from edgedf.distill.distributed import World
+from edgedf.distill.settings import LoopSettings
 from edgedf.distill.training.logbook import Logbook
+from edgedf.distill.training.state import Reached, Trained, load_state, save_state
+from edgedf.distill.training.task import ParameterGroup, Task
 from edgedf.errors import CheckpointError, ConfigError
-from edgedf.files import write_bytes
 from edgedf.progress import Progress, silent
 
-__all__ = ["BEST", "STATE", "Loop", "LoopSettings", "Outcome", "ParameterGroup", "Task"]
+__all__ = ["BEST", "STATE", "Loop", "Outcome"]
 
 STATE, BEST = "state.safetensors", "best.safetensors"
 
 T = TypeVar("T")
-BatchT = TypeVar("BatchT", bound="Movable")
 
 # How many files of a batch a message names.
 _NAMED = 40
-
-
-class Movable(Protocol):
-    """Anything made of tensors."""
-
-    def to(self, device: torch.device) -> Any:
-        """The same on another device."""
-
-
-class Task(Protocol[BatchT]):
-    """What one kind of training is about."""
-
-    @property
-    def weights(self) -> Mapping[str, float]:
-        """Of each loss in the sum that is minimised, by its name."""
-
-    def batch(self, step: int, rank: int, ranks: int) -> BatchT:
-        """This process's slice of a step's batch.
-
-        Called from other threads, some steps ahead. What it gives must follow from the seed and
-        the arguments alone, never from torch's global generator.
-
-        Args:
-            step: Number of the step, from 0.
-            rank: Number of the process, from 0.
-            ranks: Number of processes; the whole batch is ``ranks`` times that of one.
-        """
-
-    def files(self, step: int, ranks: int) -> Sequence[str]:
-        """The pictures of a step's whole batch, for a message when its loss is not a number."""
-
-    def losses(self, module: nn.Module, batch: BatchT) -> dict[str, Tensor]:
-        """Each loss of a batch by name, the names being those of :attr:`weights`.
-
-        Args:
-            module: The network in training mode, to be called as a function once: under
-                ``torchrun`` it is wrapped, and has no attributes of its own.
-            batch: On the network's device.
-
-        Returns:
-            Scalars. Sums are divided by the number of records (or labels) in the whole batch a
-            process, so that the mean over processes is the loss of the whole batch.
-        """
-
-    def evaluate(self, averaged: nn.Module, progress: Progress) -> dict[str, float]:
-        """Figures of the averaged network on the validation split, ``score`` among them.
-
-        The score (say, mean AUC; the higher the better) chooses the best weights and stops early.
-        """
-
-    def save_best(self, path: Path, averaged: nn.Module, step: int) -> None:
-        """Write the averaged network, the best so far, whole or not at all.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How a network is trained, whichever it is.
-
-    Args:
-        steps: Optimiser steps.
-        batch: Records a step and process.
-        weight_decay: Of AdamW.
-        warmup: Steps over which the rates rise; a cosine takes them down to zero afterwards.
-        average: Decay of the moving average of the weights, which is what is evaluated.
-        clip: Largest norm of the gradient.
-        evaluate_every: Steps between looks at the validation split.
-        patience: Looks without a better score after which training stops; 0 never stops early.
-        save_every: Seconds between saves of the state.
-        amp: Precision of activations: ``auto`` takes bf16 (or fp16 where the GPU has no bf16) on a
-            GPU and none on a CPU, ``off`` float32.
-        device: ``auto`` takes a GPU where there is one.
-        prefetch: Batches made ahead, a thread each; 0 makes each when it is needed.
-        seed: Of everything random.
-
-    Raises:
-        ConfigError: A value out of range.
-    """
-
-    steps: int = 1800
-    batch: int = 32
-    weight_decay: float = 1e-4
-    warmup: int = 100
-    average: float = 0.995
-    clip: float = 5.0
-    evaluate_every: int = 200
-    patience: int = 0
-    save_every: float = 180.0
-    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
-    device: Device = "auto"
-    prefetch: int = 2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_settings(self)
-
-
-@dataclass(frozen=True, eq=False)
-class ParameterGroup:
-    """Weights that share a learning rate.
-
-    Args:
-        parameters: The weights; those of a network that are in no group must not ask for gradients.
-        rate: Learning rate at its peak.
-        weight_decay: In the place of the settings' own; None for theirs.
-    """
-
-    parameters: Sequence[nn.Parameter]
-    rate: float
-    weight_decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,30 +62,6 @@ class Outcome:
     best_score: float
     seconds: float
     stopped_early: bool
-
-
-@dataclass
-class _SoFar:
-    """What changes as a run goes on, besides tensors and rows."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best_step: int = 0
-    best_score: float | None = None
-    looks_since_best: int = 0
-    stopped_early: bool = False
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What a state says of itself besides tensors."""
-
-    so_far: _SoFar
-    ranks: int
-    rows: tuple[dict[str, float], ...]
-    # Of the gradients in fp16, and for how many steps it has held.
-    scale: float
-    held: int
 
 
 class Loop:
@@ -243,7 +103,7 @@ class Loop:
         self._scaler = torch.amp.GradScaler(
             self.world.device.type, enabled=self._precision is torch.float16
         )
-        self._so_far = _SoFar()
+        self._so_far = Reached()
         self._book = Logbook(self.folder)
         self._last_save, self._saved_step = time.monotonic(), 0
         if self.world.on_main((self.folder / STATE).is_file):
@@ -290,15 +150,17 @@ class Loop:
         """Freeze the weights that no loss depends on, and leave all else as it was."""
         before = [buffer.clone() for buffer in self.module.buffers()]
         batch = self._batch(self._so_far.step).to(self.world.device)
-        used = _leaves(self.task.losses(self.module, batch).values())
-        for weight in self.module.parameters():
-            weight.requires_grad_(weight.requires_grad and id(weight) in used)
+        weights = [weight for weight in self.module.parameters() if weight.requires_grad]
+        total = torch.stack(list(self.task.losses(self.module, batch).values())).sum()
+        gradients = torch.autograd.grad(total, weights, allow_unused=True)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.requires_grad_(gradient is not None)
         with torch.no_grad():
             for buffer, value in zip(self.module.buffers(), before, strict=True):
                 buffer.copy_(value)
 
     def _batch(self, step: int) -> Any:
-        return self.task.batch(step, self.world.rank, self.world.size)
+        return self.task.batches.part(step, self.world.rank, self.world.size)
 
     def _step(self, batch: Any) -> tuple[dict[str, float], bool]:
         """One step of the optimiser; gives the losses, and whether it is time to save."""
@@ -366,7 +228,7 @@ class Loop:
         return {name: value for name, value in figures.items() if math.isfinite(value)}
 
     def _diverged(self, step: int, why: str) -> CheckpointError:
-        files = list(dict.fromkeys(self.task.files(step, self.world.size)))
+        files = list(dict.fromkeys(self.task.batches.files(step)))
         more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
         kept = f" The state after step {self._saved_step} is kept." if self._saved_step else ""
         return CheckpointError(
@@ -376,59 +238,20 @@ class Loop:
             next_step="look at these pictures, or train with smaller rates in another folder",
         )
 
+    @property
+    def _state(self) -> Trained:
+        return Trained(self.module, self.averaged, self._optimiser, self._scaler)
+
     def _save(self) -> None:
         """Write everything needed to go on from here."""
-        tensors: dict[str, Tensor] = {}
-        for prefix, module in (("module", self.module), ("averaged", self.averaged)):
-            tensors |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
-        for name, value in tensors.items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
-                raise self._diverged(self._so_far.step - 1, f"the weight {name} is not a number")
-        for index, moments in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
-        scaler = self._scaler.state_dict()
-        header = _Header(
-            self._so_far,
-            self.world.size,
-            self._book.rows,
-            scaler.get("scale", 1.0),
-            scaler.get("_growth_tracker", 0),
-        )
-        described = {"header": json.dumps(typed_json.encode(header))}
-        whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        write_bytes(self.folder / STATE, save(whole, described))
+        path, rows = self.folder / STATE, self._book.rows
+        wrong = save_state(path, self._state, self._so_far, self.world.size, rows)
+        if wrong is not None:
+            raise self._diverged(self._so_far.step - 1, f"the weight {wrong} is not a number")
         self._book.save()
 
     def _resume(self) -> None:
-        path = self.folder / STATE
-        try:
-            with safetensors.safe_open(str(path), framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                header = typed_json.decode(_Header, json.loads(file.metadata()["header"]))
-            self.module.load_state_dict(_below("module.", tensors))
-            self.averaged.load_state_dict(_below("averaged.", tensors))
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, value in _below("optimiser.", tensors).items():
-                index, kind = name.split(".")
-                moments.setdefault(int(index), {})[kind] = value
-            self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": moments})
-            if self._scaler.is_enabled():
-                counters = {"scale": header.scale, "_growth_tracker": header.held}
-                self._scaler.load_state_dict({**self._scaler.state_dict(), **counters})
-            self._book = Logbook(self.folder, header.rows)
-        except (
-            OSError,
-            safetensors.SafetensorError,
-            KeyError,
-            TypeError,
-            ValueError,
-            RuntimeError,
-        ) as error:
-            raise CheckpointError(
-                f"The saved state {path} cannot be used: {error}.",
-                expected="a state that this version of edgedf wrote for this network",
-                next_step="delete it to start the run again",
-            ) from error
+        header = load_state(self.folder / STATE, self._state)
         if header.ranks != self.world.size:
             raise ConfigError(
                 f"The run in {self.folder} was started with {header.ranks} processes, not "
@@ -436,33 +259,8 @@ class Loop:
                 expected=f"{header.ranks} processes",
                 next_step=f"torchrun --nproc-per-node {header.ranks}, or another folder",
             )
+        self._book = Logbook(self.folder, header.rows)
         self._so_far, self._saved_step = header.so_far, header.so_far.step
-
-
-def _check_settings(settings: LoopSettings) -> None:
-    if (
-        min(settings.steps, settings.batch, settings.evaluate_every) < 1
-        or min(settings.warmup, settings.patience, settings.prefetch, settings.seed) < 0
-        or min(settings.weight_decay, settings.save_every) < 0
-        or settings.clip <= 0
-        or not 0 <= settings.average < 1
-    ):
-        raise ConfigError(
-            f"No run is possible with {settings}.",
-            expected="at least one step, one record a batch and one step between looks, a clip "
-            "above 0, an average from 0 and below 1, and nothing below 0",
-            next_step="change the value that is outside",
-        )
-    for name, value, known in (
-        ("device", settings.device, DEVICES),
-        ("amp", settings.amp, ("auto", "off", "bf16", "fp16")),
-    ):
-        if value not in known:
-            raise ConfigError(
-                f"There is no {name} {value!r}.",
-                expected=", ".join(known),
-                next_step="choose one of these",
-            )
 
 
 def _check_groups(module: nn.Module, groups: Sequence[ParameterGroup]) -> None:
@@ -528,27 +326,3 @@ def _follow(averaged: nn.Module, module: nn.Module, step: int, average: float) -
                 mean.lerp_(value, 1 - decay)
             else:
                 mean.copy_(value)
-
-
-def _leaves(losses: Iterable[Tensor]) -> set[int]:
-    """Identities of the weights that losses depend on, found by walking back through the graph."""
-    left = [loss.grad_fn for loss in losses]
-    seen, found = set(left), set()
-    while left:
-        node = left.pop()
-        if node is None:
-            continue
-        if hasattr(node, "variable"):
-            found.add(id(node.variable))
-        fresh = {source for source, _ in node.next_functions} - seen
-        seen |= fresh
-        left += fresh
-    return found
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }

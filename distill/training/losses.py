@@ -18,23 +18,24 @@ from torch import Tensor
 __all__ = ["distilled_feature_loss", "fake_loss", "map_loss"]
 
 
-def fake_loss(
-    logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, count: float | None = None
-) -> Tensor:
+def fake_loss(logits: Tensor, labels: Tensor, *, count: float | None = None) -> Tensor:
     """Binary cross-entropy over the records that have a label.
 
     Args:
         logits: (N,).
         labels: (N,): 1 fake, 0 real, NaN neither.
-        smoothing: Labels are moved this far from 0 and 1, in [0, 0.5).
         count: What the sum is divided by; None for the number of labels.
 
     Returns:
         A scalar; 0 when no record has a label.
     """
     labelled = ~torch.isnan(labels)
-    targets = labels[labelled] * (1 - 2 * smoothing) + smoothing
-    return _mean_entropy(logits, labelled, targets, count)
+    entropy = F.binary_cross_entropy_with_logits(
+        logits[labelled].float(), labels[labelled].float(), reduction="sum"
+    )
+    total = float(labelled.sum()) if count is None else count
+    # Tied to all outputs: a batch without labels must leave gradients of zero.
+    return entropy / max(total, 1e-12) + logits.sum() * 0.0
 
 
 def distilled_feature_loss(features: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
@@ -50,15 +51,15 @@ def distilled_feature_loss(features: Sequence[Tensor], teacher: Sequence[Tensor]
     Returns:
         Mean squared error, averaged over layers: a scalar in [0, 36].
     """
-    parts = [
-        (found.float() - wanted.float()).square().mean()
-        for found, wanted in zip(features, teacher, strict=True)
+    errors = [
+        F.mse_loss(own.float(), wanted.float())
+        for own, wanted in zip(features, teacher, strict=True)
     ]
-    return torch.stack(parts).mean()
+    return torch.stack(errors).mean()
 
 
 def map_loss(
-    found: Tensor, wanted: Tensor, *, gradient_weight: float = 0.5, count: float | None = None
+    maps: Tensor, wanted: Tensor, *, gradient_weight: float = 0.5, count: float | None = None
 ) -> Tensor:
     """Error of a defocus map on a scale that is linear below about 1 px and logarithmic above.
 
@@ -73,7 +74,7 @@ def map_loss(
     where the blur changes, which the first term alone smooths away.
 
     Args:
-        found: (N, 1, H, W), sigma in pixels. Values below 0 count as they are.
+        maps: (N, 1, H, W), sigma in pixels. Values below 0 count as they are.
         wanted: The same shape, 0 or more.
         gradient_weight: Of the second term beside the first.
         count: What the sum over records is divided by; None for N.
@@ -81,33 +82,17 @@ def map_loss(
     Returns:
         A scalar; 0 when there is no record.
     """
-    difference = _compressed(found.float()) - torch.log1p(wanted.float())
+    difference = _compressed(maps.float()) - torch.log1p(wanted.float())
     errors = difference.abs().mean(dim=(1, 2, 3))
-    gaps = [gap for gap in (1, 2, 4) if gap < min(found.shape[2:])]
+    gaps = [gap for gap in (1, 2, 4) if gap < min(maps.shape[2:])]
     for gap in gaps:
         across = difference[..., gap:] - difference[..., :-gap]
         down = difference[..., gap:, :] - difference[..., :-gap, :]
         edges = across.abs().mean(dim=(1, 2, 3)) + down.abs().mean(dim=(1, 2, 3))
         errors = errors + gradient_weight * edges / len(gaps)
-    return errors.sum() / (count or max(1, len(found)))
+    return errors.sum() / (count or max(1, len(maps)))
 
 
 def _compressed(blur: Tensor) -> Tensor:
     """log(1 + blur), continued below 0 by its tangent, so that no gradient is lost there."""
     return torch.where(blur > 0, torch.log1p(blur.clamp_min(0)), blur)
-
-
-def _mean_entropy(logits: Tensor, chosen: Tensor, targets: Tensor, count: float | None) -> Tensor:
-    entropy = F.binary_cross_entropy_with_logits(
-        logits[chosen].float(), targets.float(), reduction="sum"
-    )
-    return entropy / max(_or_number(count, chosen), 1e-12) + _anchor(logits)
-
-
-def _or_number(count: float | None, chosen: Tensor) -> float:
-    return float(chosen.sum()) if count is None else count
-
-
-def _anchor(outputs: Tensor) -> Tensor:
-    """Nothing, but tied to all outputs: a batch without targets must leave gradients of zero."""
-    return outputs.sum() * 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from edgedf import typed_json
 from edgedf.distill.distributed import World
+from edgedf.distill.networks.running import batches_of, run
 from edgedf.distill.optics.maps import PhysicalProfile, defocus_map
-from edgedf.distill.records.batches import Batch, Batches
+from edgedf.distill.records.batches import Batch, RecordBatches
+from edgedf.distill.records.making import at_stride
 from edgedf.distill.records.statistics import cached_statistics
-from edgedf.distill.records.targets import Records, at_stride
+from edgedf.distill.records.targets import Indices, Records
 from edgedf.distill.training.losses import map_loss
 from edgedf.progress import Progress, silent
 from edgedf.spec import MAP_STRIDE
 
-__all__ = ["Judged", "MapTask", "maps_of", "physical_maps", "rendered"]
-
-_BATCH = 32
+__all__ = ["Judged", "MapTask", "maps_of", "physical_maps"]
 
 Maps = NDArray[np.float16]
 
@@ -39,12 +39,17 @@ class Judged(NamedTuple):
     records: Records
     beside: Maps | None = None
 
+    def subset(self, indices: Indices) -> Judged:
+        """Some of them, by their numbers."""
+        beside = None if self.beside is None else self.beside[indices]
+        return Judged(self.records.subset(indices), beside)
+
 
 class MapTask:
     """The task: maps, and where asked for to keep inner features where they are.
 
-    The network takes pictures and the maps beside them (None where there are none), and gives its
-    maps and a penalty for how far its features have moved.
+    The network takes pictures, and the maps beside them where there are any, and gives its maps and
+    a penalty for the drift of its features.
 
     Args:
         training: What is learned from.
@@ -67,46 +72,40 @@ class MapTask:
         save: Callable[[Path, nn.Module, int], None],
     ) -> None:
         self.weights: Mapping[str, float] = {"map": 1.0, "features": features}
-        self._batches = Batches(training.records, size=size, seed=seed, beside=training.beside)
-        exact = rendered(validation.records)
-        self._validation = _chosen(validation, exact) if len(exact) else validation
+        self.batches = RecordBatches(training.records, size=size, seed=seed, beside=training.beside)
+        exact = validation.records.rendered
+        self._validation = validation.subset(exact) if len(exact) else validation
         self.save_best = save
 
-    def batch(self, step: int, rank: int, ranks: int) -> Batch:
-        """One process's slice of a step's batch."""
-        return self._batches.part(step, rank, ranks)
-
-    def files(self, step: int, ranks: int) -> Sequence[str]:
-        """The pictures of a step's whole batch."""
-        return self._batches.files(step)
-
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Error of the maps, and how far the features have moved."""
-        found, moved = module(batch.images, batch.beside)
-        return {"map": map_loss(found, batch.maps, count=batch.count), "features": moved}
+        """Error of the maps, and drift of the features."""
+        wanted, *beside = batch.maps.split(1, dim=1)
+        predicted, drift = module(batch.images, *beside)
+        return {"map": map_loss(predicted, wanted, count=batch.count), "features": drift}
 
     def evaluate(self, averaged: nn.Module, progress: Progress) -> dict[str, float]:
         """Error of the averaged network's maps, in pixels; the smaller, the better."""
         records, device = self._validation.records, next(averaged.parameters()).device
-        found = maps_of(
-            lambda x, y: averaged(x, y)[0], self._validation, device=device, progress=progress
+        maps = maps_of(
+            lambda *batch: averaged(*batch)[0], self._validation, device=device, progress=progress
         )
         # NaN where the network has diverged: the loop says at which step.
-        error = float(np.abs(found - records.maps.astype(np.float64)).mean())
+        error = float(np.abs(maps - records.maps.astype(np.float64)).mean())
         return {"map error on validation": error, "score": -error}
 
 
 def maps_of(
-    predict: Callable[[Tensor, Tensor | None], Tensor],
+    predict: Callable[..., Tensor],
     judged: Judged,
     *,
     device: torch.device | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
-    """What a network makes of records, batch by batch.
+    """A network's maps of records.
 
     Args:
-        predict: (N, 3, H, W) in [0, 255] and (N, 1, h, w) or None → (N, 1, h, w).
+        predict: (N, 3, H, W) in [0, 255], and (N, 1, h, w) where there are maps beside → (N, 1, h,
+            w).
         judged: Pictures, and the maps beside them.
         device: Where the network is; None for the CPU.
         progress: Told about each batch.
@@ -114,19 +113,10 @@ def maps_of(
     Returns:
         float32, (n, h, w).
     """
-    images, beside = judged.records.images, judged.beside
-    device, found = device or torch.device("cpu"), []
-    with torch.inference_mode():
-        for at in range(0, len(images), _BATCH):
-            pixels = torch.from_numpy(images[at : at + _BATCH]).permute(0, 3, 1, 2).float()
-            seen = None
-            if beside is not None:
-                part = beside[at : at + _BATCH].astype(np.float32)
-                seen = torch.from_numpy(part)[:, None].to(device)
-            pixels = pixels.contiguous(memory_format=torch.channels_last).to(device)
-            found.append(predict(pixels, seen)[:, 0].float().cpu().numpy())
-            progress("maps", min(at + _BATCH, len(images)), len(images))
-    return np.concatenate(found)
+    batches = batches_of(judged.records.images, judged.beside, device=device)
+    count = len(judged.records)
+    (maps,) = run(predict, batches, count, step="maps", progress=progress)
+    return np.asarray(maps[:, 0], np.float32)
 
 
 def physical_maps(
@@ -150,7 +140,7 @@ def physical_maps(
     Raises:
         OutputError: The cache cannot be written.
     """
-    found, exact = np.array(records.maps), rendered(records)
+    maps, exact = np.array(records.maps), records.rendered
     if len(exact):
         described = typed_json.encode(PhysicalProfile())
         values = cached_statistics(
@@ -162,23 +152,13 @@ def physical_maps(
             step="physical maps of renderings",
             progress=progress,
         )
-        found[exact] = values.reshape(len(exact), *found.shape[1:])
-    return found
-
-
-def rendered(records: Records) -> NDArray[np.intp]:
-    """Numbers of the records whose depth of field is synthetic, so that their maps are exact."""
-    return np.flatnonzero([job.kind == "rendered" for job in records.jobs])
-
-
-def _chosen(judged: Judged, indices: NDArray[np.intp]) -> Judged:
-    beside = None if judged.beside is None else judged.beside[indices]
-    return Judged(judged.records.subset(indices), beside)
+        maps[exact] = values.reshape(len(exact), *maps.shape[1:])
+    return maps
 
 
 def _physical(images: Tensor, maps: Tensor) -> Tensor:
     pixels = images.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-    found = [
+    physical = [
         at_stride(defocus_map(np.ascontiguousarray(x), "physical"), MAP_STRIDE) for x in pixels
     ]
-    return torch.from_numpy(np.stack(found)).flatten(1)
+    return torch.from_numpy(np.stack(physical)).flatten(1)

@@ -1,4 +1,4 @@
-"""The teacher's map: learned from renderings, then handed on to students.
+"""The teacher's map, learned from renderings.
 
 On a rendering the exact map is known, so the head learns where the physical one goes wrong. On
 photographs nothing but the physical map is known; the head is not taught to repeat it there.
@@ -6,10 +6,8 @@ photographs nothing but the physical map is known; the head is not taught to rep
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -18,14 +16,15 @@ from edgedf.distill.distributed import World
 from edgedf.distill.networks.decoder import MapHead
 from edgedf.distill.networks.teacher import Branch, Teacher, improved_map
 from edgedf.distill.records.preparation import Splits
-from edgedf.distill.records.statistics import cached_statistics
 from edgedf.distill.records.targets import Records
-from edgedf.distill.training.loop import BEST, Loop, LoopSettings, ParameterGroup
-from edgedf.distill.training.map_task import Judged, MapTask, physical_maps, rendered
+from edgedf.distill.settings import LoopSettings
+from edgedf.distill.training.loop import BEST, Loop
+from edgedf.distill.training.map_task import Judged, MapTask, physical_maps
+from edgedf.distill.training.task import ParameterGroup
 from edgedf.files import write_bytes
 from edgedf.progress import Progress, silent
 
-__all__ = ["learn_head", "take_head", "with_taught_maps"]
+__all__ = ["learn_head", "take_head"]
 
 
 def learn_head(
@@ -40,7 +39,7 @@ def learn_head(
     world: World,
     progress: Progress = silent,
 ) -> None:
-    """Train a teacher's dense head, or go on where a run was cut off.
+    """Train a teacher's map head, or go on where a run was cut off.
 
     Args:
         teacher: Its encoders have ImageNet's weights and stay as they are.
@@ -62,7 +61,7 @@ def learn_head(
         return Judged(records, physical_maps(records, cache, world=world, progress=progress))
 
     learned, looked_at = (
-        records.subset(rendered(records)) for records in (splits.training, splits.validation)
+        records.subset(records.rendered) for records in (splits.training, splits.validation)
     )
     task = MapTask(
         judged(learned),
@@ -88,50 +87,6 @@ def take_head(head: MapHead, folder: Path) -> None:
     head.load_state_dict(load_file(folder / BEST))
 
 
-def with_taught_maps(
-    teacher: Teacher,
-    sha256: str,
-    records: Records,
-    cache: str | Path,
-    *,
-    world: World | None = None,
-    progress: Progress = silent,
-) -> Records:
-    """Records with a teacher's maps in the place of the physical ones; exact ones stay.
-
-    Args:
-        teacher: On the world's device.
-        sha256: Of what the teacher judges by, so that another one's maps are not mistaken for its.
-        records: Pictures with physical maps, renderings with exact ones.
-        cache: Folder of the shards.
-        world: The processes that share the work.
-        progress: Told how many maps are there.
-
-    Returns:
-        The same records where the teacher has no dense head.
-
-    Raises:
-        OutputError: The cache cannot be written.
-    """
-    if teacher.map_head is None:
-        return records
-    others = np.setdiff1d(np.arange(len(records)), rendered(records))
-    if not len(others):
-        return records
-    values = cached_statistics(
-        records.subset(others),
-        lambda images, maps: teacher.defocus_map(images, maps).flatten(1),
-        f"map of the teacher {sha256}",
-        cache,
-        world=world,
-        step="the teacher's maps",
-        progress=progress,
-    )
-    maps = np.array(records.maps)
-    maps[others] = values.reshape(len(others), *maps.shape[1:])
-    return replace(records, maps=maps)
-
-
 class _Learner(nn.Module):
     """The head while it learns."""
 
@@ -140,9 +95,9 @@ class _Learner(nn.Module):
         self.branch, self.head = branch, head
 
     def forward(self, image: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
-        """The map, and nothing that moves: the encoder is frozen."""
-        found = improved_map(self.branch, self.head, image, beside)
-        return found, torch.zeros((), device=image.device)
+        """The map, and no drift: the encoder is frozen."""
+        improved = improved_map(self.branch, self.head, image, beside)
+        return improved, torch.zeros((), device=image.device)
 
 
 def _save(path: Path, averaged: nn.Module, step: int) -> None:

@@ -42,7 +42,7 @@ def train_qat(
         EdgedfError: As :func:`edgedf.distill.qat.qat.train_qat`.
     """
     from edgedf.cli._console import new_console
-    from edgedf.cli._figures import needs_distill, skipped_text
+    from edgedf.cli._figures import needs_distill
     from edgedf.cli._training import run_and_report, settings_of
     from edgedf.errors import ConfigError
 
@@ -54,8 +54,9 @@ def train_qat(
             next_step=f"leave {given[0]} out",
         )
     with needs_distill("Training"):
-        from edgedf.distill.qat.qat import REPORT, QatSettings
+        from edgedf.distill.qat.qat import REPORT
         from edgedf.distill.qat.qat import train_qat as run
+        from edgedf.distill.settings import QatSettings
 
     settings = settings_of(QatSettings, config, overrides, shortcuts)
     report = run_and_report(
@@ -68,8 +69,6 @@ def train_qat(
     if report is None:
         return
     console = new_console()
-    if report.skipped:
-        new_console(stderr=True).print(skipped_text(report.skipped), soft_wrap=True)
     console.print(_table(report.figures))
     early = ", stopped early" if report.stopped_early else ""
     console.print(

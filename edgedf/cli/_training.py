@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
 from edgedf.progress import Progress
+
+if TYPE_CHECKING:
+    from edgedf.evaluation import Skipped
 
 __all__ = [
     "CacheFolder",
@@ -22,6 +25,17 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+class Outcome(Protocol):
+    """What a run gives: at least the pictures that could not be read."""
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """These."""
+
+
+OutcomeT = TypeVar("OutcomeT", bound=Outcome)
 
 ConfigFile = Annotated[
     Path | None,
@@ -80,13 +94,13 @@ def settings_of(
 
 
 def run_and_report(
-    run: Callable[[Progress, int], T],
+    run: Callable[[Progress, int], OutcomeT],
     settings: Any,
     workers: int | None,
     report: Path,
     *,
     as_json: bool,
-) -> T | None:
+) -> OutcomeT | None:
     """Run what trains, in one of torchrun's processes, of which the first alone speaks.
 
     Args:
@@ -103,7 +117,8 @@ def run_and_report(
         EdgedfError: As ``run``.
         typer.Exit: Another process's failure has stopped this one.
     """
-    from edgedf.cli._console import StepProgress, print_json
+    from edgedf.cli._console import StepProgress, new_console, print_json
+    from edgedf.cli._figures import skipped_text
     from edgedf.distill.distributed import MainFailed, cores_a_process, is_main
 
     speaks = is_main()
@@ -116,7 +131,11 @@ def run_and_report(
         raise typer.Exit(2) from error
     if speaks and as_json:
         print_json(json.loads(report.read_text("utf-8")))
-    return outcome if speaks and not as_json else None
+    if not speaks or as_json:
+        return None
+    if outcome.skipped:
+        new_console(stderr=True).print(skipped_text(outcome.skipped), soft_wrap=True)
+    return outcome
 
 
 def show_settings(settings: Any) -> None:

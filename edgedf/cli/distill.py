@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from edgedf.cli import (
-    distill_ablate,
     distill_audit,
     distill_evaluate,
     distill_map,
@@ -28,4 +27,3 @@ app.command("audit", epilog=distill_audit.EPILOG)(distill_audit.audit)
 app.command("teach", epilog=distill_teach.EPILOG)(distill_teach.teach)
 app.command("train", epilog=distill_train.EPILOG)(distill_train.train)
 app.command("evaluate", epilog=distill_evaluate.EPILOG)(distill_evaluate.evaluate)
-app.command("ablate", epilog=distill_ablate.EPILOG)(distill_ablate.ablate)

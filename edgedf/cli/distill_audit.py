@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgedf.cli._tables import ruled_table, shown
+from edgedf.distill.settings import FRAMES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,7 +49,7 @@ def audit(
     ] = "auto",
     frames: Annotated[
         int, typer.Option(min=1, metavar="N", help="Frames of each video, evenly spaced.")
-    ] = 10,
+    ] = FRAMES,
     cache: Annotated[
         Path | None,
         typer.Option(

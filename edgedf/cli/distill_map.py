@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgedf.distill.settings import StudentConfig
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -82,7 +84,7 @@ def write_maps(
             help="Measure the centre square at N x N pixels, as a model sees it; 0 measures the "
             "whole picture as it is, which takes about 2 s and 0.3 GB a megapixel.",
         ),
-    ] = 256,
+    ] = StudentConfig.input_size,
     npy: Annotated[
         bool,
         typer.Option(
@@ -115,7 +117,7 @@ def write_maps(
         raise ConfigError(
             f"Blur cannot be measured at {size} x {size} pixels.",
             expected=f"a --size of at least {_SMALLEST}, or 0 for the whole picture",
-            next_step="leave --size out for 256, what the student sees",
+            next_step=f"leave --size out for {StudentConfig.input_size}, what the student sees",
         )
     with StepProgress() as progress:
         report = _Report(progress, as_json)

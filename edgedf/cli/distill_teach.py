@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from edgedf.cli._training import CacheFolder, ConfigFile, Overrides, Workers
+from edgedf.distill.settings import MODALITIES, LoopSettings, TeacherConfig, TeachSettings
 
 __all__ = ["EPILOG", "teach"]
 
@@ -31,23 +32,41 @@ def teach(
     modalities: Annotated[
         str | None,
         typer.Option(
-            metavar="LIST", help="Of rgb, frequency, defocus: teacher.modalities. Default: all."
+            metavar="LIST", help=f"Of {', '.join(MODALITIES)}: teacher.modalities. Default: all."
         ),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="lite0, lite1 or lite2: teacher.backbone.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"lite0, lite1 or lite2: teacher.backbone. Default: {TeacherConfig.backbone}.",
+        ),
     ] = None,
     penalty: Annotated[
         float | None,
-        typer.Option(min=0.0, metavar="X", help="On each branch's weights, the more the simpler."),
+        typer.Option(
+            min=0.0,
+            metavar="X",
+            help="On each branch's weights, the more the simpler. "
+            f"Default: {TeachSettings.penalty:g}.",
+        ),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Optimiser steps of the map's head: loop.steps."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Optimiser steps of the map's head: loop.steps. "
+            f"Default: {TeachSettings().loop.steps}.",
+        ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Of everything random: loop.seed."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help=f"Of everything random: loop.seed. Default: {LoopSettings.seed}.",
+        ),
     ] = None,
     cache: CacheFolder = None,
     workers: Workers = None,
@@ -56,15 +75,15 @@ def teach(
     """Fit a teacher: the picture, its fine detail and its defocus map, each judged by itself.
 
     Frozen encoders see the modalities; what they see is kept in the cache, and a linear verdict
-    for each is found in closed form. A dense head learns from renderings to improve the physical
-    defocus map. edgedf distill train --teacher passes both on to a student.
+    for each is found in closed form. A head of its own learns from renderings to improve the
+    physical defocus map. edgedf distill train --teacher passes both on to a student.
     """
     from edgedf.cli._console import new_console
-    from edgedf.cli._figures import figures_table, needs_distill, skipped_text
+    from edgedf.cli._figures import figures_table, needs_distill
     from edgedf.cli._training import run_and_report, settings_of
 
     with needs_distill("Teaching"):
-        from edgedf.distill.training.teach import REPORT, TeachSettings
+        from edgedf.distill.training.teach import REPORT
         from edgedf.distill.training.teach import teach as run
 
     chosen = None
@@ -94,8 +113,6 @@ def teach(
     if report is None:
         return
     console = new_console()
-    if report.skipped:
-        new_console(stderr=True).print(skipped_text(report.skipped), soft_wrap=True)
     console.print(figures_table(report.test, "Test split, used for no choice"))
     console.print(figures_table(report.calibration, "Calibration"))
     heat = ", ".join(f"{name} {value:.2f}" for name, value in report.temperatures.items())

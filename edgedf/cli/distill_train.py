@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgedf.cli._training import CacheFolder, ConfigFile, Overrides, Workers
+from edgedf.distill.settings import LoopSettings, QatLoopSettings, StudentConfig, TrainSettings
 
 __all__ = ["EPILOG", "train"]
 
@@ -60,27 +61,46 @@ def train(
     overrides: Overrides = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Optimiser steps: loop.steps."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help=f"Optimiser steps: loop.steps. Default: {LoopSettings.steps}, with --qat "
+            f"{QatLoopSettings.steps}.",
+        ),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Pictures a step and process: loop.batch."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help=f"Pictures a step and process: loop.batch. Default: {LoopSettings.batch}, with "
+            f"--qat {QatLoopSettings.batch}.",
+        ),
     ] = None,
     penalty: Annotated[
         float | None,
         typer.Option(
-            min=0.0, metavar="X", help="On the fake head's weights, the more the simpler: 3."
+            min=0.0,
+            metavar="X",
+            help="On the fake head's weights, the more the simpler. "
+            f"Default: {TrainSettings.penalty:g}.",
         ),
     ] = None,
     input_size: Annotated[
         int | None,
         typer.Option(
-            min=16, metavar="N", help="Side of the input, a multiple of 32: student.input_size."
+            metavar="N",
+            help="Side of the input, a multiple of 32: student.input_size. "
+            f"Default: {StudentConfig.input_size}.",
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Of everything random: loop.seed."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help=f"Of everything random: loop.seed. Default: {LoopSettings.seed}.",
+        ),
     ] = None,
     about: Annotated[
         Path | None,
@@ -120,11 +140,11 @@ def train(
         )
         return
     from edgedf.cli._console import new_console
-    from edgedf.cli._figures import figures_table, needs_distill, skipped_text
+    from edgedf.cli._figures import figures_table, needs_distill
     from edgedf.cli._training import run_and_report, settings_of
 
     with needs_distill("Training"):
-        from edgedf.distill.training.train import REPORT, TrainSettings
+        from edgedf.distill.training.train import REPORT
         from edgedf.distill.training.train import train as run
 
     settings = settings_of(
@@ -159,8 +179,6 @@ def train(
     if report is None:
         return
     console = new_console()
-    if report.skipped:
-        new_console(stderr=True).print(skipped_text(report.skipped), soft_wrap=True)
     console.print(figures_table(report.test, "Test split, used for no choice"))
     early = ", stopped early" if report.stopped_early else ""
     console.print(

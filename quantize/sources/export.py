@@ -76,7 +76,9 @@ def export_checkpoint(
     """
     progress("load checkpoint", 0, 1)
     torch, student, metadata, spec = _open(Path(checkpoint))
-    network = _with_byte_input(torch, student.deployable())
+    from edgedf.distill.networks.deployable import Deployable
+
+    network = _with_byte_input(torch, Deployable(student))
     progress("load checkpoint", 1, 1)
     models: dict[ModelFormat, bytes] = {}
     specs: dict[ModelFormat, ModelSpec] = {}
@@ -133,7 +135,9 @@ def run_checkpoint(checkpoint: str | Path) -> tuple[ModelSpec, Run]:
         MissingExtra: torch is not installed.
     """
     torch, student, _, spec = _open(Path(checkpoint))
-    return spec, _torch_run(torch, _with_byte_input(torch, student.deployable()))
+    from edgedf.distill.networks.deployable import Deployable
+
+    return spec, _torch_run(torch, _with_byte_input(torch, Deployable(student)))
 
 
 def _open(path: Path) -> tuple[Any, Any, Mapping[str, Any], ModelSpec]:
@@ -141,7 +145,7 @@ def _open(path: Path) -> tuple[Any, Any, Mapping[str, Any], ModelSpec]:
     with _needs_export():
         import torch
 
-        from edgedf.distill.networks.student import load_checkpoint
+        from edgedf.distill.networks.checkpoints import load_checkpoint
     student, metadata = load_checkpoint(path)
     spec = describe_checkpoint(metadata, sha256_of(path))
     return torch, student, metadata, spec

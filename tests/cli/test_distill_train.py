@@ -109,7 +109,7 @@ def test_evaluating_gives_the_figures_of_the_run(
             ("train", "--data", "pictures", "--out", "runs/first", "--steps", "4", *QUICK),
             "holds a run with other settings",
         ),
-        (("train", "--data", "pictures", "--out", "a", "--input-size", "33"), "No student can be"),
+        (("train", "--data", "pictures", "--out", "a", "--input-size", "33"), "input_size = 33"),
         (
             ("train", "--data", "pictures", "--out", "a", "--set", "student.blcoks=11"),
             "did you mean 'student.blocks'?",

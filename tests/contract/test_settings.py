@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedf import settings as config
-from edgedf.distill.training.train import TrainSettings
+from edgedf.distill.settings import TrainSettings
 from edgedf.errors import ConfigError
-from edgedf.settings import MAX_CONFIG_BYTES, dump_settings, load_settings
+from edgedf.settings import MAX_CONFIG_BYTES, check_settings, dump_settings, load_settings
 
 
 @dataclass(frozen=True)
@@ -211,3 +211,25 @@ def test_a_file_that_notepad_saved_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is no TOML: it is in UTF-16") as caught:
         load_settings(Settings, path)
     assert "UTF-8" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("[0, inf)", (0, 7, 1e300), (-1, -1e-9, float("inf"), float("nan"))),
+        ("(0, 1]", (1e-9, 0.5, 1), (0, 1.5)),
+        ("[8, 32] in steps of 8", (8, 24, 32), (0, 12, 40)),
+    ],
+)
+def test_ranges_are_read_as_mathematicians_write_them(
+    text: str, inside: tuple[float, ...], outside: tuple[float, ...]
+) -> None:
+    for value in inside:
+        check_settings(Inner(value), {text: "rate"})
+    for value in outside:
+        settings = Inner()
+        object.__setattr__(settings, "rate", value)
+        with pytest.raises(ConfigError, match=f"rate = {value} is outside its range") as caught:
+            check_settings(settings, {"[0, 9]": "steps", text: "rate"})
+        assert caught.value.expected == f"rate in {text}"
+        assert caught.value.next_step == "rate=0.1, the default, is a good start"

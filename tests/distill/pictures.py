@@ -11,7 +11,7 @@ import numpy as np
 from skimage import data
 
 from edgedf.distill.datasets.dataset import COLUMNS
-from edgedf.distill.fakes import blob_mask, self_blend
+from edgedf.distill.fakes.blend import blob_mask, self_blend
 
 SIDE = 96
 SETS = ("faces256", "scenes")

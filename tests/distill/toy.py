@@ -18,7 +18,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgedf.distill.distributed import MainFailed, World, joined
-from edgedf.distill.training.loop import Loop, LoopSettings, Outcome, ParameterGroup
+from edgedf.distill.settings import LoopSettings
+from edgedf.distill.training.loop import Loop, Outcome
+from edgedf.distill.training.task import ParameterGroup
 from edgedf.errors import DataError
 from edgedf.files import write_bytes
 from edgedf.progress import Progress, silent
@@ -61,13 +63,17 @@ class Toy:
     def weights(self) -> Mapping[str, float]:
         return {"fit": 1.0, "size": 0.01}
 
-    def batch(self, step: int, rank: int, ranks: int) -> Tensor:
+    @property
+    def batches(self) -> Toy:
+        return self
+
+    def part(self, step: int, rank: int, ranks: int) -> Tensor:
         batch = _numbers(step)
         if step == self.bad_step:
             batch[0] = float("nan")
         return batch[rank::ranks]
 
-    def files(self, step: int, ranks: int) -> tuple[str, ...]:
+    def files(self, step: int) -> tuple[str, ...]:
         return (f"picture-{step}.png",)
 
     def losses(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ from edgedf import typed_json
 from edgedf.distill.networks.probe import Calibration
 from edgedf.errors import ConfigError, DataError
 from edgedf.spec import Accuracy
-from experiments import ablation
-from experiments.ablation import RECIPES, AblationSettings, Row, ablate, as_markdown
+from experiments import recipes as fitting
+from experiments.ablation import Row, ablate, as_markdown, main
+from experiments.recipes import RECIPES, AblationSettings
 from tests.distill.pictures import SIDE, crop, write, write_dataset, write_manifest
 
 SETTINGS = AblationSettings(penalty=0.1, size=96)
@@ -76,8 +77,8 @@ def forbid(patch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise Computed
 
-    patch.setattr(ablation, "fit_probe", refuse)
-    patch.setattr(ablation, "learn_labels", refuse)
+    patch.setattr(fitting, "fit_probe", refuse)
+    patch.setattr(fitting, "learn_labels", refuse)
 
 
 def fitted(patch: pytest.MonkeyPatch) -> list[int]:
@@ -86,14 +87,14 @@ def fitted(patch: pytest.MonkeyPatch) -> list[int]:
     Each is followed by one without the groups that its scale comes from, which does not count.
     """
     counts: list[int] = []
-    fit, is_trial = ablation.fit_probe, itertools.cycle([False, True])
+    fit, is_trial = fitting.fit_probe, itertools.cycle([False, True])
 
     def counted(features: np.ndarray, *rest: np.ndarray, penalty: float) -> object:
         if not next(is_trial):
             counts.append(len(features))
         return fit(features, *rest, penalty=penalty)
 
-    patch.setattr(ablation, "fit_probe", counted)
+    patch.setattr(fitting, "fit_probe", counted)
     return counts
 
 
@@ -253,7 +254,7 @@ def test_a_run_that_was_cut_off_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fit, fits = ablation.fit_probe, 0
+    fit, fits = fitting.fit_probe, 0
 
     def cut(*arguments: np.ndarray, penalty: float) -> object:
         nonlocal fits
@@ -264,7 +265,7 @@ def test_a_run_that_was_cut_off_goes_on(
 
     options = {"cache": cache, "recipes": ("rgb", "frequency"), "settings": SETTINGS}
     with monkeypatch.context() as patch:
-        patch.setattr(ablation, "fit_probe", cut)
+        patch.setattr(fitting, "fit_probe", cut)
         with pytest.raises(KeyboardInterrupt):
             ablate(data, tmp_path, workers=1, **options)  # type: ignore[arg-type]
     counts = fitted(monkeypatch)
@@ -385,3 +386,44 @@ def test_a_recipe_that_learns_step_by_step_leaves_its_result_alone(
     )
     forbid(monkeypatch)
     assert ablate(data, tmp_path, workers=1, **options) == rows  # type: ignore[arg-type]
+
+
+def test_the_script_gives_tables_and_json(
+    compared: tuple[Path, tuple[Row, ...]],
+    data: Path,
+    cache: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = ("--data", str(data), "--out", str(compared[0]), "--cache", str(cache))
+    options = ("--penalty", "0.1", "--size", "96", "--workers", "1", "--recipes", "rgb, student")
+    assert main([*places, *options]) == 0
+    chosen = [row for row in compared[1] if row.recipe in ("rgb", "student")]
+    assert capsys.readouterr().out == as_markdown(chosen)
+    assert main([*places, *options, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["settings"] == typed_json.encode(SETTINGS)
+    assert document["rows"] == typed_json.encode(chosen)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--recipes", "frequency,rbg"), "There is no recipe rbg."),
+        (("--recipes", ""), "There is no recipe at all."),
+        (("--data", "nowhere"), "Cannot read nowhere/manifest.csv"),
+        (("--size", "48", "--recipes", "frequency"), "48"),
+    ],
+)
+def test_the_script_names_a_mistake(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    places = ("--data", str(data), "--out", str(tmp_path), "--cache", str(tmp_path))
+    assert main([*places, *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert "Traceback" not in printed.err

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from edgedf.distill.datasets.dataset import Sample
 from edgedf.distill.networks.backbones import EfficientNetLite, load_imagenet_weights
-from edgedf.distill.records.targets import Job, Records
-from edgedf.distill.training.loop import BEST, STATE, LoopSettings
+from edgedf.distill.records.plan import Job
+from edgedf.distill.records.targets import Records
+from edgedf.distill.settings import LoopSettings
+from edgedf.distill.training.loop import BEST, STATE
 from edgedf.metrics import auc_with_interval
 from experiments.baselines import FineTuned, MapXception, Xception, judge_all, learn_labels
 

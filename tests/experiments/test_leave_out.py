@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgedf.distill.datasets.dataset import Sample
-from edgedf.distill.records.targets import Job, Records
+from edgedf.distill.records.plan import Job
+from edgedf.distill.records.targets import Records
 from edgedf.errors import DataError
 from edgedf.metrics import auc_with_interval
 from experiments.leave_out import Fold, every_record, in_domain, left_out, units

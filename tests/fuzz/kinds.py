@@ -303,7 +303,9 @@ def _in_folder(make: Callable[[Path], object]) -> bytes:
 def _students() -> list[bytes]:
     import torch
 
-    from edgedf.distill.networks.student import Student, StudentConfig, save_checkpoint
+    from edgedf.distill.networks.checkpoints import save_checkpoint
+    from edgedf.distill.networks.student import Student
+    from edgedf.distill.settings import StudentConfig
 
     torch.set_num_threads(1)
     config = StudentConfig(input_size=32, blocks=11, judged_blocks=1, decoder_channels=8)
@@ -312,7 +314,7 @@ def _students() -> list[bytes]:
 
 
 def _take_student(path: Path) -> None:
-    from edgedf.distill.networks.student import load_checkpoint
+    from edgedf.distill.networks.checkpoints import load_checkpoint
 
     load_checkpoint(path)
 
@@ -320,7 +322,9 @@ def _take_student(path: Path) -> None:
 def _teachers() -> list[bytes]:
     import torch
 
-    from edgedf.distill.networks.teacher import Teacher, TeacherConfig, save_teacher
+    from edgedf.distill.networks.checkpoints import save_teacher
+    from edgedf.distill.networks.teacher import Teacher
+    from edgedf.distill.settings import TeacherConfig
 
     torch.set_num_threads(1)
     config = TeacherConfig(modalities=("frequency",), first_block=8, last_block=8, map_channels=0)
@@ -329,7 +333,7 @@ def _teachers() -> list[bytes]:
 
 
 def _take_teacher(path: Path) -> None:
-    from edgedf.distill.networks.teacher import load_teacher
+    from edgedf.distill.networks.checkpoints import load_teacher
 
     load_teacher(path)
 
@@ -364,8 +368,9 @@ def _statistics_shards() -> list[bytes]:
 
 
 def _statistics(folder: Path) -> np.ndarray:
+    from edgedf.distill.records.plan import Job
     from edgedf.distill.records.statistics import cached_statistics
-    from edgedf.distill.records.targets import Job, Records
+    from edgedf.distill.records.targets import Records
     from edgedf.manifest import Sample
 
     images, maps = np.zeros((3, 32, 32, 3), np.uint8), np.zeros((3, 8, 8), np.float16)
@@ -424,7 +429,7 @@ def _evaluate(path: Path) -> list[str]:
 
 
 def _tomls() -> list[bytes]:
-    from edgedf.distill.training.train import TrainSettings
+    from edgedf.distill.settings import TrainSettings
     from edgedf.quantize.accuracy.gate import Limits
     from edgedf.quantize.sources.own_onnx import Description
     from edgedf.settings import dump_settings
@@ -447,14 +452,12 @@ def _damage_toml(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
 
 
 def _take_toml(path: Path) -> None:
-    from edgedf.distill.qat.qat import QatSettings
-    from edgedf.distill.training.teach import TeachSettings
-    from edgedf.distill.training.train import TrainSettings
+    from edgedf.distill.settings import QatSettings, TeachSettings, TrainSettings
     from edgedf.errors import ConfigError
     from edgedf.quantize.accuracy.gate import Limits
     from edgedf.quantize.sources.own_onnx import Description
     from edgedf.settings import load_settings
-    from experiments.ablation import AblationSettings
+    from experiments.recipes import AblationSettings
 
     kinds: Any = (Limits, Description, TrainSettings, TeachSettings, QatSettings, AblationSettings)
     refused = []

@@ -94,8 +94,10 @@ def write_student(
     import torch
 
     from edgedf.distill.networks.backbones import load_imagenet_weights
+    from edgedf.distill.networks.checkpoints import save_checkpoint
     from edgedf.distill.networks.probe import fit_probe
-    from edgedf.distill.networks.student import Student, StudentConfig, save_checkpoint
+    from edgedf.distill.networks.student import Student
+    from edgedf.distill.settings import StudentConfig
     from edgedf.distill.training.verdict import set_thresholds
     from edgedf.progress import silent
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import data
 
-from edgedf.distill.fakes import blob_mask, self_blend
+from edgedf.distill.fakes.blend import blob_mask, self_blend
 from edgedf.errors import DataError
 
 shares = st.floats(0.2, 0.8)

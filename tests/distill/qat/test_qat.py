@@ -10,17 +10,13 @@ import pytest
 import torch
 
 from edgedf.distill.datasets.dataset import read_manifest
-from edgedf.distill.networks.student import Student, load_checkpoint, save_checkpoint
+from edgedf.distill.networks.checkpoints import load_checkpoint, save_checkpoint
+from edgedf.distill.networks.deployable import Deployable
+from edgedf.distill.networks.student import Student
 from edgedf.distill.qat.fake_quant import FakeQuantized, ranges_of
-from edgedf.distill.qat.pictures import Batches, divided, of_split
-from edgedf.distill.qat.qat import (
-    FINAL,
-    REPORT,
-    QatLoopSettings,
-    QatSettings,
-    fine_tune,
-    train_qat,
-)
+from edgedf.distill.qat.pictures import PictureBatches, divided, of_split
+from edgedf.distill.qat.qat import FINAL, REPORT, fine_tune, train_qat
+from edgedf.distill.settings import QatLoopSettings, QatSettings
 from edgedf.distill.training.loop import BEST, STATE
 from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.files import sha256_of
@@ -105,7 +101,7 @@ def test_the_student_says_what_the_report_says_of_it() -> None:
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     with torch.no_grad():
         logit, dense = network(batch)
-        wanted, wanted_map = parent.deployable()(batch)
+        wanted, wanted_map = Deployable(parent)(batch)
     report = json.loads((run() / REPORT).read_text("utf-8"))
     figure = next(f for f in report["figures"] if (f["data"], f["model"]) == ("test", "int8 after"))
     assert figure["logit_error"] == pytest.approx((logit - wanted).abs().mean().item(), rel=1e-3)
@@ -169,7 +165,7 @@ def test_a_budget_in_minutes_bounds_the_steps(
 ) -> None:
     seconds = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
-    monkeypatch.setattr("edgedf.distill.qat.qat.time", clock)  # a second a step
+    monkeypatch.setattr("edgedf.distill.qat.task.time", clock)  # a second a step
     settings = replace(QUICK, loop=replace(QUICK.loop, steps=100_000, evaluate_every=50_000))
     few = small_images()[:12]
     report = fine_tune(small_checkpoint(), few, tmp_path, settings, minutes=0.05)
@@ -195,28 +191,12 @@ def test_a_checkpoint_that_does_not_say_what_it_is_is_refused(tmp_path: Path) ->
         fine_tune(bare, small_images(), tmp_path / "run", QUICK)
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"ranges": "minmax"}, "no 'minmax' ranges"),
-        ({"rate": -1.0}, "No run is possible"),
-        ({"logit": 0.0, "map": 0.0}, "No run is possible"),
-        ({"observed": 0}, "No run is possible"),
-    ],
-)
-def test_settings_that_make_no_run_are_refused(values: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        QatSettings(**values)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="coarser than the steps of int8"):
-        QatLoopSettings(amp="auto")
-
-
 def test_each_picture_comes_once_an_epoch() -> None:
     training, held_out = divided(small_images(), 64, 0)
     assert len(training) + len(held_out) == len(small_images())
     assert not set(training.files) & set(held_out.files)
     size = 4
-    batches = Batches(training, size=size, seed=0)
+    batches = PictureBatches(training, size=size, seed=0)
     seen = np.concatenate([batches.indices(step) for step in range(len(training))])
     epochs = seen.reshape(size, len(training))
     assert all(set(epoch) == set(range(len(training))) for epoch in epochs.tolist())

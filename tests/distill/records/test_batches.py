@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from edgedf.distill.datasets.dataset import Sample
-from edgedf.distill.records.batches import Batches
-from edgedf.distill.records.targets import Job, Records
+from edgedf.distill.records.batches import RecordBatches
+from edgedf.distill.records.plan import Job
+from edgedf.distill.records.targets import Records
 from edgedf.errors import ConfigError
 
 MAP, SIZE = 4, 16
@@ -52,9 +53,9 @@ POOLS = {
 
 
 def test_classes_of_a_set_are_equally_likely_whatever_it_holds() -> None:
-    batches = Batches(records(POOLS), size=512, seed=0)
-    labels = torch.cat([batches[step].labels for step in range(6)])
-    maps = torch.cat([batches[step].maps for step in range(6)])
+    batches = RecordBatches(records(POOLS), size=512, seed=0)
+    labels = torch.cat([batches.part(step).labels for step in range(6)])
+    maps = torch.cat([batches.part(step).maps for step in range(6)])
     # Blur may have been added to the map, never taken away, and at most 1.3 px.
     rendered = torch.isnan(labels).float().mean()
     assert 0.35 < rendered < 0.45
@@ -67,18 +68,18 @@ def test_classes_of_a_set_are_equally_likely_whatever_it_holds() -> None:
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
     pools = records(POOLS)
-    one, same, other = (Batches(pools, size=8, seed=seed) for seed in (3, 3, 4))
-    one[0], one[1]
-    assert torch.equal(one[7].images, same[7].images)
-    assert torch.equal(one[7].maps, same[7].maps)
-    assert not torch.equal(one[7].maps, one[8].maps)
-    assert not torch.equal(one[7].maps, other[7].maps)
+    one, same, other = (RecordBatches(pools, size=8, seed=seed) for seed in (3, 3, 4))
+    one.part(0), one.part(1)
+    assert torch.equal(one.part(7).images, same.part(7).images)
+    assert torch.equal(one.part(7).maps, same.part(7).maps)
+    assert not torch.equal(one.part(7).maps, one.part(8).maps)
+    assert not torch.equal(one.part(7).maps, other.part(7).maps)
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_processes_share_a_batch_and_see_what_one_would_see(ranks: int) -> None:
-    batches = Batches(photographs(), size=8, seed=0)
-    whole = batches[3]
+    batches = RecordBatches(photographs(), size=8, seed=0)
+    whole = batches.part(3)
     parts = [batches.part(3, rank, ranks) for rank in range(ranks)]
     for name in ("images", "maps", "labels"):
         joined = torch.cat([getattr(part, name) for part in parts])
@@ -91,14 +92,14 @@ def test_processes_share_a_batch_and_see_what_one_would_see(ranks: int) -> None:
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(ConfigError, match="8 records cannot be shared by 3"):
-        Batches(records(POOLS), size=8, seed=0).part(0, 0, 3)
+        RecordBatches(records(POOLS), size=8, seed=0).part(0, 0, 3)
 
 
 def test_every_record_changes_in_its_own_way() -> None:
     """The first stream is that of the record, not the one that the batch was drawn with."""
-    few = Batches(photographs(1), size=16, seed=0)
-    images = few[0].images
-    assert few.indices(0) == (0,) * 16
+    few = RecordBatches(photographs(1), size=16, seed=0)
+    images = few.part(0).images
+    assert few.indices(0).tolist() == [0] * 16
     assert len({image.numpy().tobytes() for image in images}) > 12
     assert not np.array_equal(
         np.random.default_rng([0, 5]).random(4), np.random.default_rng([0, 5, 1]).random(4)
@@ -106,20 +107,20 @@ def test_every_record_changes_in_its_own_way() -> None:
 
 
 def test_files_are_those_of_the_whole_batch() -> None:
-    batches = Batches(photographs(), size=8, seed=1)
+    batches = RecordBatches(photographs(), size=8, seed=1)
     assert batches.files(2) == tuple(f"{index}.png" for index in batches.indices(2))
     assert len(batches.files(2)) == 8
 
 
 def test_a_batch_moves_to_a_device() -> None:
-    batch = Batches(photographs(), size=2, seed=1)[0]
+    batch = RecordBatches(photographs(), size=2, seed=1).part(0)
     moved = batch.to(torch.device("meta"))
     assert moved.images.device.type == moved.maps.device.type == moved.labels.device.type == "meta"
     assert (moved.count, moved.labelled) == (batch.count, batch.labelled)
 
 
 def test_shapes_and_ranges() -> None:
-    batch = Batches(records(POOLS), size=5, seed=0)[0]
+    batch = RecordBatches(records(POOLS), size=5, seed=0).part(0)
     assert batch.images.shape == (5, 3, SIZE, SIZE)
     assert batch.images.dtype == torch.float32
     assert batch.maps.shape == (5, 1, MAP, MAP)
@@ -127,9 +128,9 @@ def test_shapes_and_ranges() -> None:
 
 
 def test_records_of_one_kind_are_enough() -> None:
-    batches = Batches(records({("sharp", "real", "rendered"): 3}), size=4, seed=0)
-    assert torch.isnan(batches[0].labels).all()
-    assert Counter(batches[0].labels.isnan().tolist()) == {True: 4}
+    batches = RecordBatches(records({("sharp", "real", "rendered"): 3}), size=4, seed=0)
+    assert torch.isnan(batches.part(0).labels).all()
+    assert Counter(batches.part(0).labels.isnan().tolist()) == {True: 4}
 
 
 # Another map beside each
@@ -140,34 +141,31 @@ def beside(count: int = 12) -> np.ndarray:
 
 
 def test_without_another_map_there_is_none_beside() -> None:
-    batch = Batches(photographs(), size=4, seed=0)[0]
-    assert batch.beside is None
-    assert batch.to(torch.device("meta")).beside is None
+    batch = RecordBatches(photographs(), size=4, seed=0).part(0)
+    assert batch.maps.shape[1] == 1
 
 
 def test_a_map_beside_changes_with_the_picture_and_changes_nothing_else() -> None:
     plain, both = (
-        Batches(photographs(), size=16, seed=0, beside=maps) for maps in (None, beside())
+        RecordBatches(photographs(), size=16, seed=0, beside=maps) for maps in (None, beside())
     )
     for step in range(4):
-        one, other = plain[step], both[step]
+        one, other = plain.part(step), both.part(step)
         assert torch.equal(one.images, other.images)
-        assert torch.equal(one.maps, other.maps)
+        assert torch.equal(one.maps, other.maps[:, :1])
         assert one.labels.nan_to_num(-1).tolist() == other.labels.nan_to_num(-1).tolist()
-        assert other.beside is not None
-        assert other.beside.shape == other.maps.shape == (16, 1, MAP, MAP)
-        assert other.beside.dtype == torch.float32
+        assert other.maps.shape == (16, 2, MAP, MAP)
+        assert other.maps.dtype == torch.float32
 
 
 def test_a_map_beside_is_flipped_and_blurred_as_its_pictures_own() -> None:
     """In variance, what is added to both is one number, the same everywhere."""
     pool, others, flipped, blurred = photographs(), beside(), 0, 0
-    batches = Batches(pool, size=16, seed=0, beside=others)
+    batches = RecordBatches(pool, size=16, seed=0, beside=others)
     for step in range(4):
-        batch = batches[step]
-        assert batch.beside is not None
+        batch = batches.part(step)
         for position, index in enumerate(batches.indices(step)):
-            own, other = batch.maps[position, 0].numpy(), batch.beside[position, 0].numpy()
+            own, other = batch.maps[position, 0].numpy(), batch.maps[position, 1].numpy()
             before = pool.maps[index].astype(np.float32), others[index].astype(np.float32)
             added = [own**2 - side**2 for side in (before[0], before[0][:, ::-1])]
             is_flipped = int(np.ptp(added[1]) < np.ptp(added[0]))
@@ -183,22 +181,14 @@ def test_a_map_beside_is_flipped_and_blurred_as_its_pictures_own() -> None:
 
 def test_a_map_beside_that_is_the_pictures_own_stays_the_same() -> None:
     pool = photographs()
-    batch = Batches(pool, size=16, seed=2, beside=pool.maps)[1]
-    assert batch.beside is not None
-    assert torch.equal(batch.beside, batch.maps)
+    batch = RecordBatches(pool, size=16, seed=2, beside=pool.maps).part(1)
+    assert torch.equal(batch.maps[:, 1], batch.maps[:, 0])
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_processes_share_the_maps_beside(ranks: int) -> None:
-    batches = Batches(photographs(), size=8, seed=0, beside=beside())
-    whole = batches[3].beside
-    parts = [batches.part(3, rank, ranks).beside for rank in range(ranks)]
-    assert whole is not None
-    assert torch.equal(torch.cat([part for part in parts if part is not None]), whole)
+    batches = RecordBatches(photographs(), size=8, seed=0, beside=beside())
+    whole = batches.part(3).maps
+    parts = [batches.part(3, rank, ranks).maps for rank in range(ranks)]
+    assert torch.equal(torch.cat(parts), whole)
     assert len({record.numpy().tobytes() for record in whole}) > 4
-
-
-def test_a_batch_takes_the_map_beside_along_to_a_device() -> None:
-    moved = Batches(photographs(), size=2, seed=1, beside=beside())[0].to(torch.device("meta"))
-    assert moved.beside is not None
-    assert moved.beside.device.type == "meta"

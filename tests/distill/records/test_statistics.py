@@ -11,8 +11,9 @@ import torch
 from edgedf.distill.datasets.dataset import Sample
 from edgedf.distill.distributed import World
 from edgedf.distill.records import statistics as module
+from edgedf.distill.records.plan import Job
 from edgedf.distill.records.statistics import cached_statistics
-from edgedf.distill.records.targets import Job, Records
+from edgedf.distill.records.targets import Records
 from edgedf.errors import OutputError
 from tests.distill.pictures import SIDE, crop
 

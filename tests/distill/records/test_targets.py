@@ -6,17 +6,14 @@ import pytest
 import safetensors.numpy
 
 from edgedf.distill.datasets.dataset import read_manifest
+from edgedf.distill.distributed import World
 from edgedf.distill.optics.maps import defocus_map
 from edgedf.distill.records import targets
-from edgedf.distill.records.targets import (
-    Job,
-    TargetSettings,
-    at_stride,
-    compute,
-    evaluation_plan,
-    plan,
-)
-from edgedf.errors import ConfigError, DataError
+from edgedf.distill.records.making import TargetSettings, at_stride
+from edgedf.distill.records.plan import Job, evaluation_plan, plan
+from edgedf.distill.records.targets import compute
+from edgedf.distill.settings import PictureSettings
+from edgedf.errors import DataError
 from edgedf.imaging import preprocess
 from tests.distill.pictures import write_dataset
 
@@ -27,15 +24,7 @@ SETTINGS = TargetSettings(size=32)
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, ...]:
     folder = write_dataset(tmp_path_factory.mktemp("data"), groups=1)
     samples = read_manifest(folder).select(split="train")
-    return plan(
-        samples,
-        crops=1,
-        renderings=2,
-        self_blends=1,
-        portraits=1,
-        face_sets=("faces256",),
-        sharp_sets=("sharp",),
-    )
+    return plan(samples, PictureSettings(renderings=2))
 
 
 def test_a_plan_blends_real_faces_and_renders_sharp_pictures(jobs: tuple[Job, ...]) -> None:
@@ -58,8 +47,6 @@ def test_a_plan_blends_real_faces_and_renders_sharp_pictures(jobs: tuple[Job, ..
     assert np.isnan(labels[9:]).all()
     evaluated = evaluation_plan([job.sample for job in jobs if job.kind in ("whole", "rendered")])
     assert {job.kind for job in evaluated} == {"whole", "self_blend", "rendered"}
-    with pytest.raises(ConfigError):
-        plan([], crops=-1, renderings=0, self_blends=0, portraits=0, face_sets=(), sharp_sets=())
 
 
 def test_records_are_what_their_jobs_say(jobs: tuple[Job, ...], tmp_path: Path) -> None:
@@ -201,13 +188,15 @@ def test_ranks_share_the_work_and_read_all(
     def written() -> int:
         return len(list(cache.glob("*.safetensors")))
 
-    def second() -> None:
-        seen.append(written())
-        other = compute(jobs, cache, SETTINGS, rank=1, ranks=2, barrier=lambda: None)
-        seen.append(written())
-        assert np.array_equal(other.images, whole.images)
+    def wait(world: World) -> None:
+        if world.rank == 0:
+            seen.append(written())
+            other = compute(jobs, cache, SETTINGS, world=World(rank=1, size=2))
+            seen.append(written())
+            assert np.array_equal(other.images, whole.images)
 
-    first = compute(jobs, cache, SETTINGS, rank=0, ranks=2, barrier=second)
+    monkeypatch.setattr(World, "barrier", wait)
+    first = compute(jobs, cache, SETTINGS, world=World(rank=0, size=2))
     assert seen == [2, 3]
     assert np.array_equal(first.images, whole.images)
     assert np.array_equal(first.maps, whole.maps)
@@ -217,6 +206,7 @@ def test_ranks_share_the_work_and_read_all(
 def test_a_cache_that_ranks_do_not_share_is_an_error(
     jobs: tuple[Job, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(World, "barrier", lambda world: None)
     monkeypatch.setattr(targets, "SHARD", 4)
     with pytest.raises(DataError, match="1 shards that other processes computed"):
-        compute(jobs, tmp_path, SETTINGS, rank=0, ranks=2)
+        compute(jobs, tmp_path, SETTINGS, world=World(rank=0, size=2))

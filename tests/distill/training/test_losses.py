@@ -21,14 +21,6 @@ def test_cross_entropy_by_hand_ignores_records_without_a_label() -> None:
     assert fake_loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
 
 
-@given(st.floats(0.01, 0.4))
-def test_smoothing_puts_the_minimum_at_the_smoothed_label(smoothing: float) -> None:
-    best = torch.logit(torch.tensor([1 - smoothing], dtype=torch.float64)).requires_grad_()
-    fake_loss(best, torch.ones(1, dtype=torch.float64), smoothing=smoothing).backward()
-    assert best.grad is not None
-    assert abs(best.grad.item()) < 1e-6
-
-
 def test_without_a_label_the_loss_and_its_gradient_are_zero() -> None:
     logits, labels = torch.ones(2, requires_grad=True), torch.full((2,), NAN)
     value = fake_loss(logits, labels)

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from edgedf.distill.datasets.dataset import Sample
 from edgedf.distill.optics.maps import defocus_map
-from edgedf.distill.records.batches import Batches
-from edgedf.distill.records.targets import Job, Records, at_stride
+from edgedf.distill.records.batches import RecordBatches
+from edgedf.distill.records.making import at_stride
+from edgedf.distill.records.plan import Job
+from edgedf.distill.records.targets import Records
 from edgedf.distill.training import map_task
 from edgedf.distill.training.losses import map_loss
-from edgedf.distill.training.map_task import Judged, MapTask, maps_of, physical_maps, rendered
+from edgedf.distill.training.map_task import Judged, MapTask, maps_of, physical_maps
 from edgedf.errors import OutputError
 from edgedf.progress import silent
 from tests.distill.pictures import SIDE, crop
@@ -46,7 +48,7 @@ class Net(nn.Module):
         super().__init__()
         self.level = nn.Parameter(torch.tensor(level))
 
-    def forward(self, image: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         size = (len(image), 1, image.shape[2] // 4, image.shape[3] // 4)
         seen = torch.zeros(size) if beside is None else beside
         return seen + self.level, self.level.square()
@@ -70,7 +72,7 @@ def test_maps_batch_by_batch_are_those_of_all_at_once(with_map: bool) -> None:
     pool, told = records(MIXED * 6), []
     others = beside(36) if with_map else None
 
-    def predict(image: Tensor, seen: Tensor | None) -> Tensor:
+    def predict(image: Tensor, seen: Tensor | None = None) -> Tensor:
         assert (seen is not None) == with_map
         found: Tensor = net(image)
         return found if seen is None else found + seen
@@ -90,7 +92,7 @@ def test_maps_batch_by_batch_are_those_of_all_at_once(with_map: bool) -> None:
 def test_maps_ask_for_no_gradients() -> None:
     seen: list[bool] = []
 
-    def predict(image: Tensor, _: Tensor | None) -> Tensor:
+    def predict(image: Tensor) -> Tensor:
         seen.append(torch.is_grad_enabled())
         return image[:, :1, ::4, ::4]
 
@@ -106,7 +108,7 @@ def test_what_is_rendered_is_found_by_its_kind(kinds: list[str]) -> None:
     sample = Sample(Path("a.png"), "a", "real", "g", "train", "s")
     jobs = tuple(Job(sample, kind) for kind in kinds)  # type: ignore[arg-type]
     none = np.zeros((len(jobs), 0))
-    found = rendered(Records(jobs, none, none, none))  # type: ignore[arg-type]
+    found = Records(jobs, none, none, none).rendered  # type: ignore[arg-type]
     assert found.tolist() == [n for n, kind in enumerate(kinds) if kind == "rendered"]
     assert found.dtype == np.intp
 
@@ -200,30 +202,30 @@ def test_losses_are_the_error_of_the_maps_and_how_far_features_have_moved() -> N
     pool, others = records(), beside(6)
     judge = task(Judged(pool, others), Judged(pool, others), features=0.25)
     assert judge.weights == {"map": 1.0, "features": 0.25}
-    batch = judge.batch(2, 0, 1)
-    assert batch.beside is not None
+    batch = judge.batches.part(2, 0, 1)
+    wanted_maps, others_seen = batch.maps[:, :1], batch.maps[:, 1:]
     net = Net(0.5)
     losses = judge.losses(net, batch)
     assert losses.keys() == judge.weights.keys()
-    wanted = map_loss(batch.beside + 0.5, batch.maps)
+    wanted = map_loss(others_seen + 0.5, wanted_maps)
     torch.testing.assert_close(losses["map"], wanted)
     assert losses["features"].item() == 0.25
     (gradient,) = torch.autograd.grad(losses["map"], net.level)
     assert gradient.item() != 0
-    # Without a map beside, the network is told so.
+    # Without a map beside, the network is given none.
     alone = task(Judged(pool), Judged(pool))
-    assert alone.batch(2, 0, 1).beside is None
+    assert alone.batches.part(2, 0, 1).maps.shape[1] == 1
     torch.testing.assert_close(
-        alone.losses(net, alone.batch(2, 0, 1))["map"],
-        map_loss(torch.full_like(batch.maps, 0.5), batch.maps),
+        alone.losses(net, alone.batches.part(2, 0, 1))["map"],
+        map_loss(torch.full_like(wanted_maps, 0.5), wanted_maps),
     )
 
 
 def test_processes_lose_together_what_one_would_lose() -> None:
     judged = Judged(records(), beside(6))
     judge, net = task(judged, judged), Net(0.5)
-    whole = judge.losses(net, judge.batch(1, 0, 1))["map"]
-    parts = [judge.losses(net, judge.batch(1, rank, 3))["map"] for rank in range(3)]
+    whole = judge.losses(net, judge.batches.part(1, 0, 1))["map"]
+    parts = [judge.losses(net, judge.batches.part(1, rank, 3))["map"] for rank in range(3)]
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
     assert len({part.item() for part in parts}) == 3
 
@@ -231,14 +233,13 @@ def test_processes_lose_together_what_one_would_lose() -> None:
 def test_batches_are_those_of_all_that_is_learned_from() -> None:
     pool, others = records(), beside(6)
     judge = task(Judged(pool, others), Judged(records(seed=1)))
-    wanted = Batches(pool, size=6, seed=3, beside=others)
-    found = judge.batch(5, 1, 2)
+    wanted = RecordBatches(pool, size=6, seed=3, beside=others)
+    found = judge.batches.part(5, 1, 2)
     part = wanted.part(5, 1, 2)
     assert torch.equal(found.images, part.images)
     assert torch.equal(found.maps, part.maps)
-    assert found.beside is not None and part.beside is not None
-    assert torch.equal(found.beside, part.beside)
-    assert list(judge.files(5, 2)) == list(wanted.files(5))
+    assert found.maps.shape[1] == 2
+    assert list(judge.batches.files(5)) == list(wanted.files(5))
     kinds = {pool.jobs[index].kind for step in range(20) for index in wanted.indices(step)}
     assert kinds == set(MIXED)
 

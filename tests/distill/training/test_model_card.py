@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from edgedf.distill.datasets.dataset import Sample
-from edgedf.distill.networks.student import Student, StudentConfig
+from edgedf.distill.networks.student import Student
+from edgedf.distill.settings import StudentConfig
 from edgedf.distill.training.model_card import model_card
 
 METADATA: dict[str, Any] = {

@@ -11,27 +11,19 @@ from torch import Tensor
 
 from edgedf import typed_json
 from edgedf.distill.datasets.dataset import read_manifest
-from edgedf.distill.networks.teacher import Branch, Teacher, TeacherConfig, load_teacher
+from edgedf.distill.networks.checkpoints import load_teacher
+from edgedf.distill.networks.teacher import Branch, Teacher
 from edgedf.distill.optics.maps import defocus_map
 from edgedf.distill.records import statistics
+from edgedf.distill.records.making import TargetSettings, at_stride
+from edgedf.distill.records.plan import evaluation_plan
 from edgedf.distill.records.preparation import SETTINGS
-from edgedf.distill.records.targets import (
-    Records,
-    TargetSettings,
-    at_stride,
-    compute,
-    evaluation_plan,
-)
+from edgedf.distill.records.targets import Records, compute
+from edgedf.distill.settings import LoopSettings, TeacherConfig, TeachSettings
 from edgedf.distill.training.logbook import METRICS
-from edgedf.distill.training.loop import BEST, STATE, LoopSettings
-from edgedf.distill.training.teach import (
-    FINAL,
-    REPORT,
-    TeachReport,
-    TeachSettings,
-    judged_by,
-    teach,
-)
+from edgedf.distill.training.loop import BEST, STATE
+from edgedf.distill.training.taught import judged_by
+from edgedf.distill.training.teach import FINAL, REPORT, TeachReport, teach
 from edgedf.errors import ConfigError, DataError
 from edgedf.metrics import auc_with_interval, detection_metrics
 from edgedf.settings import dump_settings, load_settings

@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from edgedf.distill.datasets.dataset import Sample
 from edgedf.distill.distributed import World
 from edgedf.distill.networks.decoder import MapHead
-from edgedf.distill.networks.teacher import Teacher, TeacherConfig
+from edgedf.distill.networks.teacher import Teacher
+from edgedf.distill.records.plan import Job
 from edgedf.distill.records.preparation import Splits
-from edgedf.distill.records.targets import Job, Records
+from edgedf.distill.records.targets import Records
+from edgedf.distill.settings import LoopSettings, TeacherConfig
 from edgedf.distill.training.logbook import METRICS
-from edgedf.distill.training.loop import BEST, STATE, LoopSettings
+from edgedf.distill.training.loop import BEST, STATE
 from edgedf.distill.training.map_task import Judged, maps_of, physical_maps
-from edgedf.distill.training.teach_maps import learn_head, take_head, with_taught_maps
+from edgedf.distill.training.taught import with_taught_maps
+from edgedf.distill.training.teach_maps import learn_head, take_head
 from edgedf.errors import CheckpointError
 from edgedf.progress import Progress, silent
 from tests.distill.pictures import crop

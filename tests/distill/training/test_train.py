@@ -13,30 +13,17 @@ import torch
 
 from edgedf.distill.evaluation.evaluate import evaluate_checkpoint
 from edgedf.distill.networks.backbones import EfficientNetLite, load_imagenet_weights
+from edgedf.distill.networks.checkpoints import load_checkpoint, load_teacher, save_teacher
 from edgedf.distill.networks.probe import Calibration, Probe
-from edgedf.distill.networks.student import StudentConfig, load_checkpoint
-from edgedf.distill.networks.teacher import (
-    Branch,
-    Teacher,
-    TeacherConfig,
-    load_teacher,
-    save_teacher,
-)
+from edgedf.distill.networks.teacher import Branch, Teacher
+from edgedf.distill.records.preparation import SETTINGS
 from edgedf.distill.records.targets import Records
+from edgedf.distill.settings import LoopSettings, StudentConfig, TeacherConfig, TrainSettings
 from edgedf.distill.training import train as module
-from edgedf.distill.training.loop import LoopSettings
+from edgedf.distill.training.logbook import METRICS
+from edgedf.distill.training.loop import BEST, STATE
 from edgedf.distill.training.map_task import Judged, maps_of
-from edgedf.distill.training.train import (
-    BEST,
-    CARD,
-    FINAL,
-    METRICS,
-    REPORT,
-    SETTINGS,
-    STATE,
-    TrainSettings,
-    train,
-)
+from edgedf.distill.training.train import CARD, FINAL, REPORT, train
 from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.quantize.sources.describe import describe_checkpoint
 from edgedf.settings import dump_settings, load_settings
@@ -561,25 +548,3 @@ def test_a_split_without_both_classes_is_refused(data: Path, tmp_path: Path) -> 
     write_manifest(tmp_path, [("a.png", "scenes", "real", "g", "train", "s")])
     with pytest.raises(DataError, match=r"train split of .* holds real"):
         train(tmp_path, tmp_path / "out", QUICK)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"rate": -1.0},
-        {"encoder_rate": -1.0},
-        {"features": -1.0},
-        {"penalty": 0.0},
-        {"views": 0},
-        {"distilled": 1.5},
-        {"distilled": -0.5},
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(change: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="No run is possible"):
-        dataclasses.replace(QUICK, **change)  # type: ignore[arg-type]
-
-
-def test_a_negative_number_of_records_is_refused() -> None:
-    with pytest.raises(ConfigError, match="No records can be made"):
-        dataclasses.replace(QUICK, crops=-1)

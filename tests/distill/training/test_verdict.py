@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from edgedf.distill.datasets.dataset import read_manifest
-from edgedf.distill.evaluation.evaluate import predict
+from edgedf.distill.evaluation.predictions import predict
 from edgedf.distill.networks.backbones import load_imagenet_weights
-from edgedf.distill.networks.student import Student, StudentConfig
-from edgedf.distill.records.targets import Records, TargetSettings, compute, evaluation_plan
+from edgedf.distill.networks.deployable import Deployable
+from edgedf.distill.networks.student import Student
+from edgedf.distill.records.making import TargetSettings
+from edgedf.distill.records.plan import evaluation_plan
+from edgedf.distill.records.targets import Records, compute
+from edgedf.distill.settings import StudentConfig
 from edgedf.distill.training.verdict import fit_verdict
 from tests.distill.pictures import write_dataset
 
@@ -74,7 +78,7 @@ def test_what_is_exported_gives_the_same_logit(
     student = fitted(1.0)
     pixels = torch.from_numpy(records.images[:4]).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
-        wanted, (found, _) = student.eval()(pixels).fake_logit, student.deployable()(pixels)
+        wanted, (found, _) = student.eval()(pixels).fake_logit, Deployable(student)(pixels)
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
 
 
@@ -82,12 +86,12 @@ def test_the_verdict_lies_on_the_grid_of_int8_where_the_student_rounds(
     records: Records, fitted: Callable[[float], Student]
 ) -> None:
     """Rounding the exported convolutions to int8 changes nothing."""
-    student = fitted(1.0).deployable()
+    student = Deployable(fitted(1.0))
     for conv in (*student.by_mean, *student.by_spread):
         steps = conv.weight.detach().flatten() / (conv.weight.detach().abs().max() / 127)
         assert steps.abs().max() > 1
         torch.testing.assert_close(steps, steps.round(), rtol=0, atol=2e-3)
     free = fit(records, dataclasses.replace(CONFIG, int8_weights=False), 1.0)
-    weight = free.deployable().by_mean[0].weight.detach().flatten()
+    weight = Deployable(free).by_mean[0].weight.detach().flatten()
     steps = weight / (weight.abs().max() / 127)
     assert (steps - steps.round()).abs().max() > 0.1

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgedf.artifact import ModelFormat, read_artifact
-from edgedf.distill.networks.student import load_checkpoint
+from edgedf.distill.networks.checkpoints import load_checkpoint
 from edgedf.files import sha256_of
 from edgedf.formats import open_backend
 from edgedf.quantize.sources import export

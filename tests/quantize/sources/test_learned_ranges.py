@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from edgedf.artifact import ModelFormat, read_artifact
-from edgedf.distill.networks.student import load_checkpoint, save_checkpoint
+from edgedf.distill.networks.checkpoints import load_checkpoint, save_checkpoint
+from edgedf.distill.networks.deployable import Deployable
 from edgedf.distill.qat.fake_quant import FakeQuantized, activations
 from edgedf.errors import CheckpointError, ConfigError
 from edgedf.formats import open_backend, open_graph
@@ -82,7 +83,7 @@ def test_the_simulation_is_what_the_backend_computes(model_format: ModelFormat) 
 
 
 def small_deployable() -> torch.nn.Module:
-    return load_checkpoint(small_checkpoint())[0].deployable()
+    return Deployable(load_checkpoint(small_checkpoint())[0])
 
 
 @pytest.mark.parametrize("model_format", FORMATS)

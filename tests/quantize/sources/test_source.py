@@ -12,7 +12,9 @@ import safetensors.numpy
 import torch
 
 from edgedf.artifact import ModelFormat
-from edgedf.distill.networks.student import Student, StudentConfig, load_checkpoint, save_checkpoint
+from edgedf.distill.networks.checkpoints import load_checkpoint, save_checkpoint
+from edgedf.distill.networks.student import Student
+from edgedf.distill.settings import StudentConfig
 from edgedf.errors import (
     ArtifactUnreadable,
     CheckpointError,

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
-from edgedf.distill.fakes.pairs import MakeFake, aligned_pair
-from edgedf.distill.fakes.upsampling import resample_as_generator
 from edgedf.errors import ConfigError, DataError
+from experiments.fakes.pairs import MakeFake, aligned_pair
+from experiments.fakes.upsampling import resample_as_generator
 
 PHOTOGRAPH = np.ascontiguousarray(data.coffee())
 

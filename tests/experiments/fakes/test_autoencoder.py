@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from skimage import data
 from torch import Tensor
 
-from edgedf.distill.fakes import autoencoder
-from edgedf.distill.fakes.autoencoder import Autoencoder
 from edgedf.errors import CheckpointError, DataError
-from tests.distill.fakes import weights
+from experiments.fakes import autoencoder
+from experiments.fakes.autoencoder import Autoencoder
+from tests.experiments.fakes import weights
 
 PHOTOGRAPH = np.ascontiguousarray(data.astronaut()[100:164, 200:248])
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.distill.fakes.blend import blob_mask
-from edgedf.distill.optics.render import disk_kernel
+from edgedf.distill.optics.lens import disk_kernel
 from edgedf.errors import DataError
 
 __all__ = ["MIN_SIDE", "splice"]

@@ -1,22 +1,18 @@
-"""Bokeh of a diaphragm: polygons besides the disk."""
+"""The lens, its disk, and the polygons of a diaphragm."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedf.distill.optics.render import (
-    ThinLens,
-    disk_kernel,
-    polygon_kernel,
-    random_depth,
-    random_lens,
-    render,
-)
+from edgedf.distill.optics.lens import ThinLens, disk_kernel, polygon_kernel, random_lens
+from edgedf.distill.optics.render import random_depth, render
 from edgedf.errors import ConfigError
+
+NEAR, FAR = 1.0, 4.0
 
 blades = st.integers(5, 9)
 angles = st.floats(0, 7)
@@ -68,7 +64,7 @@ def test_the_corners_are_where_one_asks(count: int, rotation: float) -> None:
     assert len(cv2.approxPolyDP(outline[0], 3.0, True)) == count
 
 
-def test_no_radius_is_no_blur() -> None:
+def test_a_polygon_of_no_radius_is_no_blur() -> None:
     kernel, sigma = polygon_kernel(0.0, 6)
     assert kernel.tolist() == [[1.0]]
     assert sigma == 0.0
@@ -120,7 +116,7 @@ def test_the_map_of_a_polygon_is_that_of_the_disk_within_two_percent(count: int)
 
 
 @given(seed=st.integers(0, 10_000))
-def test_without_polygons_a_random_lens_is_what_it_always_was(seed: int) -> None:
+def test_a_random_lens_is_round_and_takes_two_draws(seed: int) -> None:
     depth = random_depth(16, 20, np.random.default_rng(seed))
     rng, by_hand = np.random.default_rng(seed), np.random.default_rng(seed)
     lens = random_lens(depth, rng)
@@ -131,14 +127,75 @@ def test_without_polygons_a_random_lens_is_what_it_always_was(seed: int) -> None
     assert rng.random() == by_hand.random()
 
 
-def test_polygons_come_as_often_as_asked_and_leave_the_rest_alone() -> None:
-    depth = random_depth(16, 20, np.random.default_rng(0))
-    lenses = [
-        random_lens(depth, np.random.default_rng(seed), polygon_share=0.4) for seed in range(300)
-    ]
-    counts = [lens.blades for lens in lenses if lens.blades]
-    assert 0.3 < len(counts) / 300 < 0.5
-    assert set(counts) == {5, 6, 7, 8, 9}
-    for seed, lens in enumerate(lenses):
-        plain = random_lens(depth, np.random.default_rng(seed))
-        assert (lens.f_number, lens.focus_m) == (plain.f_number, plain.focus_m)
+# --- the lens ------------------------------------------------------------------------------------
+
+
+def test_the_circle_of_confusion_is_what_one_computes_by_hand() -> None:
+    # f = 50 mm, N = 2: aperture 25 mm. Focus 2 m, object 4 m:
+    # 25 * 50 * 2000 / (4000 * 1950) mm = 0.320513 mm; pixels of 0.1 mm: 3.20513 px.
+    lens = ThinLens(focal_length_mm=50, f_number=2, focus_m=2, pixel_pitch_um=100)
+    far, near, focus = lens.signed_coc_px(np.array([4.0, 1.0, 2.0]))
+    assert far == pytest.approx(3.205128, abs=1e-5)
+    # Object 1 m: 25 * 50 * -1000 / (1000 * 1950) = -0.641026 mm.
+    assert near == pytest.approx(-6.410256, abs=1e-5)
+    assert focus == 0
+
+
+def test_the_circle_of_confusion_agrees_with_image_distances() -> None:
+    # Independent of the closed form: 1/f = 1/d + 1/v, and similar triangles behind the lens.
+    f, n, focus, depth = 35.0, 1.8, 1500.0, np.array([700.0, 1200.0, 3000.0, 50_000.0])
+    sensor, sharp = 1 / (1 / f - 1 / focus), 1 / (1 / f - 1 / depth)
+    expected = (f / n) * (sensor - sharp) / sharp
+    found = ThinLens(f, n, focus / 1000, 5.0).signed_coc_px(depth / 1000) * 5.0 / 1000
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_infinity_has_the_limit_of_the_formula() -> None:
+    found = ThinLens(50, 2, 2, 100).signed_coc_px(np.array([1e9]))[0]
+    assert found == pytest.approx(25 * 50 / 1950 * 10, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values", [(0, 2, 2, 100), (50, 0, 2, 100), (50, 2, 0.05, 100), (50, 2, 2, -1)]
+)
+def test_an_impossible_lens_is_refused(values: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ConfigError, match="No such lens"):
+        ThinLens(*values)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_a_random_lens_blurs_its_scene_as_much_as_asked(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    depth = random_depth(32, 40, rng)
+    lens = random_lens(depth, rng, min_sigma=1.0)
+    largest = np.abs(lens.signed_coc_px(depth)).max() / 4
+    assert 1.0 - 1e-6 <= largest <= 5.0 + 1e-6
+    assert np.abs(lens.signed_coc_px(depth)).min() < 1e-4  # something is in focus
+
+
+# --- the disk ------------------------------------------------------------------------------------
+
+
+@given(radius=st.floats(0, 12))
+def test_the_disk_sums_to_one_and_is_symmetric(radius: float) -> None:
+    kernel, _ = disk_kernel(radius)
+    assert kernel.sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(kernel, kernel.T)
+    np.testing.assert_allclose(kernel, kernel[::-1, ::-1])
+
+
+@given(radius=st.floats(1, 12))
+def test_the_disk_has_the_standard_deviation_that_it_reports(radius: float) -> None:
+    kernel, sigma = disk_kernel(radius)
+    position = np.arange(len(kernel)) - len(kernel) // 2
+    variance = float((kernel.sum(axis=1, dtype=np.float64) * position**2).sum())
+    assert sigma == pytest.approx(np.sqrt(variance), abs=1e-4)
+    # A uniform disk has the variance radius^2 / 4 per axis, and a square pixel 1/12.
+    assert sigma == pytest.approx(np.sqrt(radius**2 / 4 + 1 / 12), abs=0.08)
+
+
+def test_no_radius_is_no_blur() -> None:
+    kernel, sigma = disk_kernel(0.0)
+    assert kernel.tolist() == [[1.0]]
+    assert sigma == 0.0

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
-from edgedf.distill.fakes.splice import splice
 from edgedf.errors import DataError
+from experiments.fakes.splice import splice
 
 IMAGE = np.ascontiguousarray(data.astronaut()[::2, ::2])
 DONOR = np.ascontiguousarray(data.coffee())

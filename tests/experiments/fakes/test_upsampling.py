@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
-from edgedf.distill.fakes.upsampling import KINDS, Upsampling, resample_as_generator
 from edgedf.errors import ConfigError, DataError
+from experiments.fakes.upsampling import KINDS, Upsampling, resample_as_generator
 
 PHOTOGRAPHS = tuple(
     np.ascontiguousarray(picture[:256, :256])

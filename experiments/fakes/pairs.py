@@ -37,7 +37,7 @@ def aligned_pair(
         photograph: uint8 RGB, (height, width, 3).
         rng: Source of randomness. The real square does not depend on what ``make_fake`` draws.
         make_fake: Such as ``lambda image, rng: autoencoder.reconstruct(image[np.newaxis])[0]`` or
-            :func:`~edgedf.distill.fakes.upsampling.resample_as_generator`. It gets a copy of the
+            :func:`~experiments.fakes.upsampling.resample_as_generator`. It gets a copy of the
             crop, between its native size and ``largest_scale`` times ``size``.
         size: Side of the results in pixels.
         smallest: Smallest side of the crop as a share of the photograph's short side, in (0, 1].

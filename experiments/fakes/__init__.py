@@ -1,0 +1,1 @@
+"""Ways of making fakes that were tried and that no training uses: they brought too little."""
