@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgedf.machine import Machine
-from edgedf.reports.section import Section, counted
+from edgedf.reports.section import MARKS, Section, counted
 from edgedf.runtime.profile.document import DeviceRun, Profile, Recommendation
 from edgedf.runtime.profile.report.figures import megabytes, ms
 
@@ -29,7 +29,7 @@ def recommended(profile: Profile, run: DeviceRun) -> Iterator[Section]:
         rows, accuracies, statuses = [], [], set()
         for each in choice.considered:
             model, latency = profile.models[each.model], results[each.model].latency
-            mark = "✓ " if each.model == choice.model else ""
+            mark = f"{MARKS['pass']} " if each.model == choice.model else ""
             takes = "not measured" if latency is None else ms(latency.p50_ms or latency.mean_ms)
             size = megabytes(model.size_bytes)
             row = (f"{mark}{model.file}", f"{size}, {takes}", each.accuracy.standing, each.finding)
