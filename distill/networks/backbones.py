@@ -110,7 +110,7 @@ class EfficientNetLite(nn.Module):
             raise ConfigError(
                 f"{variant} cannot be cut after {blocks} blocks.",
                 expected=f"1 to {total}",
-                next_step="choose a number in between",
+                next_step=f"blocks={total} keeps them all",
             )
         self.stem = Conv(3, _STEM_CHANNELS, 3, stride=2, pad_value=-MEAN / STD)
         stages, inputs = [], _STEM_CHANNELS

@@ -56,7 +56,7 @@ def aligned_pair(
             f"Cannot make pairs with size={size}, smallest={smallest}, "
             f"largest_scale={largest_scale}.",
             expected="a size of at least 1, a share in (0, 1], a scale of at least 1",
-            next_step="change the value that is outside",
+            next_step="size=256, smallest=0.7 and largest_scale=1.5 are the defaults",
         )
     height, width = photograph.shape[:2]
     short = min(height, width)

@@ -4,29 +4,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edgedf import typed_json
 from edgedf.distill.datasets.dataset import read_manifest
 from edgedf.distill.evaluation import evaluate
 from edgedf.distill.evaluation.evaluate import Evaluation, evaluate_checkpoint, measure_all
-from edgedf.distill.evaluation.figures import as_accuracy, measure, physical_map_error
 from edgedf.distill.evaluation.predictions import Predictions, predict
-from edgedf.distill.evaluation.thresholds import CONFIDENT_ERROR, choose_threshold
 from edgedf.distill.networks.checkpoints import save_checkpoint
 from edgedf.distill.networks.student import Student
-from edgedf.distill.optics.maps import defocus_map
-from edgedf.distill.records.making import TargetSettings, at_stride
-from edgedf.distill.records.plan import Job, evaluation_plan, plan
-from edgedf.distill.records.targets import Records, compute
-from edgedf.distill.settings import EvaluationSettings, PictureSettings, StudentConfig
+from edgedf.distill.records.making import TargetSettings
+from edgedf.distill.records.plan import Job, evaluation_plan
+from edgedf.distill.records.targets import compute
+from edgedf.distill.settings import EvaluationSettings, StudentConfig
 from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.evaluation import Report
 from edgedf.imaging import load_image, prepare
 from edgedf.map_metrics import map_error_with_interval
-from edgedf.metrics import Figure, auc_with_interval
-from edgedf.result import Threshold
+from edgedf.metrics import auc_with_interval
 from edgedf.spec import Accuracy
 from tests.distill.pictures import crop, write, write_dataset, write_manifest
 
@@ -42,54 +36,12 @@ def saved(folder: Path, **metadata: object) -> Path:
     return path
 
 
-def test_one_class_has_no_auc_and_no_threshold() -> None:
-    with pytest.raises(DataError, match="both classes"):
-        auc_with_interval(np.zeros(3), np.arange(3.0), ["a", "b", "c"])
-    with pytest.raises(DataError, match="both classes"):
-        choose_threshold(np.ones(3), np.arange(3.0), "x")
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.floats(-0.5, 4), st.integers(0, 1000))
-def test_thresholds_keep_their_promise_on_the_pictures_they_were_chosen_on(
-    shift: float, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    labels = np.repeat([0.0, 1.0], 60)
-    logits = rng.normal(0, 1, 120) + shift * labels
-    threshold = choose_threshold(labels, logits, "noise")
-    scores = 1 / (1 + np.exp(-logits))
-    verdicts = np.array([threshold.label(score) for score in scores])
-    false_positive = (verdicts[labels == 0] == "fake").mean()
-    false_negative = (verdicts[labels == 1] == "real").mean()
-    assert threshold.real_at <= threshold.fake_at
-    if threshold.real_at < threshold.fake_at:
-        assert false_positive <= CONFIDENT_ERROR
-        assert false_negative <= CONFIDENT_ERROR
-    else:
-        assert abs(false_positive - false_negative) <= 0.04
-        assert "equal error rate" in threshold.how
-
-
 def test_map_error_is_the_mean_over_pictures() -> None:
     wanted = np.zeros((3, 2, 2))
     found = wanted + np.array([1.0, 2.0, 6.0])[:, None, None]
     figure = map_error_with_interval(found, wanted, ["a", "b", "c"])
     assert figure.value == 3.0
     assert (figure.low, figure.high) == (1.0, 6.0)
-
-
-def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode_alone() -> None:
-    student = Student(SMALL)
-    student.train()
-    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    one, all_at_once = (predict(student, images, batch=batch) for batch in (1, 5))
-    assert student.training
-    assert np.allclose(one.logits, all_at_once.logits, atol=1e-5)
-    assert one.maps is not None
-    assert all_at_once.maps is not None
-    assert np.allclose(one.maps, all_at_once.maps, atol=1e-5)
-    assert one.maps.shape == (5, 8, 8)
 
 
 def test_a_checkpoint_is_measured_by_set_and_a_wrong_split_is_named(tmp_path: Path) -> None:
@@ -237,75 +189,6 @@ def test_pictures_that_cannot_be_read_are_left_out_and_listed(tmp_path: Path) ->
     (tmp_path / "data" / "7.png").write_bytes(b"")
     with pytest.raises(DataError, match="2 of 21 pictures cannot be read"):
         evaluate_checkpoint(checkpoint, tmp_path / "data")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Records:
-    """Whole pictures of a test split, a self-blend, and three renderings of a sharp picture."""
-    folder = tmp_path_factory.mktemp("made")
-    samples = read_manifest(write_dataset(folder / "data", groups=1)).select(split="test")
-    jobs = plan(samples, PictureSettings(crops=0, renderings=3, portraits=0))
-    return compute(jobs, folder / "cache", TargetSettings(size=32))
-
-
-def test_the_physical_maps_error_is_that_on_renderings(made: Records) -> None:
-    rendered = np.flatnonzero([job.kind == "rendered" for job in made.jobs])
-    assert len(rendered) == 3
-    errors = [
-        np.abs(
-            defocus_map(made.images[i]).reshape(8, 4, 8, 4).mean(axis=(1, 3))
-            - made.maps[i].astype(np.float64)
-        ).mean()
-        for i in rendered
-    ]
-    (figure,) = physical_map_error(made, "dev")
-    assert figure.dataset == "rendered depth of field dev"
-    assert figure.metric == "physical map's error against the exact map (px)"
-    assert figure.value == pytest.approx(np.mean(errors), abs=1e-3)
-    assert figure.value > 0.01
-    assert figure.low <= figure.value <= figure.high
-    assert figure.n == 3
-
-
-def test_the_physical_map_misses_nothing_of_itself_and_other_records_do_not_count(
-    made: Records,
-) -> None:
-    rendered = np.array([job.kind == "rendered" for job in made.jobs])
-    maps = np.full_like(made.maps, 100)
-    for index in np.flatnonzero(rendered):
-        maps[index] = at_stride(defocus_map(made.images[index], "physical"), 4)
-    (figure,) = physical_map_error(Records(made.jobs, made.images, maps, made.labels), "dev")
-    assert (figure.value, figure.n) == (0.0, 3)
-
-
-def test_without_renderings_there_is_no_error_of_the_physical_map(made: Records) -> None:
-    rest = made.subset(np.flatnonzero([job.kind != "rendered" for job in made.jobs]))
-    assert len(rest) == 5
-    assert physical_map_error(rest, "dev") == ()
-
-
-def test_without_maps_the_figures_of_scores_are_the_same_and_no_others_there(
-    made: Records,
-) -> None:
-    """A teacher's verdicts come without maps."""
-    logits = np.random.default_rng(0).normal(size=len(made))
-    maps = made.maps.astype(np.float32)
-    threshold = Threshold(0.6, 0.4, "by hand")
-    without, complete = (measure(made, logits, m, "dev", threshold) for m in (None, maps))
-    assert without == tuple(f for f in complete if not f.metric.startswith("map error"))
-    assert len(complete) == len(without) + 3
-    assert {figure.metric for figure in without} == {
-        "AUC",
-        "real pictures called fake",
-        "fakes called fake",
-    }
-
-
-def test_figures_are_written_with_four_digits() -> None:
-    figure = Figure(0.123449, 0.10005001, 2 / 3, 7)
-    assert as_accuracy("scenes dev", "AUC", figure) == Accuracy(
-        "scenes dev", "AUC", 0.1234, 0.1001, 0.6667, 7, "fp32"
-    )
 
 
 def test_maps_are_compared_within_each_picture(tmp_path: Path) -> None:
