@@ -9,7 +9,8 @@ crop, the size, the fakes to make, and who took it under which licence. The same
 recipe give the same bytes with the same versions of NumPy and OpenCV.
 
 A photograph and its fakes are cropped and scaled alike and are each encoded once, at the same
-quality, so neither format nor size nor generations of JPEG tell them apart.
+quality, so neither format nor size nor generations of JPEG tell them apart. One script, long as it
+is: recipe, pictures and attribution are of no use without each other.
 """
 
 from __future__ import annotations
