@@ -43,12 +43,13 @@ from edgedf.formats.activations import Range
 from edgedf.formats.tflite import quantizer as tflite
 from edgedf.machine import available_cores
 from edgedf.progress import Progress
-from edgedf.quantize.accuracy.verify import Verification, verify_pair
+from edgedf.quantize.accuracy.verify import Gate, Verification, verify_pair
 from edgedf.quantize.accuracy.wording import headline
 from edgedf.quantize.calibration.audit import CalibrationAudit, audit_calibration
+from edgedf.quantize.calibration.candidates import sample_candidates
 from edgedf.quantize.calibration.coverage import coverage
 from edgedf.quantize.calibration.image_facts import facts_of
-from edgedf.quantize.calibration.images import CalibrationSet, choose_images, sample_candidates
+from edgedf.quantize.calibration.images import CalibrationSet, choose_images
 from edgedf.quantize.layer_error.ranking import MAX_PICTURES, choose_pictures
 from edgedf.quantize.models.pair import Model, Pair
 from edgedf.quantize.models.run import open_model
@@ -112,6 +113,8 @@ def measure(data: Path | None, limit: int | None, progress: Progress) -> list[Ca
     seen = chosen.held_out[:MAX_PICTURES]
     if data is not None:
         seen = choose_pictures(pictures, size, progress=progress)
+    title = "the shipped sample" if data is None else str(data)
+    gate = Gate(pictures, data=title, split=split)
     shown, fixed = tflite.activations(model), tflite.fixed_ranges(model)
     float_model = Model.from_run(
         "float", spec, open_model(model, "tflite", spec, threads=available_cores())
@@ -132,18 +135,12 @@ def measure(data: Path | None, limit: int | None, progress: Progress) -> list[Ca
             ranges, kept = tflite.used_ranges(model, images, progress=progress), fixed
             made = tflite.to_int8(model, images, ranges=ranges)
         covered = coverage(shown, ranges, seen, fixed=kept, progress=progress)
+        pair = Pair(_opened(name, made, spec, chosen), float_model)
         cases.append(
             Case(
                 name,
                 audit_calibration(facts, size, {"tflite": covered}, len(seen)),
-                verify_pair(
-                    Pair(_opened(name, made, spec, chosen), float_model),
-                    pictures,
-                    data="the shipped sample" if data is None else str(data),
-                    split=split,
-                    worst=0,
-                    progress=progress,
-                ),
+                verify_pair(pair, gate, worst=0, progress=progress),
             )
         )
     return cases

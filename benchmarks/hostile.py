@@ -1,4 +1,4 @@
-"""Students that int8 ruins, made from the shipped one on purpose, and what the cure does to them.
+"""Students that int8 ruins, made from the shipped one, and what the search makes of them.
 
 outliers   every fifth channel in front of a convolution without activation is up to 60 times as
            large, and the weights that take it as much smaller: in float nothing changes
@@ -8,7 +8,7 @@ hard-swish the last blocks have hard-swish and squeeze-and-excitation, and were 
            to say what the shipped student says
 
     python benchmarks/hostile.py --data DIR --out hostile/      # DIR holds manifest.csv
-    edgedf convert hostile/outliers.tflite --precision auto --gate DIR --out cured/
+    edgedf convert hostile/outliers.tflite --precision auto --gate DIR --out repaired/
 
 Writes ``NAME.tflite`` and ``NAME.onnx``, float models that ``edgedf convert`` takes. The pictures
 are for the training of hard-swish, of the split train; without them it is left out.

@@ -154,7 +154,10 @@ def _converted(options: argparse.Namespace) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="edgedf-benchmark-") as made:
         # Latency does not depend on whether the figures are within their tolerances.
         edgedf.convert(
-            out=made, formats=options.formats, precision=options.precision, keep_failing=True
+            recipe=edgedf.Recipe(options.precision),
+            formats=options.formats,
+            out=made,
+            keep_failing=True,
         )
         yield Path(made)
 

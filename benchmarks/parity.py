@@ -32,7 +32,8 @@ from edgedf.errors import EdgedfError
 from edgedf.formats import REGISTRY as FORMATS
 from edgedf.imaging import preprocess
 from edgedf.metrics import auc_with_interval
-from edgedf.quantize.accuracy.parity import TOLERANCES, Comparison, compare, run_on
+from edgedf.precision import PRECISIONS
+from edgedf.quantize.accuracy.parity import Comparison, compare, run_on
 from edgedf.quantize.models.run import Outputs, Run, as_outputs, open_model
 from edgedf.runtime.folder import find_images
 from edgedf.runtime.models import shipped_model
@@ -118,7 +119,7 @@ def measure(images: Images) -> tuple[list[Comparison], list[dict[str, Any]]]:
             outputs[other],
             images="given",
             threshold=threshold,
-            tolerance=TOLERANCES["fp32" if "fp32" in one else "int8"],
+            tolerance=PRECISIONS["fp32" if "fp32" in one else "int8"].tolerance,
         )
         for one, other in pairs
     ]

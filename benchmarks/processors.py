@@ -29,9 +29,9 @@ from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
 from edgedf.formats import REGISTRY as FORMATS
 from edgedf.imaging import preprocess
-from edgedf.quantize.precision import check_available
+from edgedf.precision import PRECISIONS, PrecisionName
+from edgedf.quantize.recipe import check_available
 from edgedf.runtime.models import shipped_model
-from edgedf.spec import PRECISIONS, Precision
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -70,8 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tests.processors.machines import PROCESSORS
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    names = list(PRECISIONS)
     parser.add_argument("--processors", nargs="+", choices=PROCESSORS, default=list(PROCESSORS))
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--precisions", nargs="+", choices=names, default=names)
     parser.add_argument("--pictures", type=int, default=101, metavar="N", help="of the sample")
     parser.add_argument(
         "--emulated", type=int, default=6, metavar="N", help="likewise where qemu is slow"
@@ -96,12 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if all(result.correlation >= _LEAST for result in results) else 1
 
 
-Files = Mapping[tuple[Precision, ModelFormat], Path]
+Files = Mapping[tuple[PrecisionName, ModelFormat], Path]
 
 
-def converted(precisions: Sequence[Precision], folder: Path) -> Files:
+def converted(precisions: Sequence[PrecisionName], folder: Path) -> Files:
     """The shipped student in these precisions, as far as the formats have them."""
-    files: dict[tuple[Precision, ModelFormat], Path] = {}
+    files: dict[tuple[PrecisionName, ModelFormat], Path] = {}
     for precision in precisions:
         for model_format in FORMATS:
             try:
@@ -116,7 +117,7 @@ def converted(precisions: Sequence[Precision], folder: Path) -> Files:
                 print(f"convert to {path.name}", file=sys.stderr)
                 with quiet_natives():
                     edgedf.convert(
-                        formats=[model_format], precision=precision, out=folder
+                        recipe=edgedf.Recipe(precision), formats=[model_format], out=folder
                     ).raise_if_failed()
             files[precision, model_format] = path.resolve()
     return files

@@ -33,7 +33,7 @@ from edgedf.errors import EdgedfError
 from edgedf.evaluation import Picture
 from edgedf.progress import Progress
 from edgedf.quantize.accuracy.gate import Measurements
-from edgedf.quantize.accuracy.verify import verify
+from edgedf.quantize.accuracy.verify import Gate, verify
 from edgedf.quantize.conversion.convert import convert
 from edgedf.runtime.models import shipped_model
 
@@ -121,7 +121,7 @@ def compared(
     report = convert(source, out=out, keep_failing=True, progress=progress)
     rows = []
     for model in report.models:
-        found = verify(model.path, pictures, against=parent, progress=progress).measurements
+        found = verify(model.path, Gate(pictures), against=parent, progress=progress).measurements
         rows.append(
             {
                 "format": model.format,

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from edgedf.artifact import Artifact, read_artifact
     from edgedf.errors import EdgedfError
     from edgedf.imaging import load_image, preprocess
+    from edgedf.quantize.calibration.images import CalibrationImages
     from edgedf.quantize.conversion.convert import convert
+    from edgedf.quantize.recipe import Recipe
     from edgedf.result import Detection, Threshold
     from edgedf.runtime.detector import Detector
     from edgedf.spec import ModelSpec
@@ -26,10 +28,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Artifact",
+    "CalibrationImages",
     "Detection",
     "Detector",
     "EdgedfError",
     "ModelSpec",
+    "Recipe",
     "Threshold",
     "__version__",
     "convert",
@@ -44,10 +48,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "Artifact": "edgedf.artifact",
+    "CalibrationImages": "edgedf.quantize.calibration.images",
     "Detection": "edgedf.result",
     "Detector": "edgedf.runtime.detector",
     "EdgedfError": "edgedf.errors",
     "ModelSpec": "edgedf.spec",
+    "Recipe": "edgedf.quantize.recipe",
     "Threshold": "edgedf.result",
     "convert": "edgedf.quantize.conversion.convert",
     "load_image": "edgedf.imaging",

@@ -14,18 +14,17 @@ from typing import Any, Literal, get_args
 
 from edgedf import typed_json
 from edgedf.errors import ConfigError, SpecMismatch, SpecUnsupported
+from edgedf.precision import PrecisionName
 from edgedf.result import Threshold
 
 __all__ = [
     "INPUT_NAME",
     "INPUT_TYPES",
     "INPUT_ZERO_POINTS",
-    "INTEGER_PRECISIONS",
     "LOGIT_BOUND",
     "MAP_MAXIMUM",
     "MAP_STRIDE",
     "OUTPUT_NAMES",
-    "PRECISIONS",
     "SCHEMA_VERSION",
     "Accuracy",
     "Calibration",
@@ -35,7 +34,6 @@ __all__ = [
     "ModelSpec",
     "OperatingPoint",
     "OutputSpec",
-    "Precision",
     "PreprocessStep",
     "Recalibration",
     "TensorInfo",
@@ -61,12 +59,6 @@ LOGIT_BOUND = 8.0
 The range found on calibration images would end at the most extreme of them: a model calibrated on
 weak fakes could never reach the threshold for ``fake``.
 """
-
-Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int8-a16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-INTEGER_PRECISIONS: frozenset[Precision] = frozenset({"int8", "int8-a16", "int8-dynamic"})
-"""Precisions in which activations and weights are multiplied as integers."""
 
 InputType = Literal["uint8", "int8", "float32"]
 INPUT_TYPES: tuple[InputType, ...] = get_args(InputType)
@@ -268,7 +260,7 @@ class LayerOverride:
         followers: Names of those that take what these make, and therefore compute alike.
     """
 
-    precision: Precision
+    precision: PrecisionName
     pattern: str
     layers: tuple[str, ...]
     followers: tuple[str, ...] = ()
@@ -309,7 +301,7 @@ class ModelSpec:
     version: str
     created_by: str
     licence: str
-    precision: Precision
+    precision: PrecisionName
     parent_sha256: str
     input: InputSpec
     preprocessing: tuple[PreprocessStep, ...]

@@ -25,9 +25,10 @@ from edgedf.formats import open_backend
 from edgedf.imaging import STEPS, ImageSource, RGBImage, prepare, read_image
 from edgedf.int8_kernels import EXACT_INT8
 from edgedf.machine import available_cores
+from edgedf.precision import PRECISIONS
 from edgedf.result import Detection
 from edgedf.runtime.folder import Failure, Place, find_images
-from edgedf.spec import INTEGER_PRECISIONS, ModelSpec, check_tensors
+from edgedf.spec import ModelSpec, check_tensors
 
 __all__ = ["Detector", "naming"]
 
@@ -78,9 +79,8 @@ class Detector:
             backend = open_backend(artifact.model, artifact.format, threads=self.threads)
             check_tensors(artifact.spec, backend.inputs, backend.outputs)
             _check_steps(artifact.spec)
-            kernels = (
-                backend.int8_kernels if artifact.spec.precision in INTEGER_PRECISIONS else None
-            )
+            in_integers = PRECISIONS[artifact.spec.precision].integer
+            kernels = backend.int8_kernels if in_integers else None
             if kernels == "saturating":
                 raise _saturates(f"{backend.name} {backend.version}")
         except ArtifactError as error:

@@ -14,14 +14,12 @@ from edgedf.artifact import ModelFormat
 from edgedf.formats import open_backend
 from edgedf.imaging import RGBImage
 from edgedf.machine import this_processor
+from edgedf.precision import PRECISIONS, PrecisionName
 from edgedf.runtime.interleaved import LatencyRatio, Turn, over, take_turns
-from edgedf.spec import Precision
 
-__all__ = ["INT8", "Int8Speed", "measured_speed", "sentence", "slower_than_float", "turns_of"]
+__all__ = ["Int8Speed", "measured_speed", "sentence", "slower_than_float", "turns_of"]
 
-INT8: frozenset[Precision] = frozenset({"int8", "int8-dynamic"})
-"""Precisions whose speed such instructions decide."""
-
+_INT8 = frozenset(record.name for record in PRECISIONS.values() if record.wants_dot_product)
 _BUDGET_S = 0.4
 _MOST_ROUNDS, _LEAST_ROUNDS = 20, 6
 _FASTER_THERE = (
@@ -42,7 +40,7 @@ class Int8Speed:
             would not be over in a moment.
     """
 
-    precision: Precision
+    precision: PrecisionName
     processor: str
     int8_dot_product: bool | None
     measured: LatencyRatio | None
@@ -52,7 +50,7 @@ def measured_speed(
     float_model: bytes,
     int8_model: bytes,
     model_format: ModelFormat,
-    precision: Precision,
+    precision: PrecisionName,
     images: Sequence[RGBImage],
 ) -> Int8Speed:
     """Time both by turns, for half a second at most beside loading them.
@@ -143,9 +141,9 @@ def slower_than_float(
         Empty where they are not float and int8, in whichever order, or where the interval does not
         say that int8 is slower.
     """
-    if precisions[0] in INT8:
+    if precisions[0] in _INT8:
         precisions, (ratio, low, high) = precisions[::-1], (1 / ratio, 1 / high, 1 / low)
-    if precisions[0] != "fp32" or precisions[1] not in INT8 or not low > 1:
+    if precisions[0] != "fp32" or precisions[1] not in _INT8 or not low > 1:
         return ""
     interval = f"{low:.2f} to {high:.2f}"
     said = f"{precisions[1]} takes {ratio:.2f} times as long as float on {where} ({interval})"

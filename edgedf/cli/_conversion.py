@@ -12,7 +12,7 @@ from rich.text import Text
 
 from edgedf.cli._console import printable
 from edgedf.cli._figures import notes
-from edgedf.cli._ladder import ladder_table, threshold_text
+from edgedf.cli._search import search_table, threshold_text
 from edgedf.cli._tables import mark, new_table
 from edgedf.cli._verification import parts
 from edgedf.int8_kernels import session_option_lines
@@ -45,8 +45,8 @@ def sections(report: ConversionReport) -> Iterator[tuple[str, RenderableType]]:
     yield f"{report.model} from {printable(report.source)} to {report.precision}", _images(report)
     if report.audit is not None:
         yield "Calibration audit", _audit(report.audit)
-    for ladder in report.ladders:
-        yield f"Rungs tried for .{ladder.model}", ladder_table(ladder)
+    for search in report.searches:
+        yield f"Stages tried for .{search.model}", search_table(search)
     for comparison in report.comparisons:
         images = f"{comparison.n} images {_SETS[comparison.images]}"
         yield f"{comparison.model} against {comparison.reference} on {images}", _rows(comparison)

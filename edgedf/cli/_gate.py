@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
 
+from edgedf.cli._options import documentation
+
 if TYPE_CHECKING:
     from edgedf.quantize.accuracy.gate import Limits, Verdict
 
-__all__ = [
-    "CODES",
-    "AucDrop",
-    "AucDropBound",
-    "Flips",
-    "FlipsBound",
-    "GateCommand",
-    "LimitsFile",
-    "LogitCorrelation",
-    "MapCorrelation",
-    "MapError",
-    "MapErrorBound",
-    "TprDrop",
-    "TprDropBound",
-    "limit_option",
-    "read_limits",
-]
+__all__ = ["CODES", "GateCommand", "read_limits", "with_limits"]
 
 L = TypeVar("L", bound="Limits")
 
@@ -52,13 +41,6 @@ class GateCommand(TyperCommand):
             raise
 
 
-def limit_option(name: str, says: str) -> Any:
-    """An option that sets one limit."""
-    return typer.Option(
-        f"--{name}", metavar="X", help=says, show_default=False, rich_help_panel="Limits"
-    )
-
-
 LimitsFile = Annotated[
     Path | None,
     typer.Option(
@@ -68,44 +50,54 @@ LimitsFile = Annotated[
         rich_help_panel="Limits",
     ),
 ]
-AucDrop = Annotated[
-    float | None,
-    limit_option("auc-drop", "AUC that may be lost. Default: 0.005."),
-]
-AucDropBound = Annotated[
-    float | None,
-    limit_option("auc-drop-bound", "Upper end of its 95 % interval. Default: 0.01."),
-]
-TprDrop = Annotated[
-    float | None,
-    limit_option("tpr-drop", "The same of the TPR at an FPR of at most 1 %. Default: 0.02."),
-]
-TprDropBound = Annotated[
-    float | None, limit_option("tpr-drop-bound", "Upper end of its interval. Default: 0.05.")
-]
-Flips = Annotated[
-    float | None,
-    limit_option("flips", "Share of verdicts turned from real to fake or back. Default: 0.01."),
-]
-FlipsBound = Annotated[
-    float | None, limit_option("flips-bound", "Upper end of its interval. Default: 0.02.")
-]
-MapError = Annotated[
-    float | None,
-    limit_option(
-        "map-error",
-        "Mean absolute difference of the maps, as a fraction of their range. Default: 0.02.",
-    ),
-]
-MapErrorBound = Annotated[
-    float | None, limit_option("map-error-bound", "Upper end of its interval. Default: 0.03.")
-]
-LogitCorrelation = Annotated[
-    float | None, limit_option("logit-correlation", "At least, over pictures. Default: 0.99.")
-]
-MapCorrelation = Annotated[
-    float | None, limit_option("map-correlation", "At least, over pixels. Default: 0.98.")
-]
+
+
+def with_limits(kind: type[L]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb an option for each limit.
+
+    Args:
+        kind: The limits: a dataclass whose docstring says of each field what the option says.
+
+    Returns:
+        A decorator for a verb with a parameter ``limits``: on the command line that is a TOML file
+        and, behind it, an option a limit; the verb gets the limits that come of all.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        names = [field.name for field in fields(kind)]
+        names.sort(key=lambda name: name not in kind.__annotations__)  # its own before inherited
+
+        @functools.wraps(verb)
+        def run(limits: Path | None, **given: Any) -> None:
+            values = {name: given.pop(name) for name in names}
+            verb(limits=read_limits(kind, limits, values), **given)
+
+        parameters = []
+        for parameter in inspect.signature(verb, eval_str=True).parameters.values():
+            if parameter.name == "limits":
+                parameters.append(parameter.replace(annotation=LimitsFile, default=None))
+                parameters += [_limit(kind, name) for name in names]
+            else:
+                parameters.append(parameter)
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def _limit(kind: type[Limits], name: str) -> inspect.Parameter:
+    default = getattr(kind, name)
+    shown = "no limit" if default is None else f"{default:g}"
+    made = typer.Option(
+        f"--{name.replace('_', '-')}",
+        metavar="X",
+        help=f"{documentation(kind)[name]} Default: {shown}.",
+        show_default=False,
+        rich_help_panel="Limits",
+    )
+    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(name, either, default=None, annotation=Annotated[float | None, made])
 
 
 def read_limits(kind: type[L], path: Path | None, given: Mapping[str, float | None]) -> L:

@@ -117,12 +117,12 @@ def accuracies_of(files: Sequence[Path], data: Path | None) -> tuple[list[ModelA
         return on_record(opened), "what the files say of themselves"
     from edgedf.cli._console import StepProgress, quiet_but_for_progress
     from edgedf.cli._pictures import labelled_pictures
+    from edgedf.quantize.accuracy.verify import Gate
 
     with quiet_but_for_progress(), StepProgress() as progress:
         chosen = labelled_pictures(data, "auto", None, (), progress)
-        accuracies = on_pictures(
-            opened, chosen.pictures, data=str(data), split=chosen.split, progress=progress
-        )
+        gate = Gate(chosen.pictures, data=str(data), split=chosen.split)
+        accuracies = on_pictures(opened, gate, progress=progress)
     return accuracies, f"{len(chosen.pictures):,} pictures of {data}, split {chosen.split}"
 
 

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgedf.cli._options import option
+from edgedf.precision import AUTO, PRECISIONS, precision_named
+from edgedf.quantize.calibration.images import CalibrationImages
+from edgedf.quantize.recipe import Recipe
+
 if TYPE_CHECKING:
     from edgedf.progress import Progress
     from edgedf.quantize.accuracy.verify import Gate
-    from edgedf.quantize.auto.climbing import Trainer
+    from edgedf.quantize.auto.per_format import Search
     from edgedf.quantize.conversion.report import ConversionReport
     from edgedf.quantize.sources.own_onnx import Description
 
@@ -50,6 +55,12 @@ that was asked or given is wrong. With --lint: 0 the model is made for int8,
 1 it is not."""
 
 
+def _precisions() -> str:
+    """All precisions for the help, with what has to be known of them."""
+    names = [f"{name} ({it.note})" if it.note else name for name, it in PRECISIONS.items()]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 @app.command(epilog=_EPILOG)
 def convert(
     checkpoint: Annotated[
@@ -74,18 +85,10 @@ def convert(
         str,
         typer.Option(
             metavar="NAME",
-            help="int8, int8-a16, int8-weights, int8-dynamic (.tflite alone), fp16 (weights only) "
-            "or fp32; auto for int8 with as much of a cure as it takes to pass --gate.",
+            help=f"{_precisions()}; {AUTO} to search for the int8 file that passes --gate.",
         ),
-    ] = "int8",
-    io: Annotated[
-        str,
-        typer.Option(
-            metavar="TYPE",
-            help="Type of the input tensor: uint8 takes the picture's bytes, int8 bytes - 128, "
-            "float32 the same 0 to 255. Outputs are float32.",
-        ),
-    ] = "uint8",
+    ] = Recipe.precision,
+    io: Annotated[str, option(Recipe, "input_type", metavar="TYPE")] = Recipe.input_type,
     keep: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,51 +99,23 @@ def convert(
         ),
     ] = None,
     calibration: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="Images to calibrate and to check with: a folder, best with subfolders 'real' and "
-            "'fake', or a manifest.csv. Default: the sample that edgedf carries.",
-            show_default=False,
-        ),
+        Path | None, option(CalibrationImages, "path", metavar="PATH", show_default=False)
     ] = None,
     calibration_split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Split of the manifest to take images from. Default: train calibrates and val "
-            "checks.",
-            show_default=False,
-        ),
+        str | None, option(CalibrationImages, "split", metavar="NAME", show_default=False)
     ] = None,
     samples: Annotated[
-        int, typer.Option(metavar="N", help="Images to calibrate with; the others check.")
-    ] = 32,
+        int, option(CalibrationImages, "samples", metavar="N")
+    ] = CalibrationImages.samples,
     method: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="How activation ranges are chosen: minmax, percentile, mse or entropy. Default: "
-            "the ranges that distill train --qat has learned, else minmax.",
-            show_default=False,
-        ),
+        str | None, option(Recipe, "method", metavar="NAME", show_default=False)
     ] = None,
-    equalize: Annotated[
-        bool,
-        typer.Option(
-            "--equalize", help="Make the channels of each tensor equally large before int8."
-        ),
-    ] = False,
-    correct_biases: Annotated[
-        bool,
-        typer.Option(
-            "--correct-biases", help="Let biases make up for the error of rounded weights."
-        ),
-    ] = False,
+    equalize: Annotated[bool, option(Recipe, "equalize", "--equalize")] = False,
+    correct_biases: Annotated[bool, option(Recipe, "correct_biases", "--correct-biases")] = False,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for NAME_PRECISION.FORMAT.")
     ] = Path("build"),
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the choice of images.")] = 0,
+    seed: Annotated[int, option(CalibrationImages, "seed", metavar="N")] = CalibrationImages.seed,
     gate: Annotated[
         Path | None,
         typer.Option(
@@ -193,32 +168,36 @@ def convert(
     Files appear whole or not at all, and only when every figure is within its tolerance.
     """
     from edgedf.cli._console import StepProgress, print_json, quiet_but_for_progress
+    from edgedf.quantize.calibration.ranges import method_named
     from edgedf.quantize.conversion.convert import convert as run_conversion
+    from edgedf.quantize.making.input_type import input_type_named
+    from edgedf.quantize.making.kept_layers import Keep
 
     if lint:
         _lint(checkpoint, to, describe, as_json)
         return
+    is_auto = precision == AUTO
+    recipe = Recipe(
+        "int8" if is_auto else precision_named(precision),
+        input_type_named(io),
+        None if method is None else method_named(method),
+        equalize,
+        correct_biases,
+        tuple(map(Keep.parse, keep or ())),
+    )
     with quiet_but_for_progress(), StepProgress() as progress:
         wanted = _gate(gate, limits, progress)
         report = run_conversion(
             checkpoint,
+            recipe,
             formats=_formats(to),
-            precision=precision,
-            io=io,
-            keep=keep or (),
-            calibration=calibration,
-            calibration_split=calibration_split,
-            samples=samples,
-            method=method,
-            equalize=equalize,
-            correct_biases=correct_biases,
+            calibration=CalibrationImages(calibration, calibration_split, samples, seed),
+            gate=wanted,
+            search=_search(qat_minutes, is_auto),
             out=out,
-            seed=seed,
             keep_failing=keep_failing,
             allow_hostile=force,
             describe=_description(describe),
-            trainer=_trainer(qat_minutes, precision),
-            gate=wanted,
             progress=progress,
         )
     if as_json:
@@ -232,15 +211,15 @@ def _formats(to: str | None) -> list[str] | None:
     return None if to is None else to.replace(",", " ").split()
 
 
-def _trainer(minutes: float | None, precision: str) -> Trainer | None:
-    """Quantization-aware training with a budget; refused now and not after an hour of climbing."""
-    if minutes is None:
-        return None
+def _search(minutes: float | None, is_auto: bool) -> Search | None:
+    """The search of --precision auto; what its training lacks is said now, not after an hour."""
     from edgedf.cli._figures import needs_distill
     from edgedf.errors import ConfigError
-    from edgedf.quantize.precision import AUTO
+    from edgedf.quantize.auto.per_format import Search
 
-    if precision != AUTO or not 0 < minutes < MOST_MINUTES:
+    if minutes is None:
+        return Search() if is_auto else None
+    if not is_auto or not 0 < minutes < MOST_MINUTES:
         raise ConfigError(
             f"--qat-minutes {minutes:g} does nothing.",
             expected=f"a time above 0 and below {MOST_MINUTES}, beside --precision auto",
@@ -254,7 +233,7 @@ def _trainer(minutes: float | None, precision: str) -> Trainer | None:
             checkpoint, list(pictures), folder, minutes=minutes, progress=told
         ).checkpoint
 
-    return train
+    return Search(train)
 
 
 def _description(path: Path | None) -> Description | None:

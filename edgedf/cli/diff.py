@@ -9,24 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgedf.cli._gate import (
-    CODES,
-    AucDrop,
-    AucDropBound,
-    Flips,
-    FlipsBound,
-    GateCommand,
-    LimitsFile,
-    LogitCorrelation,
-    MapCorrelation,
-    MapError,
-    MapErrorBound,
-    TprDrop,
-    TprDropBound,
-    limit_option,
-)
+from edgedf.cli._gate import CODES, GateCommand, with_limits
 from edgedf.cli._options import refuse_together
 from edgedf.cli._pictures import ComparedData, ComparedLayout, SetNames, SplitName
+from edgedf.quantize.diff.difference import DiffLimits
 
 if TYPE_CHECKING:
     from edgedf.cli._pictures import Chosen
@@ -54,6 +40,7 @@ Exit code: 0 no difference beyond the limits, 1 a limit is broken, 2 cannot tell
 
 
 @app.command(cls=GateCommand, epilog=_EPILOG)
+@with_limits(DiffLimits)
 def diff(
     first: Annotated[
         Path, typer.Argument(metavar="A", help="A .tflite or .onnx file from edgedf: the old one.")
@@ -75,25 +62,7 @@ def diff(
         int, typer.Option(min=2, max=100_000, metavar="N", help="Turns of each that are timed.")
     ] = _DEFAULT_ROUNDS,
     threads: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="For each model.")] = 1,
-    limits: LimitsFile = None,
-    max_size_ratio: Annotated[
-        float | None,
-        limit_option("max-size-ratio", "Bytes of B by those of A, at most. Default: no limit."),
-    ] = None,
-    max_latency_ratio: Annotated[
-        float | None,
-        limit_option("max-latency-ratio", "Latency of B by that of A, likewise."),
-    ] = None,
-    auc_drop: AucDrop = None,
-    auc_drop_bound: AucDropBound = None,
-    tpr_drop: TprDrop = None,
-    tpr_drop_bound: TprDropBound = None,
-    flips: Flips = None,
-    flips_bound: FlipsBound = None,
-    map_error: MapError = None,
-    map_error_bound: MapErrorBound = None,
-    logit_correlation: LogitCorrelation = None,
-    map_correlation: MapCorrelation = None,
+    limits: DiffLimits = DiffLimits(),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Tables to paste into a pull request.")
@@ -108,31 +77,14 @@ def diff(
     from edgedf import typed_json
     from edgedf.cli._console import StepProgress, new_console, print_json, printable, quiet_natives
     from edgedf.cli._figures import notes
-    from edgedf.cli._gate import read_limits
     from edgedf.cli._pictures import SHIPPED, compared_pictures
     from edgedf.cli._tables import section_parts, verdict_text
     from edgedf.quantize.diff.compare import compare, open_files
-    from edgedf.quantize.diff.difference import DiffLimits
     from edgedf.quantize.diff.wording import headline, markdown, sections
 
-    given = {
-        "max_size_ratio": max_size_ratio,
-        "max_latency_ratio": max_latency_ratio,
-        "auc_drop": auc_drop,
-        "auc_drop_bound": auc_drop_bound,
-        "tpr_drop": tpr_drop,
-        "tpr_drop_bound": tpr_drop_bound,
-        "flips": flips,
-        "flips_bound": flips_bound,
-        "map_error": map_error,
-        "map_error_bound": map_error_bound,
-        "logit_correlation": logit_correlation,
-        "map_correlation": map_correlation,
-    }
-    allowed = read_limits(DiffLimits, limits, given)
     refuse_together("--json", as_json, "--markdown", as_markdown)
     refuse_together("--no-pictures", no_pictures, "--data", data is not None)
-    limited = allowed.max_latency_ratio is not None
+    limited = limits.max_latency_ratio is not None
     refuse_together("--no-latency", no_latency, "a limit for the latency", limited)
     with contextlib.ExitStack() as stack:
         with quiet_natives():  # what runtimes say when they load a model
@@ -146,7 +98,7 @@ def diff(
         found = compare(
             opened,
             pictures=None if chosen is None else chosen.pictures,
-            limits=allowed,
+            limits=limits,
             data=SHIPPED if data is None else str(data),
             split="all" if chosen is None else chosen.split,
             rounds=None if no_latency else rounds,

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgedf.cli._gate import (
-    CODES,
-    AucDrop,
-    AucDropBound,
-    Flips,
-    FlipsBound,
-    GateCommand,
-    LimitsFile,
-    LogitCorrelation,
-    MapCorrelation,
-    MapError,
-    MapErrorBound,
-    TprDrop,
-    TprDropBound,
-)
+from edgedf.cli._gate import CODES, GateCommand, with_limits
 from edgedf.cli._pictures import ComparedData, ComparedLayout, SetNames, SplitName
+from edgedf.quantize.accuracy.gate import Limits
 
 if TYPE_CHECKING:
     from edgedf.progress import Progress
@@ -75,6 +61,7 @@ def _with_number_of_layers(args: Sequence[str]) -> Iterator[str]:
 
 
 @app.command(cls=_Command, epilog=_EPILOG)
+@with_limits(Limits)
 def verify(
     artifact: Annotated[
         Path, typer.Argument(metavar="ARTIFACT", help="A .tflite or .onnx file from edgedf.")
@@ -93,17 +80,7 @@ def verify(
     layout: ComparedLayout = "auto",
     split: SplitName = None,
     sets: SetNames = None,
-    limits: LimitsFile = None,
-    auc_drop: AucDrop = None,
-    auc_drop_bound: AucDropBound = None,
-    tpr_drop: TprDrop = None,
-    tpr_drop_bound: TprDropBound = None,
-    flips: Flips = None,
-    flips_bound: FlipsBound = None,
-    map_error: MapError = None,
-    map_error_bound: MapErrorBound = None,
-    logit_correlation: LogitCorrelation = None,
-    map_correlation: MapCorrelation = None,
+    limits: Limits = Limits(),
     html: Annotated[
         Path | None,
         typer.Option(
@@ -141,26 +118,11 @@ def verify(
     from edgedf import typed_json
     from edgedf.cli._console import StepProgress, new_console, print_json, quiet_natives
     from edgedf.cli._figures import notes
-    from edgedf.cli._gate import read_limits
     from edgedf.cli._pictures import SHIPPED, compared_pictures
     from edgedf.cli._verification import layer_parts, parts
-    from edgedf.quantize.accuracy.gate import Limits
-    from edgedf.quantize.accuracy.verify import examples, verify_pair
+    from edgedf.quantize.accuracy.verify import Gate, examples, verify_pair
     from edgedf.quantize.models.pair import open_pair
 
-    given = {
-        "auc_drop": auc_drop,
-        "auc_drop_bound": auc_drop_bound,
-        "tpr_drop": tpr_drop,
-        "tpr_drop_bound": tpr_drop_bound,
-        "flips": flips,
-        "flips_bound": flips_bound,
-        "map_error": map_error,
-        "map_error_bound": map_error_bound,
-        "logit_correlation": logit_correlation,
-        "map_correlation": map_correlation,
-    }
-    allowed = read_limits(Limits, limits, given)
     with contextlib.ExitStack() as stack:
         page = None if html is None else stack.enter_context(_writable(html))
         with quiet_natives():  # what runtimes say when they load a model
@@ -170,14 +132,16 @@ def verify(
         chosen = compared_pictures(data, layout, split, sets or (), progress)
         found = verify_pair(
             pair,
-            chosen.pictures,
-            limits=allowed,
-            data=SHIPPED if data is None else str(data),
-            split=chosen.split,
+            Gate(
+                chosen.pictures,
+                limits,
+                SHIPPED if data is None else str(data),
+                chosen.split,
+                dict(chosen.left_out),
+            ),
             worst=worst,
             progress=progress,
         )
-        found = dataclasses.replace(found, left_out=dict(chosen.left_out))
         ranking = None
         if opened is not None and layers is not None:
             ranking = _rank(opened, chosen.pictures, layers, progress)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from edgedf.errors import MissingExtra
 from edgedf.int8_kernels import Int8Kernels
-from edgedf.spec import InputType, ModelSpec, Precision
+from edgedf.precision import PrecisionName
+from edgedf.spec import InputType, ModelSpec
 
 if TYPE_CHECKING:
     from edgedf.formats.activations import Activations, Range
@@ -74,10 +75,10 @@ class Format(ABC):
     delegate: str | None = None
     export_tools: tuple[str, ...] = ()
     quantize_tools: tuple[str, ...] = ()
-    missing_precisions: Mapping[Precision, str] = {}
-    integer_precisions: frozenset[Precision] = frozenset({"int8"})
     float_kernels: frozenset[str] = frozenset()
     native_benchmark: bool = False
+    missing_precisions: Mapping[PrecisionName, str] = {}
+    integer_precisions: frozenset[PrecisionName] = frozenset({"int8"})
     after_saturation: str
     tools: str
     exporter: str
@@ -133,7 +134,7 @@ class Format(ABC):
     def int8_kernels(self) -> Int8Kernels:
         """How the runtime multiplies int8 on this processor."""
 
-    def session_options(self, precision: Precision) -> Mapping[str, str]:
+    def session_options(self, precision: PrecisionName) -> Mapping[str, str]:
         """What an app has to set where it opens a session of its own, for the spec."""
         return {}
 

@@ -46,7 +46,7 @@ class Diagnosis:
             of this processor.
         logit_reference: The same by the reference arithmetic.
         map_kernels: The same of the map, in pixels of the input.
-        map_reference: Likewise.
+        map_reference: The same by the reference arithmetic.
     """
 
     cause: Cause
@@ -84,35 +84,35 @@ def diagnose(
         progress("tell model from processor", done, len(shown))
     (logit_k, map_k), (logit_r, map_r) = np.sqrt(squares / len(shown)).tolist()
     by_processor = any(
-        math.isfinite(own) and found > _PROCESSOR_FROM * own
-        for found, own in ((logit_k, logit_r), (map_k, map_r))
+        math.isfinite(own) and by_kernels > _PROCESSOR_FROM * own
+        for by_kernels, own in ((logit_k, logit_r), (map_k, map_r))
     )
     return Diagnosis(
         "processor" if by_processor else "model", len(shown), logit_k, logit_r, map_k, map_r
     )
 
 
-def sentence(found: Diagnosis) -> str:
+def sentence(diagnosis: Diagnosis) -> str:
     """The cause, with the figures that tell it."""
+    kernels = f"{diagnosis.logit_kernels:.3f} and the map by {diagnosis.map_kernels:.3f} px"
+    reference = f"{diagnosis.logit_reference:.3f} and {diagnosis.map_reference:.3f} px"
     figures = (
-        f"on {found.pictures} pictures the logit is off by {found.logit_kernels:.3f} and the map "
-        f"by {found.map_kernels:.3f} px as this processor's kernels compute them, by "
-        f"{found.logit_reference:.3f} and {found.map_reference:.3f} px as the file describes them "
-        "(root mean square)"
+        f"on {diagnosis.pictures} pictures the logit is off by {kernels} as this processor's "
+        f"kernels compute them, by {reference} as the file describes them (root mean square)"
     )
-    if found.cause == "processor":
+    if diagnosis.cause == "processor":
         return f"This processor's int8 kernels are to blame, not the model: {figures}."
     return f"The model is to blame, not this processor's kernels: {figures}."
 
 
-def next_step(found: Diagnosis, model_format: ModelFormat) -> str | None:
+def next_step(diagnosis: Diagnosis, model_format: ModelFormat) -> str | None:
     """What to do where the processor is to blame; None where it is the model.
 
     Args:
-        found: What was found.
-        model_format: Of the file.
+        diagnosis: From :func:`diagnose`.
+        model_format: Format of the file.
     """
-    if found.cause == "model":
+    if diagnosis.cause == "model":
         return None
     return format_named(model_format).after_saturation
 

@@ -36,6 +36,7 @@ __all__ = [
     "Verdict",
     "images_needed",
     "judge",
+    "most_images_needed",
     "overall",
     "strictest",
     "upper_end_of_none",
@@ -56,20 +57,20 @@ _WITH_INTERVAL: tuple[RowName, ...] = ("auc_drop", "tpr_drop", "flips", "map_err
 class Limits:
     """What an artifact may lose against its parent; the defaults are for int8.
 
-    A limit of 1 switches a drop, flips or the map error off; -1 a correlation.
+    A limit of 1 switches a drop, flips or the map error off; -1 a correlation. Correlations are
+    Pearson's; the range of the maps is the parent's largest value minus its smallest.
 
     Args:
-        auc_drop: AUC of the parent minus that of the artifact.
+        auc_drop: AUC that may be lost.
         auc_drop_bound: Upper end of its 95 % interval.
         tpr_drop: The same of the TPR at an FPR of at most 1 %.
-        tpr_drop_bound: Upper end of its 95 % interval.
-        flips: Share of verdicts that turn from real to fake or back.
-        flips_bound: Upper end of its 95 % interval.
-        map_error: Mean absolute difference of the defocus maps, as a fraction of the range (largest
-            minus smallest value) of the parent's maps.
-        map_error_bound: Upper end of its 95 % interval.
-        logit_correlation: Pearson's, over pictures, at least.
-        map_correlation: Pearson's, over all pixels of all maps, at least.
+        tpr_drop_bound: Upper end of its interval.
+        flips: Share of verdicts turned from real to fake or back.
+        flips_bound: Upper end of its interval.
+        map_error: Mean absolute difference of the maps, as a fraction of their range.
+        map_error_bound: Upper end of its interval.
+        logit_correlation: At least, over pictures.
+        map_correlation: At least, over pixels.
 
     Raises:
         ConfigError: A limit is out of range, or a bound below the limit it belongs to.
@@ -145,7 +146,7 @@ class Measurements:
         logit: How well the logit follows the parent's.
         map: How well the defocus map does.
         auc: First the parent's, then the artifact's; None without pictures of both classes.
-        tpr_at_1_percent_fpr: Likewise.
+        tpr_at_1_percent_fpr: The TPR at an FPR of at most 1 %, likewise.
     """
 
     pictures: int
@@ -217,6 +218,13 @@ def judge(measurements: Measurements, limits: Limits) -> tuple[Row, ...]:
 def overall(rows: Sequence[Row]) -> Verdict:
     """What all rows say together: fail where one does, else cannot tell where one cannot."""
     return strictest(row.verdict for row in rows)
+
+
+def most_images_needed(rows: Sequence[Row]) -> int | None:
+    """The most pictures that a row needs; None where no number of them would tell for one."""
+    needed = [row.images_needed for row in rows if row.verdict == "cannot tell"]
+    known = [count for count in needed if count is not None]
+    return max(known) if len(known) == len(needed) else None
 
 
 def strictest(verdicts: Iterable[Verdict]) -> Verdict:
@@ -326,6 +334,6 @@ def _shown(name: RowName, value: float) -> str:
 
 
 def _rounded_up(number: float) -> int:
-    """Two digits are all that an estimate deserves."""
+    """The number with two digits, which are all that an estimate deserves."""
     step = 10 ** max(math.floor(math.log10(number)) - 1, 0)
     return math.ceil(number / step - _SLACK) * step

@@ -24,18 +24,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedf.precision import Tolerance
 from edgedf.progress import Progress, silent
 from edgedf.quantize.models.run import Outputs, Run
 from edgedf.result import Threshold, sigmoid
-from edgedf.spec import Precision
 
 __all__ = [
     "DEAD_BELOW",
-    "TOLERANCES",
     "Comparison",
     "OutputParity",
     "PairStatistics",
-    "Tolerance",
     "VerdictParity",
     "compare",
     "output_parity",
@@ -47,42 +45,6 @@ Floats = NDArray[np.float64]
 
 # Dead: the standard deviation is below this fraction of the original's.
 DEAD_BELOW = 0.01
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What a precision may cost.
-
-    Args:
-        logit_correlation: At least, in [0, 1].
-        map_correlation: At least, over all pixels of all images: a mean error alone passes a map
-            that is right where it is flat and cut off where it matters.
-        map_mean_error: At most: mean absolute difference as a fraction of the range (largest
-            minus smallest value) that the original's map takes on the images.
-        flips: At most this fraction of the verdicts.
-        flips_always: This many flips are allowed however few the images: with fewer than
-            1 / ``flips`` of them a single one would already be over the limit.
-    """
-
-    logit_correlation: float
-    map_correlation: float
-    map_mean_error: float
-    flips: float
-    flips_always: int
-
-    def flips_allowed(self, images: int) -> int:
-        """Largest number of flips on that many images."""
-        return max(self.flips_always, math.floor(self.flips * images))
-
-
-TOLERANCES: dict[Precision, Tolerance] = {
-    "int8": Tolerance(0.99, 0.98, 0.02, 0.01, flips_always=1),
-    "int8-dynamic": Tolerance(0.99, 0.99, 0.01, 0.01, flips_always=1),
-    "int8-weights": Tolerance(0.99, 0.999, 0.002, 0.01, flips_always=1),
-    "int8-a16": Tolerance(0.99, 0.999, 0.002, 0.01, flips_always=1),
-    "fp16": Tolerance(0.9999, 0.9999, 0.001, 0.0, flips_always=0),
-    "fp32": Tolerance(0.99999, 0.99999, 0.0001, 0.0, flips_always=0),
-}
 
 
 @dataclass(frozen=True)
@@ -171,17 +133,17 @@ class PairStatistics:
         self._lows, self._highs = np.full(2, math.inf), np.full(2, -math.inf)
         self.max_abs = 0.0
 
-    def add(self, found: NDArray[np.floating], wanted: NDArray[np.floating]) -> PairStatistics:
+    def add(self, values: NDArray[np.floating], original: NDArray[np.floating]) -> PairStatistics:
         """Take in some values of both.
 
         Args:
-            found: Values of the model under test, any shape; at least one.
-            wanted: Those of the original, the same shape.
+            values: Values of the model under test, any shape; at least one.
+            original: Those of the original, the same shape.
 
         Returns:
             The object itself.
         """
-        pair = np.stack([found.ravel(), wanted.ravel()]).astype(np.float64)
+        pair = np.stack([values.ravel(), original.ravel()]).astype(np.float64)
         with np.errstate(invalid="ignore"):  # of infinities; what comes of them is NaN
             difference = np.abs(pair[0] - pair[1])
             means = pair.mean(axis=1)
@@ -203,12 +165,12 @@ class PairStatistics:
         return self._sum_abs / self._n
 
     @property
-    def wanted_range(self) -> float:
+    def original_range(self) -> float:
         """Largest minus smallest value of the original."""
         return float(self._highs[1] - self._lows[1])
 
     @property
-    def wanted_mean(self) -> float:
+    def original_mean(self) -> float:
         """Mean value of the original."""
         return float(self._means[1])
 
@@ -217,12 +179,12 @@ class PairStatistics:
         """Standard deviation of the model under test and of the original; 0 where all is equal."""
         # Rounding leaves something of equal values, which would not be 0.
         flat = self._lows == self._highs
-        found, wanted = np.where(flat, 0.0, np.sqrt(np.diag(self._products) / self._n)).tolist()
-        return found, wanted
+        values, original = np.where(flat, 0.0, np.sqrt(np.diag(self._products) / self._n)).tolist()
+        return values, original
 
     @property
     def correlation(self) -> float:
-        """Pearson's; NaN where there is none."""
+        """Pearson's correlation; NaN where there is none."""
         with np.errstate(invalid="ignore", divide="ignore"):
             lengths = np.sqrt(np.diag(self._products))
             value = self._products[0, 1] / (lengths[0] * lengths[1])
@@ -239,18 +201,18 @@ def output_parity(
     """Compare one output with the original's.
 
     Args:
-        name: Of the output.
-        statistics: Of at least one value.
+        name: Name of the output.
+        statistics: Statistics of at least one value.
         least: Smallest correlation that passes; None for any.
         most: Largest mean absolute difference that passes, as a fraction of the original's range;
             None for any.
     """
-    spread, wanted_spread = statistics.spreads
+    spread, original_spread = statistics.spreads
     # Written so that a NaN anywhere counts as dead and as out of tolerance. Where the original
     # does not vary there is nothing to prove: that fails as well.
-    dead = not (spread > DEAD_BELOW * wanted_spread and spread > 0.0)
-    correlation = statistics.correlation if not dead and wanted_spread > 0.0 else None
-    value_range, mean = statistics.wanted_range, statistics.mean_abs
+    dead = not (spread > DEAD_BELOW * original_spread and spread > 0.0)
+    correlation = statistics.correlation if not dead and original_spread > 0.0 else None
+    value_range, mean = statistics.original_range, statistics.mean_abs
     relative = mean / value_range if value_range > 0.0 else math.inf
     limits, passed = [], not dead and correlation is not None
     if least is not None:
@@ -288,9 +250,9 @@ def run_on(
 
 def compare(
     model: str,
-    found: Sequence[Outputs],
+    outputs: Sequence[Outputs],
     reference: str,
-    wanted: Sequence[Outputs],
+    originals: Sequence[Outputs],
     *,
     images: str,
     threshold: Threshold,
@@ -300,34 +262,34 @@ def compare(
 
     Args:
         model: Name of the model under test.
-        found: Its outputs, one entry per image.
+        outputs: Its outputs, one entry per image.
         reference: Name of the original.
-        wanted: Its outputs, in the same order.
+        originals: Its outputs, in the same order.
         images: What the images are.
         threshold: Turns a score into a verdict.
         tolerance: What may differ.
     """
-    logits, wanted_logits = _stack(found, "fake_logit"), _stack(wanted, "fake_logit")
-    maps, wanted_maps = _stack(found, "defocus_map"), _stack(wanted, "defocus_map")
+    logits, original_logits = _stack(outputs, "fake_logit"), _stack(originals, "fake_logit")
+    maps, original_maps = _stack(outputs, "defocus_map"), _stack(originals, "defocus_map")
     return Comparison(
         model,
         reference,
         images,
-        len(found),
+        len(outputs),
         (
             output_parity(
                 "fake_logit",
-                PairStatistics().add(logits, wanted_logits),
+                PairStatistics().add(logits, original_logits),
                 least=tolerance.logit_correlation,
             ),
             output_parity(
                 "defocus_map",
-                PairStatistics().add(maps, wanted_maps),
+                PairStatistics().add(maps, original_maps),
                 least=tolerance.map_correlation,
                 most=tolerance.map_mean_error,
             ),
         ),
-        _verdicts(logits, wanted_logits, threshold, tolerance),
+        _verdicts(logits, original_logits, threshold, tolerance),
     )
 
 
@@ -336,40 +298,40 @@ def _stack(outputs: Sequence[Outputs], name: str) -> NDArray[np.float64]:
 
 
 def _verdicts(
-    found: NDArray[np.float64],
-    wanted: NDArray[np.float64],
+    outputs: NDArray[np.float64],
+    originals: NDArray[np.float64],
     threshold: Threshold,
     tolerance: Tolerance,
 ) -> VerdictParity:
     flips = changes = 0
-    for logit, wanted_logit in zip(found, wanted, strict=True):
-        pair = {threshold.label(sigmoid(logit)), threshold.label(sigmoid(wanted_logit))}
+    for logit, original_logit in zip(outputs, originals, strict=True):
+        pair = {threshold.label(sigmoid(logit)), threshold.label(sigmoid(original_logit))}
         if pair == {"real", "fake"}:
             flips += 1
         elif len(pair) == 2:
             changes += 1
-    allowed = tolerance.flips_allowed(len(found))
+    allowed = tolerance.flips_allowed(len(outputs))
     return VerdictParity(flips, changes, allowed, flips <= allowed)
 
 
 def reasons(comparison: Comparison) -> list[str]:
     """What a comparison finds fault with, in words; empty where it passes."""
-    found = []
+    texts = []
     for output in comparison.outputs:
         if output.passed:
             continue
         if not math.isfinite(output.mean_abs):
-            found.append(f"{output.output} is not a finite number")
+            texts.append(f"{output.output} is not a finite number")
         elif output.dead:
-            found.append(f"{output.output} does not vary from image to image")
+            texts.append(f"{output.output} does not vary from image to image")
         elif output.correlation is None:
-            found.append(f"{output.output} of the original does not vary from image to image")
+            texts.append(f"{output.output} of the original does not vary from image to image")
         else:
-            found.append(
+            texts.append(
                 f"{output.output} has correlation {output.correlation:.4f} and a mean error of "
                 f"{output.mean_relative:.4f} of its range; wanted: {output.limit}"
             )
     if not comparison.verdicts.passed:
         verdicts = comparison.verdicts
-        found.append(f"{verdicts.flips} verdicts flip; allowed: {verdicts.allowed}")
-    return found
+        texts.append(f"{verdicts.flips} verdicts flip; allowed: {verdicts.allowed}")
+    return texts

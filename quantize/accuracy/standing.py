@@ -13,10 +13,9 @@ from pathlib import Path
 
 from edgedf.artifact import Artifact, read_artifact
 from edgedf.errors import ArtifactError, ConfigError
-from edgedf.evaluation import Picture
 from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.gate import Limits
-from edgedf.quantize.accuracy.verify import Verification, verify
+from edgedf.quantize.accuracy.verify import Gate, Verification, verify
 from edgedf.quantize.accuracy.wording import lines
 from edgedf.quantize.models.pair import shipped_parent
 from edgedf.runtime.detector import naming
@@ -77,19 +76,15 @@ def on_record(files: Sequence[Artifact]) -> list[ModelAccuracy]:
 
 def on_pictures(
     files: Sequence[Artifact],
-    pictures: Sequence[Picture],
+    gate: Gate,
     *,
-    data: str,
-    split: str = "all",
     progress: Progress = silent,
 ) -> list[ModelAccuracy]:
     """What the files lose on labelled pictures against the float file, as edgedf verify judges it.
 
     Args:
         files: As :func:`files_of_one_student` gives them.
-        pictures: What they are judged on.
-        data: Name of the pictures.
-        split: Name of their split.
+        gate: The labelled pictures that they are judged on, and what may be lost on them.
         progress: Told about each picture.
 
     Raises:
@@ -101,17 +96,7 @@ def on_pictures(
     return [
         _float_model()
         if file.spec.precision == _FLOAT
-        else _judged(
-            verify(
-                file.path,
-                pictures,
-                against=parent,
-                data=data,
-                split=split,
-                worst=0,
-                progress=progress,
-            )
-        )
+        else _judged(verify(file.path, gate, against=parent, worst=0, progress=progress))
         for file, parent in zip(files, parents, strict=True)
     ]
 
@@ -132,9 +117,9 @@ def _parent(file: Artifact, files: Sequence[Artifact]) -> Path:
         ) from error
 
 
-def _judged(found: Verification) -> ModelAccuracy:
-    shown = lines(found)
-    auc = found.measurements.auc
+def _judged(verification: Verification) -> ModelAccuracy:
+    shown = lines(verification)
+    auc = verification.measurements.auc
     if auc is None:
         return ModelAccuracy(
             "unknown",
@@ -142,15 +127,15 @@ def _judged(found: Verification) -> ModelAccuracy:
             "take pictures of both kinds: --data DIR",
         )
     drop = next(line for line in shown if line.title == "AUC drop")
-    said = f"AUC {auc.second.value:.3f}, a drop of {drop.measured} ({drop.interval})"
-    if found.verdict == "pass":
-        return ModelAccuracy("within", said)
+    text = f"AUC {auc.second.value:.3f}, a drop of {drop.measured} ({drop.interval})"
+    if verification.verdict == "pass":
+        return ModelAccuracy("within", text)
     why = "; ".join(f"{line.title}: {line.reason}" for line in shown if line.reason)
-    if found.verdict == "fail":
-        return ModelAccuracy("over", f"{said}; {why}")
-    needed = found.images_needed
+    if verification.verdict == "fail":
+        return ModelAccuracy("over", f"{text}; {why}")
+    needed = verification.images_needed
     more = "other pictures" if needed is None else f"about {needed:,} pictures of the same kind"
-    return ModelAccuracy("unknown", f"{said}; {why}", f"judge on {more}: --data DIR")
+    return ModelAccuracy("unknown", f"{text}; {why}", f"judge on {more}: --data DIR")
 
 
 def _recorded(spec: ModelSpec) -> ModelAccuracy:
@@ -166,15 +151,15 @@ def _recorded(spec: ModelSpec) -> ModelAccuracy:
     figure = max(own, key=lambda figure: figure.n)
     drop = of_float[figure.dataset, figure.n].value - figure.value
     limit = Limits().auc_drop
-    said = f"{_shown(figure)}, a drop of {drop:.4f}"
+    text = f"{_shown(figure)}, a drop of {drop:.4f}"
     if drop <= limit:
-        return ModelAccuracy("within", said)
-    return ModelAccuracy("over", f"{said}, over the limit of {limit:g}")
+        return ModelAccuracy("within", text)
+    return ModelAccuracy("over", f"{text}, over the limit of {limit:g}")
 
 
 def _float_model(figure: Accuracy | None = None) -> ModelAccuracy:
-    said = "the float model, which the others are held against"
-    return ModelAccuracy("within", said if figure is None else f"{said}: {_shown(figure)}")
+    text = "the float model, which the others are held against"
+    return ModelAccuracy("within", text if figure is None else f"{text}: {_shown(figure)}")
 
 
 def _shown(figure: Accuracy) -> str:

@@ -29,30 +29,24 @@ from edgedf.imaging import (
     prepare,
     read_image,
 )
-from edgedf.metrics import (
-    PairedMetrics,
-    correlation_with_interval,
-    mean_with_interval,
-    paired_metrics,
-)
 from edgedf.progress import Progress, silent
+from edgedf.quantize.accuracy.compared import Answers, Compared, measure, worst_of
 from edgedf.quantize.accuracy.diagnosis import DIAGNOSED, Diagnosis, diagnose
 from edgedf.quantize.accuracy.gate import (
-    Agreement,
     Limits,
     Measurements,
     Row,
     Verdict,
     judge,
+    most_images_needed,
     overall,
 )
-from edgedf.quantize.accuracy.parity import PairStatistics, output_parity
+from edgedf.quantize.accuracy.parity import PairStatistics
 from edgedf.quantize.models.pair import Pair, open_pair
-from edgedf.result import Label, sigmoid
+from edgedf.result import sigmoid
 
 __all__ = [
     "DEFAULT_WORST",
-    "Compared",
     "Example",
     "Gate",
     "Pictures",
@@ -73,7 +67,7 @@ class Gate:
     """What a model has to pass before it takes its parent's place.
 
     Args:
-        pictures: As for :func:`verify`.
+        pictures: Labelled pictures, or paths of unlabelled ones, for which there is no AUC.
         limits: What may be lost on them.
         data: Name of the pictures.
         split: Name of their split.
@@ -85,39 +79,6 @@ class Gate:
     data: str = ""
     split: str = "all"
     left_out: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What two models say of one picture.
-
-    Args:
-        file: Its path.
-        label: The truth; ``unknown`` where there are no labels.
-        parent_score: Fake score in [0, 1].
-        artifact_score: Likewise.
-        parent_verdict: By the parent's own thresholds.
-        artifact_verdict: By the artifact's own.
-        map_error: Mean absolute difference of the two maps, in pixels of the input.
-    """
-
-    file: str
-    label: Literal["real", "fake", "unknown"]
-    parent_score: float
-    artifact_score: float
-    parent_verdict: Label
-    artifact_verdict: Label
-    map_error: float
-
-    @property
-    def flipped(self) -> bool:
-        """Whether real became fake or the other way round."""
-        return {self.parent_verdict, self.artifact_verdict} == {"real", "fake"}
-
-    @property
-    def changed(self) -> bool:
-        """Whether the verdict changed to or from unsure."""
-        return self.parent_verdict != self.artifact_verdict and not self.flipped
 
 
 @dataclass(frozen=True)
@@ -180,7 +141,7 @@ class Example:
         compared: What the models say.
         picture: uint8 RGB (S, S, 3): the centre square, which is what they saw.
         parent_map: float32 (height, width), blur in pixels of the input.
-        artifact_map: Likewise.
+        artifact_map: That of the artifact, likewise.
     """
 
     compared: Compared
@@ -191,12 +152,9 @@ class Example:
 
 def verify(
     artifact: str | Path,
-    pictures: Pictures,
+    gate: Gate,
     *,
     against: str | Path | None = None,
-    limits: Limits | None = None,
-    data: str = "",
-    split: str = "all",
     worst: int = DEFAULT_WORST,
     threads: int | None = None,
     progress: Progress = silent,
@@ -205,12 +163,9 @@ def verify(
 
     Args:
         artifact: A ``.tflite`` or ``.onnx`` file of ours.
-        pictures: Labelled pictures, or paths of unlabelled ones, for which there is no AUC.
+        gate: The pictures, and what may be lost on them.
         against: The parent: such a file, or a ``.safetensors`` checkpoint; None for the float
             export that edgedf carries.
-        limits: What may be lost; None for the defaults.
-        data: Name of the pictures, for the result.
-        split: Name of their split, for the result.
         worst: How many of the worst pictures to list.
         threads: For each runtime; None for one a core, at most four.
         progress: Told about each picture.
@@ -223,41 +178,23 @@ def verify(
         >>> import edgedf.sample
         >>> from edgedf.runtime.models import default_model
         >>> files = [str(image.path) for image in edgedf.sample.images()[:4]]
-        >>> outcome = verify(default_model("nowhere"), files)
+        >>> outcome = verify(default_model("nowhere"), Gate(files))
         >>> outcome.verdict, outcome.measurements.map_error.value
         ('cannot tell', 0.0)
     """
     with open_pair(artifact, against, threads=threads) as pair:
-        return verify_pair(
-            pair,
-            pictures,
-            limits=limits,
-            data=data,
-            split=split,
-            worst=worst,
-            progress=progress,
-        )
+        return verify_pair(pair, gate, worst=worst, progress=progress)
 
 
 def verify_pair(
-    pair: Pair,
-    pictures: Pictures,
-    *,
-    limits: Limits | None = None,
-    data: str = "",
-    split: str = "all",
-    worst: int = DEFAULT_WORST,
-    progress: Progress = silent,
+    pair: Pair, gate: Gate, *, worst: int = DEFAULT_WORST, progress: Progress = silent
 ) -> Verification:
     """Compare two opened models on real pictures.
 
     Args:
         pair: The models; opened from files by :func:`~edgedf.quantize.models.pair.open_pair`, or
             anything else that answers.
-        pictures: As for :func:`verify`, like all that follows.
-        limits: What may be lost.
-        data: Name of the pictures.
-        split: Name of their split.
+        gate: As for :func:`verify`, like all that follows.
         worst: How many of the worst pictures to list.
         progress: Told about each picture.
 
@@ -266,15 +203,14 @@ def verify_pair(
         DataError: There is no picture, or too many cannot be read; stops as soon as that is known.
         ParityError: The artifact fails at run time, or gives values that are no finite numbers.
     """
-    limits = limits or Limits()
-    entries = [_entry(picture) for picture in pictures]
+    entries = [_entry(picture) for picture in gate.pictures]
     if not entries:
         raise DataError(
-            f"There is no picture to compare on in {data or 'an empty list'}.",
+            f"There is no picture to compare on in {gate.data or 'an empty list'}.",
             expected="at least one",
             next_step="check the folder and the split",
         )
-    seen: list[tuple[_Entry, Compared, float, float]] = []
+    seen: list[Answers] = []
     skipped: list[Skipped] = []
     damaged: list[str] = []
     maps = PairStatistics()
@@ -285,34 +221,43 @@ def verify_pair(
             check_skipped(skipped, len(entries))
         else:
             damaged += [entry.file] * image.damaged
-            both = _ask(pair, entry.file, image.pixels)
-            maps.add(both.artifact_map, both.parent_map)
-            compared = _compared(pair, entry, both)
-            seen.append((entry, compared, both.parent_logit, both.artifact_logit))
+            parent, artifact = _ask(pair, entry.file, image.pixels)
+            maps.add(artifact[1], parent[1])
+            scores = sigmoid(parent[0]), sigmoid(artifact[0])
+            compared = Compared(
+                entry.file,
+                entry.label,
+                *scores,
+                pair.parent.spec.threshold.label(scores[0]),
+                pair.artifact.spec.threshold.label(scores[1]),
+                float(np.abs(artifact[1].astype(np.float64) - parent[1]).mean()),
+            )
+            seen.append(Answers(compared, entry.group, parent[0], artifact[0]))
         progress("pictures", done, len(entries))
-    measurements = _measure(seen, maps)
+    measurements = measure(seen, maps)
     progress("figures", 1, 1)
-    rows = judge(measurements, limits)
+    rows = judge(measurements, gate.limits)
     verdict = overall(rows)
-    labels = [entry.label for entry, *_ in seen]
-    pictures_seen = [entry for _, entry, *_ in seen]
+    pictures = [answers.compared for answers in seen]
+    labels = [picture.label for picture in pictures]
     return Verification(
         verdict=verdict,
-        images_needed=_images_needed(rows) if verdict == "cannot tell" else None,
+        images_needed=most_images_needed(rows) if verdict == "cannot tell" else None,
         artifact=pair.artifact.name,
         parent=pair.parent.name,
         same_checkpoint=pair.same_checkpoint,
-        data=data,
-        split=split,
+        data=gate.data,
+        split=gate.split,
         real=labels.count("real"),
         fake=labels.count("fake"),
         measurements=measurements,
-        limits=limits,
+        limits=gate.limits,
         rows=rows,
-        worst=_worst(pictures_seen, worst, measurements.map_range),
+        worst=worst_of(pictures, worst, measurements.map_range),
         skipped=tuple(skipped),
         damaged=tuple(damaged),
-        diagnosis=_diagnosed(pair, pictures_seen, progress) if verdict == "fail" else None,
+        diagnosis=_diagnosed(pair, pictures, progress) if verdict == "fail" else None,
+        left_out=gate.left_out,
     )
 
 
@@ -346,7 +291,7 @@ def examples(
     for done, entry in enumerate(compared, 1):
         image = load_image(entry.file)
         both = _ask(pair, entry.file, prepare(image, pair.artifact.spec.input.height))
-        yield Example(entry, center_square_crop(image), both.parent_map, both.artifact_map)
+        yield Example(entry, center_square_crop(image), both[0][1], both[1][1])
         progress("worst pictures", done, len(compared))
 
 
@@ -356,15 +301,6 @@ class _Entry(NamedTuple):
     file: str
     group: str
     label: Literal["real", "fake", "unknown"]
-
-
-class _Both(NamedTuple):
-    """What both models answer to a picture."""
-
-    parent_logit: float
-    parent_map: NDArray[np.float32]
-    artifact_logit: float
-    artifact_map: NDArray[np.float32]
 
 
 def _entry(picture: Picture | str) -> _Entry:
@@ -392,10 +328,14 @@ def _prepared(
         yield from zip(entries, images, strict=True)
 
 
-def _ask(pair: Pair, file: str, pixels: RGBImage) -> _Both:
-    parent_logit, parent_map = pair.parent.answer(pixels)
+_LogitAndMap = tuple[float, NDArray[np.float32]]
+
+
+def _ask(pair: Pair, file: str, pixels: RGBImage) -> tuple[_LogitAndMap, _LogitAndMap]:
+    """What the parent answers to a picture, and what the artifact does."""
+    parent = pair.parent.answer(pixels)
     try:
-        return _Both(parent_logit, parent_map, *pair.artifact.answer(pixels))
+        return parent, pair.artifact.answer(pixels)
     except ArtifactUnreadable as error:
         # Not a mistake of the user's: this is what the gate is there to find.
         raise ParityError(
@@ -403,75 +343,3 @@ def _ask(pair: Pair, file: str, pixels: RGBImage) -> _Both:
             expected="finite numbers for every picture that the parent answers to",
             next_step="convert the model again",
         ) from error
-
-
-def _compared(pair: Pair, entry: _Entry, both: _Both) -> Compared:
-    parent_score, artifact_score = sigmoid(both.parent_logit), sigmoid(both.artifact_logit)
-    difference = both.artifact_map.astype(np.float64) - both.parent_map
-    return Compared(
-        entry.file,
-        entry.label,
-        parent_score,
-        artifact_score,
-        pair.parent.spec.threshold.label(parent_score),
-        pair.artifact.spec.threshold.label(artifact_score),
-        float(np.abs(difference).mean()),
-    )
-
-
-def _measure(
-    seen: Sequence[tuple[_Entry, Compared, float, float]], maps: PairStatistics
-) -> Measurements:
-    groups = [entry.group for entry, *_ in seen]
-    compared = [entry for _, entry, *_ in seen]
-    parent, artifact = (np.array([row[at] for row in seen]) for at in (2, 3))
-    flipped = np.array([entry.flipped for entry in compared])
-    labels = np.array([float(entry.label == "fake") for entry, *_ in seen])
-    both_classes = {"real", "fake"} == {entry.label for entry, *_ in seen}
-    curve: PairedMetrics | None = None
-    if both_classes:
-        curve = paired_metrics(labels, parent, artifact, groups)
-    logit = _agreement("fake_logit", PairStatistics().add(artifact, parent))
-    if logit.correlation is not None:
-        figure = correlation_with_interval(parent, artifact, groups)
-        logit = Agreement(
-            figure.value, logit.dead, logit.parent_varies, logit.max_abs, logit.mean_abs, figure
-        )
-    return Measurements(
-        pictures=len(seen),
-        groups=len(set(groups)),
-        flipped=int(flipped.sum()),
-        changed=sum(entry.changed for entry in compared),
-        flips=mean_with_interval(flipped, groups),
-        map_error=mean_with_interval(np.array([entry.map_error for entry in compared]), groups),
-        map_range=maps.wanted_range,
-        map_mean=maps.wanted_mean,
-        logit=logit,
-        map=_agreement("defocus_map", maps),
-        auc=None if curve is None else curve.auc,
-        tpr_at_1_percent_fpr=None if curve is None else curve.tpr_at_1_percent_fpr,
-    )
-
-
-def _agreement(name: str, statistics: PairStatistics) -> Agreement:
-    parity = output_parity(name, statistics)
-    varies = statistics.spreads[1] > 0.0
-    return Agreement(
-        parity.correlation, parity.dead and varies, varies, parity.max_abs, parity.mean_abs
-    )
-
-
-def _worst(compared: Sequence[Compared], count: int, map_range: float) -> tuple[Compared, ...]:
-    def badness(entry: Compared) -> tuple[bool, bool, float]:
-        of_map = entry.map_error / map_range if map_range > 0.0 else entry.map_error
-        of_score = abs(entry.artifact_score - entry.parent_score)
-        return entry.flipped, entry.changed, max(of_score, of_map)
-
-    return tuple(sorted(compared, key=badness, reverse=True)[:count])
-
-
-def _images_needed(rows: Sequence[Row]) -> int | None:
-    """The largest of what rows need; None where one needs what no number of pictures gives."""
-    needed = [row.images_needed for row in rows if row.verdict == "cannot tell"]
-    known = [count for count in needed if count is not None]
-    return max(known) if len(known) == len(needed) else None

@@ -1,1 +1,1 @@
-"""``--precision auto``: the search for an int8 model that passes the gate."""
+"""``--precision auto``: the search for an int8 file that passes the gate."""

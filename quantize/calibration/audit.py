@@ -86,7 +86,7 @@ class CalibrationAudit:
         upscaled: How many are smaller than the model's input.
         dark: How many are nearly black, or nearly of one grey level.
         held_out: Number of images that the ranges were held against.
-        coverage: By format, the tensors that are covered worst.
+        coverage: The tensors that are covered worst, by format.
         findings: What is wrong, the worst first.
     """
 
@@ -116,12 +116,12 @@ def audit_calibration(
     """Audit calibration images and the ranges that were found on them.
 
     Args:
-        facts: Of the calibration images; none where ranges alone are to be judged.
+        facts: Facts of the calibration images; none where ranges alone are to be judged.
         size: Side of the model's input in pixels.
-        covered: By format, what :func:`edgedf.quantize.calibration.coverage.coverage` says of the
-            ranges on other images.
+        covered: What :func:`edgedf.quantize.calibration.coverage.coverage` says of the ranges on
+            other images, by format.
         held_out: How many other images.
-        gate: Of the pictures that the result will be judged on.
+        gate: Facts of the pictures that the result will be judged on.
     """
     findings = [*image_findings(facts, size)] if facts else []
     for name, tensors in covered.items():
@@ -145,7 +145,7 @@ def image_findings(facts: Sequence[ImageFacts], size: int) -> Iterator[Finding]:
     """What is wrong with calibration images by themselves.
 
     Args:
-        facts: Of the images, at least one.
+        facts: Facts of the images, at least one.
         size: Side of the model's input in pixels.
 
     Yields:
@@ -204,8 +204,8 @@ def coverage_findings(
 
     Args:
         tensors: What :func:`edgedf.quantize.calibration.coverage.coverage` says.
-        name: Of the format.
-        images: How many images it was said of.
+        name: Name of the format.
+        images: How many images were looked at.
 
     Yields:
         Findings.
@@ -238,8 +238,8 @@ def overlap_findings(facts: Sequence[ImageFacts], gate: Sequence[ImageFacts]) ->
     """Calibration images among those that judge the result.
 
     Args:
-        facts: Of the calibration images.
-        gate: Of the others.
+        facts: Facts of the calibration images.
+        gate: Facts of the others.
 
     Yields:
         At most one finding for equal files, and one for pictures that look the same.
@@ -281,21 +281,21 @@ def facts_of_files(
         size: Side of the model's input in pixels.
         progress: Told about each file.
     """
-    found = []
+    facts = []
     for done, file in enumerate(files, 1):
         try:
             data = read_image_bytes(file)
-            found.append(facts_of(Path(file), None, data, preprocess(data, size)))
+            facts.append(facts_of(Path(file), None, data, preprocess(data, size)))
         except ImageError:
             pass
         progress("read pictures of the gate", done, len(files))
-    return tuple(found)
+    return tuple(facts)
 
 
 def worst_covered(
     tensors: Sequence[TensorCoverage], limit: int = _WORST
 ) -> tuple[TensorCoverage, ...]:
-    """Those that lose most to clipping, the worst first."""
+    """The tensors that lose most to clipping, the worst first."""
     return tuple(sorted(tensors, key=lambda tensor: (-tensor.lost, -tensor.outside))[:limit])
 
 

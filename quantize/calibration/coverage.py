@@ -86,7 +86,7 @@ def coverage(
 
     Args:
         activations: The float model.
-        ranges: By the names of tensors; those without one are passed over.
+        ranges: Ranges by the names of tensors; those without one are passed over.
         images: uint8 RGB of the model's size, at least one.
         fixed: Tensors whose ranges do not come from images. They are passed over, as is what is
             only moved about: what is true of its source is true of it.

@@ -30,7 +30,7 @@ __all__ = ["BINS", "PERCENTILE", "Histogram", "by_entropy", "by_error", "by_perc
 
 BINS = 2048
 PERCENTILE = 99.99
-"""Of the values, at either end."""
+"""The percentile of the values that a range keeps, at either end."""
 
 # Of a bin: below, its inverse is no float32.
 _LEAST_WIDTH = 1e-30
@@ -56,12 +56,12 @@ class Histogram:
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """Width of a bin."""
         return (self.high - self.low) / len(self.counts)
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """Of the bins."""
+        """Centres of the bins."""
         return np.asarray(self.low + self.width * (np.arange(len(self.counts)) + 0.5), np.float64)
 
     @property
@@ -73,7 +73,7 @@ class Histogram:
         """Count values; those outside go into the outermost bins, what is not a number is left out.
 
         Args:
-            values: Of any shape.
+            values: An array of any shape.
 
         Returns:
             The histogram itself.
@@ -101,16 +101,15 @@ class Histogram:
             high: Upper end, at least 0.
             steps: How many steps the range has: 255 with 8 bits.
         """
-        found = _errors(self, np.array([low]), np.array([high]), steps)
-        return float(found[0, 0])
+        return float(_errors(self, np.array([low]), np.array([high]), steps)[0, 0])
 
 
 def by_percentile(histogram: Histogram, percentile: float = PERCENTILE) -> tuple[float, float]:
     """The range that holds all values but the same small share at either end.
 
     Args:
-        histogram: Of the tensor.
-        percentile: Of the values that are not cut off at one end, above 50, at most 100.
+        histogram: Histogram of the tensor.
+        percentile: Percentile of the values that are not cut off at one end, above 50, at most 100.
 
     Returns:
         Low and high; 0 is inside.
@@ -130,7 +129,7 @@ def by_error(histogram: Histogram, steps: int = 255) -> tuple[float, float]:
     """The range with the smallest expected squared error.
 
     Args:
-        histogram: Of the tensor.
+        histogram: Histogram of the tensor.
         steps: How many steps the range has.
 
     Returns:
@@ -147,7 +146,7 @@ def by_entropy(histogram: Histogram, steps: int = 255) -> tuple[float, float]:
     """The range whose rounded values are distributed most like the values themselves.
 
     Args:
-        histogram: Of the tensor.
+        histogram: Histogram of the tensor.
         steps: How many steps the range has.
 
     Returns:
@@ -159,13 +158,13 @@ def by_entropy(histogram: Histogram, steps: int = 255) -> tuple[float, float]:
         return low, high
     least = math.inf
     for candidate in highs:
-        found = _divergence(histogram, low, float(candidate), steps)
-        if found < least:
-            least, high = found, float(candidate)
+        divergence = _divergence(histogram, low, float(candidate), steps)
+        if divergence < least:
+            least, high = divergence, float(candidate)
     for candidate in lows:
-        found = _divergence(histogram, float(candidate), high, steps)
-        if found < least:
-            least, low = found, float(candidate)
+        divergence = _divergence(histogram, float(candidate), high, steps)
+        if divergence < least:
+            least, low = divergence, float(candidate)
     return low, high
 
 
@@ -228,6 +227,6 @@ def _divergence(histogram: Histogram, low: float, high: float, steps: int) -> fl
     held = np.bincount(levels, weights=inside)
     shared = np.bincount(levels, weights=occupied)
     rounded = np.where(occupied, held[levels] / np.maximum(shared[levels], 1.0), 0.0)
-    wanted, found = clipped / clipped.sum(), rounded / max(rounded.sum(), 1.0)
-    found = np.maximum(found, _ALMOST_NONE)
-    return float(np.sum(wanted[occupied] * np.log(wanted[occupied] / found[occupied])))
+    p, q = clipped / clipped.sum(), rounded / max(rounded.sum(), 1.0)
+    q = np.maximum(q, _ALMOST_NONE)
+    return float(np.sum(p[occupied] * np.log(p[occupied] / q[occupied])))

@@ -24,7 +24,7 @@ class ImageFacts:
     Args:
         path: The file.
         label: Its class; None when unknown.
-        sha256: Of the file.
+        sha256: SHA-256 of the file.
         codec: ``png``, ``webp``, or ``jpeg`` with its quantisation tables, such as
             ``jpeg, IJG quality 90``.
         side: The shorter side of the picture in the file, in pixels.

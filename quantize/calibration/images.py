@@ -1,19 +1,15 @@
 """Which images calibrate a model, and which others prove it.
 
-A folder is read recursively. When it has ``real`` and ``fake`` subfolders, the images under them
-are taken in turns, so that both are equally many. The choice is seeded and does not depend on the
-order in which the file system lists things. A manifest lists pictures with their classes and
-splits instead. Images that are chosen for calibration are never
-among those that prove the result, not even under another name: equal files count once.
+Real and fake images are taken in turns, so that both are equally many. The choice is seeded and
+does not depend on the order in which the file system lists things. Images that are chosen for
+calibration are never among those that prove the result, not even under another name: equal files
+count once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import random
-import stat
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -23,58 +19,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.errors import CalibrationError, ConfigError, ImageError, ImageUnreadable
-from edgedf.imaging import IMAGE_SUFFIXES, prepare, read_image, read_image_bytes
-from edgedf.manifest import MANIFEST, SPLITS, ClassName, read_samples
-from edgedf.picture_folders import class_of_folder, left_out_text, walk_pictures
+from edgedf.imaging import prepare, read_image, read_image_bytes
+from edgedf.manifest import ClassName
 from edgedf.progress import Progress, silent
+from edgedf.quantize.calibration.candidates import (
+    LAYOUT,
+    MIN_CALIBRATION,
+    MIN_HELD_OUT,
+    NEXT_STEP,
+    Candidate,
+)
 from edgedf.quantize.calibration.image_facts import ImageFacts, facts_of
 from edgedf.spec import Calibration
 
 __all__ = [
     "MAX_HELD_OUT",
-    "MIN_CALIBRATION",
-    "MIN_HELD_OUT",
     "MIN_SPREAD",
+    "CalibrationImages",
     "CalibrationSet",
-    "Candidate",
     "Skipped",
-    "candidates_in_folder",
-    "candidates_in_manifest",
-    "check_samples",
     "choose_images",
-    "find_candidates",
-    "sample_candidates",
 ]
 
-MIN_CALIBRATION = 8
-MIN_HELD_OUT = 4
 MAX_HELD_OUT = 256
 # An image whose grey levels have a smaller standard deviation than this is as good as blank.
 MIN_SPREAD = 2.0
 
-_LAYOUT = (
-    f"a folder with at least {MIN_CALIBRATION + MIN_HELD_OUT} different photographs "
-    f"({MIN_CALIBRATION} to calibrate, {MIN_HELD_OUT} to check), "
-    "or with subfolders 'real' and 'fake'"
-)
-_NEXT = "add images like those the model will see, or leave out --calibration to use the sample"
-
 
 @dataclass(frozen=True)
-class Candidate:
-    """An image that may be chosen.
+class CalibrationImages:
+    """Which images calibrate a model, and which others check it.
 
     Args:
-        path: The file.
-        label: Its class, None when unknown.
-        calibration_only: Never use it to prove the result.
-        held_out_only: Never calibrate with it.
+        path: Images to calibrate and to check with: a folder, best with subfolders 'real' and
+            'fake', or a manifest.csv. Default: the sample that edgedf carries.
+        split: Split of the manifest to take images from. Default: train calibrates and val checks.
+        samples: Images to calibrate with; the others check.
+        seed: Seed of the choice of images.
+
+    Raises:
+        ConfigError: So few images cannot calibrate.
     """
 
-    path: Path
-    label: ClassName | None = None
-    calibration_only: bool = False
-    held_out_only: bool = False
+    path: str | Path | None = None
+    split: str | None = None
+    samples: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < MIN_CALIBRATION:
+            raise ConfigError(
+                f"{self.samples} calibration images are too few.",
+                expected=f"at least {MIN_CALIBRATION}",
+                next_step=f"--samples {MIN_CALIBRATION} or more; {type(self).samples} is the "
+                "default",
+            )
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,9 @@ class CalibrationSet:
 
     Args:
         calibration: uint8 RGB (N, N, 3) each.
-        held_out: Likewise; none of them is among ``calibration``.
+        held_out: The images that check, likewise; none of them is among ``calibration``.
         labels: Class of each image in ``calibration``; None where it is not known.
-        held_out_labels: Likewise of ``held_out``.
+        held_out_labels: Class of each image in ``held_out``.
         skipped: Images that were looked at and not used.
         summary: What goes into the spec.
         source: Where the images came from, in words.
@@ -128,168 +127,6 @@ class _Prepared:
         return self.facts.sha256
 
 
-def candidates_in_folder(
-    folder: str | Path, left_out: Counter[str] | None = None
-) -> tuple[Candidate, ...]:
-    """All images in a folder, labelled where the folder says so.
-
-    Args:
-        folder: Folder to read, recursively.
-        left_out: Counts the files that are left out, by their suffix.
-
-    Returns:
-        The candidates, ordered by path.
-
-    Raises:
-        CalibrationError: No such folder, not a folder, one that may not be read (or a folder in
-            it), or without images.
-    """
-    root = Path(folder)
-    try:
-        if not stat.S_ISDIR(root.stat().st_mode):
-            raise NotADirectoryError
-        found = walk_pictures(root, onerror=_raise, left_out=left_out)
-        paths = sorted(path for path in map(Path, found) if path.is_file())
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-        raise CalibrationError(
-            f"The calibration folder {root} {_reason(error, root)}.",
-            expected=_LAYOUT,
-            next_step=_NEXT,
-        ) from error
-    if not paths:
-        raise CalibrationError(
-            f"The calibration folder {root} has no images ({', '.join(sorted(IMAGE_SUFFIXES))}).",
-            expected=_LAYOUT,
-            next_step=_NEXT,
-        )
-    return tuple(Candidate(path, _label(path.relative_to(root))) for path in paths)
-
-
-def find_candidates(
-    calibration: str | Path | None, split: str | None = None
-) -> tuple[tuple[Candidate, ...], str]:
-    """The images that an option names.
-
-    Args:
-        calibration: A folder, a manifest, a folder with a ``manifest.csv``, which is then what
-            counts, or None for the shipped sample.
-        split: Of a manifest, as for :func:`candidates_in_manifest`.
-
-    Returns:
-        The candidates, and where they came from, in words.
-
-    Raises:
-        CalibrationError: There are none.
-        ConfigError: There is no such split, or nothing that has splits.
-        DataError: The manifest cannot be read, or names a file that is not there.
-    """
-    if calibration is not None:
-        path = Path(calibration)
-        manifest = path
-        with contextlib.suppress(OSError):  # of a folder that may not be read, as is said below
-            manifest = path / MANIFEST if (path / MANIFEST).is_file() else path
-        if manifest.suffix.lower() == ".csv":
-            said = f"{calibration}, split {split}" if split else str(calibration)
-            return candidates_in_manifest(manifest, split), said
-    if split is not None:
-        raise ConfigError(
-            f"{calibration or 'The shipped sample'} has no splits to choose {split!r} from.",
-            expected="a manifest",
-            next_step="name one with --calibration, or leave --calibration-split out",
-        )
-    if calibration is None:
-        return sample_candidates(), "the shipped sample"
-    left_out: Counter[str] = Counter()
-    candidates = candidates_in_folder(calibration, left_out)
-    return candidates, f"{calibration}{f' ({left_out_text(left_out)})' if left_out else ''}"
-
-
-def candidates_in_manifest(path: str | Path, split: str | None = None) -> tuple[Candidate, ...]:
-    """The pictures that a manifest lists, with their labels.
-
-    Args:
-        path: The file; see :mod:`edgedf.manifest`.
-        split: Take pictures of this split alone; None for ``train`` and ``val``, and then those of
-            ``train`` calibrate and those of ``val`` check, where there are both. Pictures of
-            ``test`` are taken only if they are asked for: they are to judge the result.
-
-    Returns:
-        The candidates, in the order of the manifest.
-
-    Raises:
-        CalibrationError: No picture is in the split.
-        ConfigError: There is no such split.
-        DataError: The manifest cannot be read, or names a file that is not there.
-    """
-    if split is not None and split not in SPLITS:
-        raise ConfigError(
-            f"There is no split {split!r}.",
-            expected=f"one of {', '.join(SPLITS)}",
-            next_step="leave it out to calibrate with train and check with val",
-        )
-    wanted = ("train", "val") if split is None else (split,)
-    samples = [sample for sample in read_samples(path) if sample.split in wanted]
-    if not samples:
-        raise CalibrationError(
-            f"{path} has no picture in the split {' or '.join(wanted)}.",
-            expected="pictures to calibrate with",
-            next_step="name a split that has some with --calibration-split",
-        )
-    divided = len({sample.split for sample in samples}) == 2
-    return tuple(
-        Candidate(
-            sample.path,
-            sample.label,
-            calibration_only=divided and sample.split == "train",
-            held_out_only=divided and sample.split == "val",
-        )
-        for sample in samples
-    )
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _reason(error: Exception, root: Path) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "does not exist"
-    if isinstance(error, NotADirectoryError):
-        return "is not a folder"
-    where = getattr(error, "filename", None)
-    inside = f" {where}" if where and Path(where) != root else ""
-    return f"cannot be read:{inside} {getattr(error, 'strerror', None) or error}"
-
-
-def sample_candidates() -> tuple[Candidate, ...]:
-    """The images that ship with edgedf; its splits keep calibration and proof apart."""
-    from edgedf import sample
-
-    return tuple(
-        Candidate(
-            image.path,
-            image.label,
-            calibration_only=image.split == "calibration",
-            held_out_only=image.split != "calibration",
-        )
-        for image in sample.images()
-    )
-
-
-def check_samples(samples: int) -> None:
-    """Refuse a number of calibration images that is too small to measure ranges with.
-
-    Raises:
-        ConfigError: It is.
-    """
-    if samples < MIN_CALIBRATION:
-        raise ConfigError(
-            f"{samples} calibration images are too few.",
-            expected=f"at least {MIN_CALIBRATION}",
-            next_step=f"--samples {MIN_CALIBRATION} or more; 32 is the default",
-        )
-
-
 def choose_images(
     candidates: Sequence[Candidate],
     *,
@@ -305,7 +142,7 @@ def choose_images(
         candidates: Images to choose from.
         samples: How many to calibrate with; fewer are taken when there are not enough.
         size: Side of the model's input in pixels.
-        seed: Of the choice.
+        seed: Seed of the choice.
         source: Where the candidates came from, in words.
         progress: Told about each image.
 
@@ -314,9 +151,7 @@ def choose_images(
 
     Raises:
         CalibrationError: Too few usable images, or all of one class.
-        ConfigError: ``samples`` is too small.
     """
-    check_samples(samples)
     wanted = min(len(candidates), samples + MAX_HELD_OUT)
     usable: list[_Prepared] = []
     skipped: list[Skipped] = []
@@ -353,11 +188,6 @@ def choose_images(
         tuple(image.candidate.path for image in held_out),
         tuple(image.facts for image in calibration),
     )
-
-
-def _label(path: Path) -> ClassName | None:
-    """By the outermost folder that says so."""
-    return next(filter(None, map(class_of_folder, path.parts[:-1])), None)
 
 
 def _shuffled(candidates: Sequence[Candidate], seed: int) -> Iterator[Candidate]:
@@ -407,8 +237,8 @@ def _check(
         lost = f"; {len(skipped)} could not be used:{details}{more}" if skipped else "."
         raise CalibrationError(
             f"Only {len(calibration) + len(held_out)} usable images in {source}{lost}",
-            expected=_LAYOUT,
-            next_step=_NEXT,
+            expected=LAYOUT,
+            next_step=NEXT_STEP,
         )
     labels = {image.candidate.label for image in calibration}
     if len(labels) == 1 and labels != {None}:

@@ -62,8 +62,8 @@ def search_ranges(
         images: Calibration images, uint8 RGB of the model's size, at least one.
         method: How ranges are chosen.
         fixed: Ranges that stay as they are, whatever the values.
-        bits: Of activations.
-        name: Of the format, where progress is told.
+        bits: Bits of an activation.
+        name: Name of the format, where progress is told.
         progress: Told about each image.
 
     Returns:
@@ -82,35 +82,35 @@ def search_ranges(
         for tensor, histogram in histograms.items():
             histogram.add(values[tensor])
         progress(f"histograms {name}", done, len(images))
-    found = dict(widest)
+    ranges = dict(widest)
     for tensor, histogram in histograms.items():
-        found[tensor] = _rounded(_chosen(histogram, method, 2**bits - 1))
+        ranges[tensor] = _rounded(_chosen(histogram, method, 2**bits - 1))
     for tensor in activations.names:
         source = activations.moved.get(tensor)
         if source is not None and tensor not in fixed:
-            found[tensor] = found[source]
-    return found
+            ranges[tensor] = ranges[source]
+    return ranges
 
 
 def recorded_ranges(ranges: Mapping[str, Range]) -> dict[str, Range]:
     """Ranges as a spec records them: by short names, in the fewest digits that give the float32.
 
     Args:
-        ranges: By the names of tensors, in order of execution.
+        ranges: Ranges by the names of tensors, in order of execution.
 
     Returns:
         The same ranges. The names that litert-torch gives are paths of modules, of which the
         innermost are kept; where that leaves two tensors with one name, the second gets ``#2``.
     """
-    found: dict[str, Range] = {}
+    recorded: dict[str, Range] = {}
     for name, (low, high) in ranges.items():
         short = unique = short_name(name)
         number = 1
-        while unique in found:
+        while unique in recorded:
             number += 1
             unique = f"{short} #{number}"
-        found[unique] = (float(str(np.float32(low))), float(str(np.float32(high))))
-    return found
+        recorded[unique] = (float(str(np.float32(low))), float(str(np.float32(high))))
+    return recorded
 
 
 def _chosen(histogram: Histogram, method: Method, steps: int) -> Range:
@@ -120,5 +120,5 @@ def _chosen(histogram: Histogram, method: Method, steps: int) -> Range:
 
 
 def _rounded(span: Range) -> Range:
-    """To float32, which is what the files hold."""
+    """The range in float32, which is what the files hold."""
     return float(np.float32(span[0])), float(np.float32(span[1]))

@@ -11,19 +11,24 @@ from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable, ConfigError
 from edgedf.files import check_target
 from edgedf.imaging import RGBImage
+from edgedf.precision import CALIBRATED, PRECISIONS
 from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.verify import Gate
-from edgedf.quantize.auto.climbing import Trainer, Training, checkpoint_of, climb_formats
-from edgedf.quantize.auto.ladder import Ladder
-from edgedf.quantize.calibration.images import check_samples, choose_images, find_candidates
-from edgedf.quantize.calibration.ranges import Method, method_named
+from edgedf.quantize.auto.per_format import (
+    Search,
+    check_search,
+    checkpoint_of,
+    search_formats,
+)
+from edgedf.quantize.auto.search import SearchResult
+from edgedf.quantize.calibration.candidates import find_candidates
+from edgedf.quantize.calibration.images import CalibrationImages, choose_images
 from edgedf.quantize.conversion.audit import audit_conversion
 from edgedf.quantize.conversion.converted import describe_file
 from edgedf.quantize.conversion.delivery import refuse_overwriting, write_all
 from edgedf.quantize.conversion.report import ConversionReport
 from edgedf.quantize.lint.report import check_int8_friendly
-from edgedf.quantize.making.input_type import check_input_type, input_type_named
-from edgedf.quantize.making.kept_layers import Keep, kept_layers, parse_keep
+from edgedf.quantize.making.kept_layers import kept_layers
 from edgedf.quantize.making.make import MadeFile, make_file
 from edgedf.quantize.making.proof import (
     Originals,
@@ -32,39 +37,27 @@ from edgedf.quantize.making.proof import (
     through_gate,
     with_own_threshold,
 )
-from edgedf.quantize.precision import AUTO, CALIBRATED, check_available, precision_named
-from edgedf.quantize.recipe import Recipe
+from edgedf.quantize.recipe import Recipe, check_available
 from edgedf.quantize.sources.learned_ranges import TensorRanges
 from edgedf.quantize.sources.own_onnx import Description
 from edgedf.quantize.sources.source import load_source, named_formats, possible_formats, stem_of
-from edgedf.runtime.int8_speed import INT8, Int8Speed, measured_speed
-from edgedf.spec import Precision
+from edgedf.runtime.int8_speed import Int8Speed, measured_speed
 
-__all__ = ["DEFAULT_SAMPLES", "convert"]
-
-DEFAULT_SAMPLES = 32
+__all__ = ["convert"]
 
 
 def convert(
     source: str | Path | None = None,
+    recipe: Recipe = Recipe(),
     *,
     formats: Sequence[str] | None = None,
-    precision: str = "int8",
-    io: str = "uint8",
-    keep: Sequence[str | Keep] = (),
-    calibration: str | Path | None = None,
-    calibration_split: str | None = None,
-    samples: int = DEFAULT_SAMPLES,
-    method: str | None = None,
-    equalize: bool = False,
-    correct_biases: bool = False,
+    calibration: CalibrationImages = CalibrationImages(),
+    gate: Gate | None = None,
+    search: Search | None = None,
     out: str | Path = "build",
-    seed: int = 0,
     keep_failing: bool = False,
     allow_hostile: bool = False,
     describe: Description | None = None,
-    trainer: Trainer | None = None,
-    gate: Gate | None = None,
     progress: Progress = silent,
 ) -> ConversionReport:
     """Convert a student and prove that the result agrees with it.
@@ -72,33 +65,19 @@ def convert(
     Args:
         source: A ``.safetensors`` checkpoint, a float ``.tflite`` or ``.onnx`` of ours, or None
             for the shipped student, which needs no torch.
+        recipe: The precision of the files, and how they are made.
         formats: ``tflite``, ``onnx`` or both; None for all that the source can give.
-        precision: One of :mod:`edgedf.quantize.precision`; or ``auto`` for int8 with as much of a
-            cure as it takes to pass the gate, see :mod:`edgedf.quantize.auto.ladder`.
-        io: Type of the input, one of :mod:`edgedf.quantize.making.input_type`; outputs are float32.
-        keep: Layers that are kept out of int8, such as ``fp32:decoder.*``: see
-            :mod:`edgedf.quantize.making.kept_layers`.
-        calibration: Folder of images, with or without ``real`` and ``fake`` subfolders; a manifest
-            (see :mod:`edgedf.manifest`), or a folder with one; None for the shipped sample.
-        calibration_split: Split of the manifest to take images from; None to calibrate with
-            ``train`` and to check with ``val``.
-        samples: How many images to calibrate with.
-        method: One of :data:`edgedf.quantize.calibration.ranges.METHODS`: how ranges are chosen
-            from what the activations are on these images. None takes ``minmax``, and for int8 from
-            a checkpoint of quantization-aware training the ranges that it learned.
-        equalize: Make the channels of each tensor equally large first, which changes nothing in
-            float: see :mod:`edgedf.quantize.repair.equalization`.
-        correct_biases: Let biases make up for the mean error of rounded weights, likewise.
+        calibration: Which images calibrate, and which others check.
+        gate: Pictures, best labelled, and what each file may lose on them against its original;
+            a file that does not pass, or of which that cannot be told, counts as failed.
+        search: Search for an int8 file that passes the gate, see
+            :mod:`edgedf.quantize.auto.search`; the recipe then says what holds for all candidates.
+            None to make what the recipe says.
         out: Folder for ``<name>_<precision>.<format>``.
-        seed: Of the choice of images.
         keep_failing: Write the files even when the proof fails.
         allow_hostile: Quantize a model too that :mod:`edgedf.quantize.lint.report` objects to; what
             stays float is in the report, and no reason to fail.
         describe: For an ``.onnx`` of your own: what its graph does not say.
-        trainer: For ``auto``: trains a checkpoint for int8 where nothing else helps; None for no
-            training.
-        gate: Pictures, best labelled, and what each file may lose on them against its original;
-            a file that does not pass, or of which that cannot be told, counts as failed.
         progress: Told about each step.
 
     Returns:
@@ -112,46 +91,39 @@ def convert(
         >>> report = edgedf.convert(out="build")  # doctest: +SKIP
         >>> [model.path.name for model in report.models]  # doctest: +SKIP
         ['student_int8.tflite', 'student_int8.onnx']
+        >>> edgedf.convert("mine.safetensors", edgedf.Recipe("fp16"))  # doctest: +SKIP
     """
-    is_auto = precision == AUTO
-    wanted_precision: Precision = "int8" if is_auto else precision_named(precision)
+    precision, is_auto = recipe.precision, search is not None
     if is_auto:
-        _check_auto(gate, method, equalize=equalize, correct_biases=correct_biases)
-    wanted_method = _method(method or "minmax", wanted_precision)
-    taken = input_type_named(io)
-    check_input_type(taken, wanted_precision)
-    to_keep = parse_keep(keep, wanted_precision)
-    _check_repairs(wanted_precision, equalize=equalize, correct_biases=correct_biases)
-    recipe = Recipe(wanted_precision, taken, wanted_method, equalize, correct_biases, to_keep)
+        check_search(recipe, gate)
     wanted = named_formats(formats)
     if wanted is not None:
-        check_available(wanted_precision, wanted)
-    check_samples(samples)
+        check_available(precision, wanted)
     clock = _Clock()
 
     # What is wrong with the folders should be known before the minute that an export takes.
-    candidates, described = find_candidates(calibration, calibration_split)
-    stem = f"{stem_of(source)}_{wanted_precision}"
+    candidates, described = find_candidates(calibration.path, calibration.split)
+    stem = f"{stem_of(source)}_{precision}"
     targets = {name: Path(out) / f"{stem}.{name}" for name in wanted or possible_formats(source)}
     for target in targets.values():
         check_target(target)
     loaded = load_source(source, wanted, describe=describe, progress=progress)
     names = list(targets)
-    check_available(wanted_precision, names)
-    learned = {} if method is not None or wanted_precision != "int8" else loaded.ranges
+    check_available(precision, names)
+    learned = loaded.ranges if recipe.method is None and precision == "int8" else {}
     _check_learned(learned, recipe)
     for name in names:
-        kept_layers(loaded.models[name], to_keep, wanted_precision)
-        if wanted_precision in CALIBRATED and not (allow_hostile or is_auto):
+        kept_layers(loaded.models[name], recipe.keep, precision)
+        if precision in CALIBRATED and not (allow_hostile or is_auto):
             model = loaded.models[name].file
-            check_int8_friendly(model, name, delegated=wanted_precision == "int8")
+            check_int8_friendly(model, name, delegated=precision == "int8")
     refuse_overwriting(targets.values(), loaded.paths)
     clock.lap("load")
     images = choose_images(
         candidates,
-        samples=samples,
+        samples=calibration.samples,
         size=loaded.specs[names[0]].input.height,
-        seed=seed,
+        seed=calibration.seed,
         source=described,
         progress=progress,
     )
@@ -159,20 +131,22 @@ def convert(
 
     originals = Originals(loaded, images, progress=progress)
     made: dict[ModelFormat, MadeFile] = {}
-    ladders: tuple[Ladder, ...] = ()
-    if is_auto and gate is not None:
+    searches: tuple[SearchResult, ...] = ()
+    if search is not None and gate is not None:
         held_out = set(images.held_out_files)
         pictures = [entry.path for entry in candidates if entry.path not in held_out]
-        ladders, found = climb_formats(
+        searches, passed = search_formats(
             originals,
             gate,
             {name: str(target) for name, target in targets.items()},
             recipe,
-            Training(trainer, checkpoint_of(source), pictures),
+            search,
+            checkpoint_of(source),
+            pictures,
             progress=progress,
         )
-        made = {name: entry.made for name, entry in found.items()}
-        clock.lap("ladder")
+        made = {name: candidate.file for name, candidate in passed.items()}
+        clock.lap("search")
     else:
         for name in names:
             made[name] = make_file(
@@ -186,8 +160,8 @@ def convert(
             )
             clock.lap(f"make {name}")
     audit = None
-    if wanted_precision in CALIBRATED and made:
-        audit = audit_conversion(made, images, gate, seed, progress=progress)
+    if precision in CALIBRATED and made:
+        audit = audit_conversion(made, images, gate, calibration.seed, progress=progress)
         clock.lap("audit")
     proof = Proof(originals, progress=progress)
     for name, entry in made.items():
@@ -208,7 +182,7 @@ def convert(
     }
     clock.lap("time")
     verifications = [
-        rung.verification for ladder in ladders for rung in ladder.rungs if rung.passed
+        stage.verification for result in searches for stage in result.stages if stage.passed
     ]
     # What does not agree on a few pictures need not be tried on many.
     if gate is not None and not is_auto and all(comparison.passed for comparison in comparisons):
@@ -226,7 +200,7 @@ def convert(
                 entry,
                 targets[name],
                 loaded,
-                seconds=laps.get(f"make {name}", laps.get("ladder", 0.0)),
+                seconds=laps.get(f"make {name}", laps.get("search", 0.0)),
                 forced=allow_hostile or is_auto,
             ),
             diagnosis=diagnoses[name],
@@ -240,7 +214,7 @@ def convert(
     report = ConversionReport(
         source=loaded.description,
         model=f"{spec.name} {spec.version}",
-        precision=wanted_precision,
+        precision=precision,
         models=tuple(models),
         images=images.source,
         calibration=next((replace(c, ranges={}) for c in calibrations if c is not None), None),
@@ -250,7 +224,7 @@ def convert(
         seconds=clock.laps(),
         gate=tuple(entry for entry in verifications if entry is not None),
         audit=audit,
-        ladders=ladders,
+        searches=searches,
     )
     if not (report.passed or keep_failing):
         return report
@@ -259,7 +233,7 @@ def convert(
 
 
 def _speed(float_model: bytes, made: MadeFile, images: Sequence[RGBImage]) -> Int8Speed | None:
-    if made.spec.precision not in INT8:
+    if not PRECISIONS[made.spec.precision].wants_dot_product:
         return None
     try:
         return measured_speed(float_model, made.file, made.format, made.spec.precision, images)
@@ -267,48 +241,8 @@ def _speed(float_model: bytes, made: MadeFile, images: Sequence[RGBImage]) -> In
         return None
 
 
-def _check_auto(
-    gate: Gate | None, method: str | None, *, equalize: bool, correct_biases: bool
-) -> None:
-    if gate is None:
-        raise ConfigError(
-            "Nothing says when --precision auto is good enough.",
-            expected="pictures to judge by: --gate DIR, best with labels",
-            next_step="name some with --gate, or convert to --precision int8",
-        )
-    chosen = {"--method": method, "--equalize": equalize, "--correct-biases": correct_biases}
-    given = [option for option, value in chosen.items() if value]
-    if given:
-        raise ConfigError(
-            f"{given[0]} is chosen by --precision auto itself.",
-            expected=f"auto without {' and '.join(given)}",
-            next_step=f"leave {given[0]} out, or convert to --precision int8",
-        )
-
-
-def _method(name: str, precision: Precision) -> Method:
-    method = method_named(name)
-    if method != "minmax" and precision not in CALIBRATED:
-        raise ConfigError(
-            f"The calibration method {method} has nothing to calibrate in {precision}.",
-            expected=f"{' or '.join(CALIBRATED)}, whose activations have calibrated ranges",
-            next_step="leave --method out, or choose another precision",
-        )
-    return method
-
-
-def _check_repairs(precision: Precision, *, equalize: bool, correct_biases: bool) -> None:
-    if (equalize or correct_biases) and precision not in CALIBRATED:
-        option = "--equalize" if equalize else "--correct-biases"
-        raise ConfigError(
-            f"{option} prepares for quantized activations, which {precision} does not have.",
-            expected=f"{' or '.join(sorted(CALIBRATED))}",
-            next_step=f"leave {option} out, or choose another precision",
-        )
-
-
 def _check_learned(learned: Mapping[ModelFormat, TensorRanges], recipe: Recipe) -> None:
-    if learned and (recipe.equalize or recipe.correct_biases):
+    if learned and recipe.repairs:
         raise ConfigError(
             "The checkpoint learned its ranges with its weights as they are.",
             expected="no --equalize and no --correct-biases beside learned ranges",

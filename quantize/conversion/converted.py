@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedf.files import sha256_of
+from edgedf.formats import format_named
 from edgedf.formats.operators import boundary_operators, count_operators
 from edgedf.quantize.conversion.report import ConvertedModel
 from edgedf.quantize.making.make import MadeFile
-from edgedf.quantize.precision import computes_in_integers
 from edgedf.quantize.sources.source import Source
 
 __all__ = ["describe_file"]
@@ -27,9 +27,10 @@ def describe_file(
         forced: Whether it was made although the lint may object.
     """
     graph, kept = made.graph, made.kept
+    is_integer = made.spec.precision in format_named(made.format).integer_precisions
     operators, partitions = graph.operators(), graph.partitions()
     taken = {index for partition in partitions or () for index in partition.operators}
-    computed = graph.computed() if computes_in_integers(made.spec.precision, made.format) else None
+    computed = graph.computed() if is_integer else None
     found = None if computed is None else graph.found_kept(computed, kept)
     return ConvertedModel(
         format=made.format,

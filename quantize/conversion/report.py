@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,17 @@ from edgedf import typed_json
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ParityError
 from edgedf.formats import format_named
+from edgedf.precision import PrecisionName
 from edgedf.quantize.accuracy.diagnosis import Diagnosis, next_step, sentence
 from edgedf.quantize.accuracy.parity import Comparison, reasons
 from edgedf.quantize.accuracy.verify import Verification
 from edgedf.quantize.accuracy.wording import headline
-from edgedf.quantize.auto.ladder import Ladder
+from edgedf.quantize.auto.search import SearchResult
 from edgedf.quantize.calibration.audit import CalibrationAudit
 from edgedf.quantize.calibration.images import Skipped
 from edgedf.result import Threshold
 from edgedf.runtime.int8_speed import Int8Speed
-from edgedf.spec import Calibration, LayerOverride, Precision, Recalibration
+from edgedf.spec import Calibration, LayerOverride, Recalibration
 
 __all__ = ["ConversionReport", "ConvertedModel"]
 
@@ -35,7 +36,7 @@ class ConvertedModel:
         written: Whether it is there; False when the proof failed.
         bytes: Size of the file.
         source_bytes: Size of the float file it was made from.
-        sha256: Of the file.
+        sha256: SHA-256 of the file.
         operators: How often each operator occurs in the file.
         boundary_operators: Those that change the type at the input and the outputs, such as
             ``CAST uint8 → float32``; empty unless the model is int8.
@@ -98,7 +99,7 @@ class ConversionReport:
     Args:
         source: What was converted, in words.
         model: Name and version of the model.
-        precision: Of the files made.
+        precision: Precision of the files.
         models: The files.
         images: Where the images came from, in words.
         calibration: How ranges were found; None when nothing was calibrated.
@@ -108,14 +109,14 @@ class ConversionReport:
         seconds: Wall-clock time per stage, and ``total``.
         gate: What each file loses on the gate's pictures; empty without a gate, or where the
             comparisons have failed already.
-        ladders: For ``auto``: the rungs that were tried, for each format.
+        searches: For ``auto``: the stages that were tried, for each format.
         audit: What is wrong with the calibration; None when nothing was calibrated. Its findings
             do not decide whether the files are written: the comparisons and the gate do.
     """
 
     source: str
     model: str
-    precision: Precision
+    precision: PrecisionName
     models: tuple[ConvertedModel, ...]
     images: str
     calibration: Calibration | None
@@ -125,7 +126,7 @@ class ConversionReport:
     seconds: dict[str, float]
     gate: tuple[Verification, ...] = ()
     audit: CalibrationAudit | None = None
-    ladders: tuple[Ladder, ...] = ()
+    searches: tuple[SearchResult, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -134,7 +135,7 @@ class ConversionReport:
             all(comparison.passed for comparison in self.comparisons)
             and not any(model.misplaced or model.kept_in_vain for model in self.models)
             and all(verification.passed for verification in self.gate)
-            and all(ladder.passed for ladder in self.ladders)
+            and all(search.passed for search in self.searches)
         )
 
     def raise_if_failed(self) -> None:
@@ -171,9 +172,9 @@ class ConversionReport:
             if not verification.passed
         ]
         failures += [
-            f"no rung of the ladder passes for .{ladder.model}"
-            for ladder in self.ladders
-            if ladder.passed is None
+            f"no stage of the search passes for .{search.model}"
+            for search in self.searches
+            if search.passed is None
         ]
         written = any(model.written for model in self.models)
         raise ParityError(
@@ -190,7 +191,7 @@ class ConversionReport:
                 advice = next_step(model.diagnosis, model.format)
                 if advice is not None:
                     return advice
-        if self.ladders:
+        if self.searches:
             return (
                 "judge by more pictures where the gate cannot tell, give --qat-minutes a budget, "
                 "or convert to int8-weights or fp16"
@@ -199,21 +200,9 @@ class ConversionReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; numbers that are not finite become null."""
-        data = _plain(self)
+        text = json.dumps(typed_json.encode(self), default=str)  # paths as text
+        data: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
         data["passed"] = self.passed
         for entry, comparison in zip(data["comparisons"], self.comparisons, strict=True):
             entry["passed"] = comparison.passed
         return data
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    encoded = typed_json.encode(value)
-    return encoded if encoded is value else _plain(encoded)

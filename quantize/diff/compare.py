@@ -22,7 +22,7 @@ from edgedf.imaging import preprocess
 from edgedf.machine import this_host
 from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.gate import strictest
-from edgedf.quantize.accuracy.verify import Pictures, verify_pair
+from edgedf.quantize.accuracy.verify import Gate, Pictures, verify_pair
 from edgedf.quantize.diff.difference import (
     Count,
     Difference,
@@ -192,10 +192,7 @@ def compare(
     if opened.pair is not None and pictures is not None:
         verification = verify_pair(
             opened.pair,
-            pictures,
-            limits=limits.of_gate,
-            data=data,
-            split=split,
+            Gate(pictures, limits=limits.of_gate, data=data, split=split),
             worst=0,
             progress=progress,
         )

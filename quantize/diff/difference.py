@@ -33,10 +33,11 @@ class DiffLimits(Limits):
     """What B may lose against A, and how large and slow it may be.
 
     Args:
-        auc_drop: See :class:`~edgedf.quantize.accuracy.gate.Limits`, as for all up to
-            ``map_correlation``; A stands for the parent and B for the artifact.
-        max_size_ratio: Bytes of B divided by those of A, at most; None for no limit.
-        max_latency_ratio: Median latency of B divided by that of A, at most; None for no limit.
+        max_size_ratio: Bytes of B by those of A, at most.
+        max_latency_ratio: Latency of B by that of A, likewise.
+
+    The others are those of :class:`~edgedf.quantize.accuracy.gate.Limits`, where A stands for the
+    parent and B for the artifact.
 
     Raises:
         ConfigError: A limit is out of range.

@@ -34,10 +34,10 @@ from edgedf.formats import ModelGraph, open_graph
 from edgedf.formats.layers import Answer, Graphs, Layer, Seen
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.machine import available_cores
+from edgedf.precision import PRECISIONS
 from edgedf.progress import Progress, silent
 from edgedf.quantize.layer_error.noise import ChannelNoise, NoiseSums, channel_noise
 from edgedf.quantize.models.pair import shipped_parent
-from edgedf.quantize.precision import CALIBRATED
 
 __all__ = [
     "DEFAULT_CANDIDATES",
@@ -262,15 +262,9 @@ def open_layers(
         MissingExtra: What reads the graphs is not installed.
     """
     tested = read_artifact(artifact)
-    if tested.spec.precision not in CALIBRATED:
-        what = {
-            "fp32": "nothing in it is quantized",
-            "fp16": "its weights are float16 and its activations float32, so none has a scale",
-            "int8-weights": "its activations are float32, so none has a scale",
-            "int8-dynamic": "its activations get their scales at run time, picture by picture",
-        }[tested.spec.precision]
+    if why := PRECISIONS[tested.spec.precision].without_ranges:
         raise ConfigError(
-            f"{artifact} is {tested.spec.precision}: {what}.",
+            f"{artifact} is {tested.spec.precision}: {why}.",
             expected="an int8 artifact",
             next_step="leave --layers out, or name an artifact of precision int8 or int8-a16",
         )

@@ -18,7 +18,8 @@ import difflib
 from dataclasses import replace
 
 from edgedf.errors import ConfigError
-from edgedf.spec import INPUT_TYPES, INPUT_ZERO_POINTS, InputSpec, InputType, Precision
+from edgedf.precision import PrecisionName
+from edgedf.spec import INPUT_TYPES, INPUT_ZERO_POINTS, InputSpec, InputType
 
 __all__ = ["check_input_type", "described_input", "input_type_named"]
 
@@ -39,7 +40,7 @@ def input_type_named(name: str) -> InputType:
     )
 
 
-def check_input_type(wanted: InputType, precision: Precision) -> None:
+def check_input_type(wanted: InputType, precision: PrecisionName) -> None:
     """Refuse an int8 input where there is no int8 behind it.
 
     Args:

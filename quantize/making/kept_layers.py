@@ -20,8 +20,8 @@ from fnmatch import fnmatchcase
 from edgedf.errors import ConfigError
 from edgedf.formats import ModelFormat, ModelGraph
 from edgedf.formats.layers import KEPT_PRECISIONS, KeptLayers, KeptPrecision, NamedLayer
-from edgedf.quantize.precision import CALIBRATED
-from edgedf.spec import LayerOverride, Precision
+from edgedf.precision import CALIBRATED, PrecisionName
+from edgedf.spec import LayerOverride
 
 __all__ = [
     "Keep",
@@ -75,7 +75,7 @@ class Keep:
         return cls(precision, pattern)
 
 
-def parse_keep(keep: Sequence[str | Keep], precision: Precision) -> tuple[Keep, ...]:
+def parse_keep(keep: Sequence[str | Keep], precision: PrecisionName) -> tuple[Keep, ...]:
     """Read what is to be kept out of a precision.
 
     Args:
@@ -104,7 +104,9 @@ def parse_keep(keep: Sequence[str | Keep], precision: Precision) -> tuple[Keep, 
     return parsed
 
 
-def kept_layers(graph: ModelGraph, keep: Sequence[str | Keep], precision: Precision) -> KeptLayers:
+def kept_layers(
+    graph: ModelGraph, keep: Sequence[str | Keep], precision: PrecisionName
+) -> KeptLayers:
     """Find the layers of a float model that are to be kept.
 
     Args:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
 
 from edgedf.formats import ModelFormat, ModelGraph
 from edgedf.formats.activations import Range
 from edgedf.formats.layers import KeptLayers
 from edgedf.imaging import RGBImage
+from edgedf.precision import CALIBRATED, PRECISIONS
 from edgedf.progress import Progress, silent
 from edgedf.quantize.calibration.ranges import recorded_ranges, search_ranges
 from edgedf.quantize.making.input_type import described_input
 from edgedf.quantize.making.kept_layers import kept_layers
-from edgedf.quantize.precision import CALIBRATED
 from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.repair.apply import repaired
 from edgedf.quantize.sources.describe import describe_converted
@@ -97,11 +96,11 @@ def make_file(
             correct_biases=recipe.correct_biases,
             progress=progress,
         )
-        bits: Literal[8, 16] = 16 if precision == "int8-a16" else 8
+        bits = PRECISIONS[precision].activation_bits or 8
         ranges = search_ranges(
             prepared.activations(),
             images,
-            recipe.method,
+            recipe.measured_by,
             fixed={**learned, **prepared.fixed_ranges()},
             bits=bits,
             name=name,
@@ -109,7 +108,7 @@ def make_file(
         )
         described = replace(
             calibration,
-            method="qat" if learned else recipe.method,
+            method="qat" if learned else recipe.measured_by,
             equalized=recipe.equalize,
             corrected_biases=recipe.correct_biases,
             ranges=recorded_ranges(ranges),

@@ -8,9 +8,10 @@ from dataclasses import replace
 from edgedf.formats import ModelFormat
 from edgedf.imaging import RGBImage
 from edgedf.machine import available_cores
+from edgedf.precision import PRECISIONS
 from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.diagnosis import Diagnosis, diagnose
-from edgedf.quantize.accuracy.parity import TOLERANCES, Comparison, compare, run_on
+from edgedf.quantize.accuracy.parity import Comparison, compare, run_on
 from edgedf.quantize.accuracy.verify import Gate, Verification, verify_pair
 from edgedf.quantize.calibration.images import CalibrationSet
 from edgedf.quantize.making.make import MadeFile
@@ -108,7 +109,7 @@ class Proof:
         """
         if not specs:
             return ()
-        source, tolerance = self._originals.source, TOLERANCES[next(iter(specs.values())).precision]
+        source, record = self._originals.source, PRECISIONS[next(iter(specs.values())).precision]
         comparisons = [
             compare(
                 self._names[name],
@@ -117,7 +118,7 @@ class Proof:
                 self._originals.outputs(name, title),
                 images=title,
                 threshold=source.specs[name].threshold,
-                tolerance=tolerance,
+                tolerance=record.tolerance,
             )
             for name in specs
             for title in _SETS
@@ -132,7 +133,7 @@ class Proof:
                     self._found[second, _SETS[1]],
                     images=_SETS[1],
                     threshold=source.specs[first].threshold,
-                    tolerance=tolerance,
+                    tolerance=record.tolerance,
                 )
             )
         return tuple(comparisons)
@@ -189,16 +190,12 @@ def through_gate(
         made.format,
         threads=available_cores(),
     )
-    found = verify_pair(
+    return verify_pair(
         Pair(model if diagnosed else replace(model, reference=None), parent),
-        gate.pictures,
-        limits=gate.limits,
-        data=gate.data,
-        split=gate.split,
+        gate,
         worst=0,
         progress=progress,
     )
-    return replace(found, left_out=gate.left_out)
 
 
 def diagnosed(

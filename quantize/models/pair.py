@@ -15,10 +15,11 @@ from edgedf.errors import ConfigError
 from edgedf.imaging import RGBImage
 from edgedf.machine import available_cores
 from edgedf.metrics import logit
+from edgedf.precision import PRECISIONS
 from edgedf.quantize.models.run import Run, open_model
 from edgedf.runtime.detector import Detector
 from edgedf.runtime.models import shipped_model
-from edgedf.spec import INTEGER_PRECISIONS, ModelSpec
+from edgedf.spec import ModelSpec
 
 __all__ = ["Answer", "Model", "Pair", "as_answer", "open_pair", "reference_of", "shipped_parent"]
 
@@ -137,7 +138,7 @@ def reference_of(
         model_format: Which of the two.
         spec: Its spec.
     """
-    if spec.precision not in INTEGER_PRECISIONS:
+    if not PRECISIONS[spec.precision].integer:
         return None
     return lambda: as_answer(
         open_model(file, model_format, spec, threads=available_cores(), reference=True)

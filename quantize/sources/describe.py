@@ -11,7 +11,7 @@ import edgedf
 from edgedf import typed_json
 from edgedf.errors import CheckpointError, ConfigError, SpecUnsupported
 from edgedf.formats import Format
-from edgedf.quantize.precision import CALIBRATED
+from edgedf.precision import CALIBRATED, PrecisionName
 from edgedf.result import Threshold
 from edgedf.spec import (
     INPUT_NAME,
@@ -23,7 +23,6 @@ from edgedf.spec import (
     InputSpec,
     ModelSpec,
     OutputSpec,
-    Precision,
     PreprocessStep,
     Training,
 )
@@ -128,7 +127,7 @@ def describe_adopted(
 def describe_converted(
     parent: ModelSpec,
     model_format: Format,
-    precision: Precision,
+    precision: PrecisionName,
     *,
     quantization: Mapping[str, tuple[float, int]] | None = None,
     calibration: Calibration | None = None,

@@ -30,6 +30,7 @@ from edgedf.errors import ConfigError, EdgedfError
 from edgedf.formats import Backend, format_named, open_backend
 from edgedf.imaging import RGBImage, load_image, prepare, read_image_bytes
 from edgedf.machine import this_machine
+from edgedf.precision import PRECISIONS
 from edgedf.runtime.detector import Detector
 from edgedf.runtime.profile.cold_start import cold_start
 from edgedf.runtime.profile.events import (
@@ -53,7 +54,7 @@ from edgedf.runtime.profile.sampling import (
     warm_up,
 )
 from edgedf.runtime.profile.settle import settle
-from edgedf.spec import INTEGER_PRECISIONS, check_tensors
+from edgedf.spec import check_tensors
 
 __all__ = ["main", "measure"]
 
@@ -161,7 +162,7 @@ class _Worker:
         artifact = read_artifact(path)
         backend = open_backend(artifact.model, artifact.format, threads=configuration.threads)
         check_tensors(artifact.spec, backend.inputs, backend.outputs)
-        in_integers = artifact.spec.precision in INTEGER_PRECISIONS
+        in_integers = PRECISIONS[artifact.spec.precision].integer
         kernels = backend.int8_kernels if in_integers else None
         self._emit(Loaded(index, f"{backend.name} {backend.version}", kernels))
         side = artifact.spec.input.height

@@ -17,8 +17,7 @@ from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.cli import convert as convert_module
 from edgedf.cli import main
 from edgedf.machine import this_processor
-from edgedf.quantize.auto import bench as auto
-from edgedf.quantize.auto import ladder
+from edgedf.quantize.auto import candidate, search
 from edgedf.runtime.models import shipped_model
 from tests.cli.runs import assert_clear, run
 from tests.quantize.students import (
@@ -211,7 +210,7 @@ def test_the_other_examples_run(
     assert written == {f"student_{precision}.{name}" for name in formats}
 
 
-def test_the_example_of_auto_shows_its_rungs(
+def test_the_example_of_auto_shows_its_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     (example,) = (line for line in examples() if "auto" in line)
@@ -222,12 +221,12 @@ def test_the_example_of_auto_shows_its_rungs(
     (tmp_path / "limits.toml").write_text(limits)
     shutil.copy(hostile("tflite")[1], tmp_path / "student.tflite")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ladder, "MOST_KEPT", 1)
-    monkeypatch.setattr(auto, "MOST_KEPT", 2)
-    monkeypatch.setattr(auto, "_ROUNDS", 2)
+    monkeypatch.setattr(search, "MOST_KEPT", 1)
+    monkeypatch.setattr(candidate, "MOST_KEPT", 2)
+    monkeypatch.setattr(candidate, "_ROUNDS", 2)
     assert main(shlex.split(example)[1:]) in (0, 1)
     out = capsys.readouterr().out
-    assert "Rungs tried for .tflite" in out
+    assert "Stages tried for .tflite" in out
     assert "1 int8" in out
     assert "2 other ranges" in out
     assert "--method " in out

@@ -19,10 +19,12 @@ def modules_after(code: str) -> set[str]:
 def test_all_is_pinned() -> None:
     assert edgedf.__all__ == [
         "Artifact",
+        "CalibrationImages",
         "Detection",
         "Detector",
         "EdgedfError",
         "ModelSpec",
+        "Recipe",
         "Threshold",
         "__version__",
         "convert",

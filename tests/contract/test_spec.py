@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedf.errors import SpecMismatch, SpecUnsupported
+from edgedf.precision import PRECISIONS
 from edgedf.result import Threshold
 from edgedf.spec import (
     INPUT_TYPES,
     INPUT_ZERO_POINTS,
-    PRECISIONS,
     SCHEMA_VERSION,
     InputSpec,
     InputType,
@@ -36,7 +36,7 @@ def test_round_trip_through_json_and_the_schema() -> None:
     jsonschema.validate(json.loads(spec.to_json()), spec_schema())
 
 
-@given(st.text(), st.floats(0, 1), st.integers(8, 512), st.sampled_from(PRECISIONS))
+@given(st.text(), st.floats(0, 1), st.integers(8, 512), st.sampled_from(list(PRECISIONS)))
 def test_any_spec_survives_the_round_trip(
     name: str, fake_at: float, size: int, precision: str
 ) -> None:

@@ -137,7 +137,8 @@ def int8_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the shipped student as int8, made with all extras."""
     folder = tmp_path_factory.mktemp("int8")
     # Whether the two agree is asked elsewhere: here it is only run.
-    edgedf.convert(samples=16, out=folder, keep_failing=True)
+    calibration = edgedf.CalibrationImages(samples=16)
+    edgedf.convert(calibration=calibration, out=folder, keep_failing=True)
     return folder
 
 

@@ -13,13 +13,14 @@ import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 
 import edgedf
+from edgedf.quantize.recipe import Recipe
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"precision": "fp16"}, {"equalize": True, "io": "float32"}]
+    "recipe", [Recipe(), Recipe("fp16"), Recipe("int8", "float32", equalize=True)]
 )
 def test_a_conversion_parses_each_file_once(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: Counter[str] = Counter()
 
@@ -38,6 +39,11 @@ def test_a_conversion_parses_each_file_once(
     counting(flatbuffer_utils, "read_model_from_bytearray")
     counting(onnx, "load_model_from_string")
     counting(onnx, "load")
-    report = edgedf.convert(samples=8, out=tmp_path, keep_failing=True, **options)
+    report = edgedf.convert(
+        recipe=recipe,
+        calibration=edgedf.CalibrationImages(samples=8),
+        out=tmp_path,
+        keep_failing=True,
+    )
     assert len(report.models) == 2
     assert parsed and set(parsed.values()) == {1}, parsed

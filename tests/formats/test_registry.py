@@ -90,7 +90,7 @@ def test_a_third_format_is_converted_proved_verified_compared_and_described(
     toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert read_model(toy)[0] == "toy"
-    report = edgedf.convert(toy, samples=8, out=tmp_path)
+    report = edgedf.convert(toy, calibration=edgedf.CalibrationImages(samples=8), out=tmp_path)
     (model,) = report.models
     assert report.passed and model.written and model.path.suffix == ".toy"
     assert [c.model for c in report.comparisons] == ["toy int8", "toy int8"]

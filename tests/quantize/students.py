@@ -28,6 +28,7 @@ from edgedf.formats import format_named
 from edgedf.formats.onnx.container import embed as embed_onnx
 from edgedf.formats.tflite.container import embed as embed_tflite
 from edgedf.imaging import prepare
+from edgedf.quantize.calibration.images import CalibrationImages
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.sources.describe import describe_converted
 from edgedf.quantize.sources.export import Exported, export_checkpoint, run_checkpoint
@@ -151,6 +152,11 @@ def scratch() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="edgedf-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def photographs(samples: int = 12, **options: Any) -> CalibrationImages:
+    """The folder of photographs, to calibrate with."""
+    return CalibrationImages(photograph_folder(), samples=samples, **options)
 
 
 @cache
@@ -316,8 +322,8 @@ def small_int8_file(model_format: ModelFormat) -> Path:
     path = shared() / f"small_int8.{model_format}"
     with once(path) as is_missing:
         if is_missing:
-            options = {"calibration": photograph_folder(), "samples": 12, "out": shared()}
-            convert(small_model(model_format), **options, keep_failing=True)  # type: ignore[arg-type]
+            source, calibration = small_model(model_format), photographs()
+            convert(source, calibration=calibration, out=shared(), keep_failing=True)
     return path
 
 

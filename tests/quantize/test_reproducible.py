@@ -16,11 +16,12 @@ years, out, pictures, *sources = sys.argv[1:]
 real, local = time.time, time.localtime
 time.time = lambda: real() + float(years) * 365.25 * 86400
 time.localtime = lambda seconds=None: local(time.time() if seconds is None else seconds)
-from edgedf.quantize.conversion.convert import convert
+from edgedf import CalibrationImages, Recipe, convert
+images = CalibrationImages(pictures, samples=8)
 for precision in ("int8", "fp16"):
     for source in sources:
         report = convert(
-            source, precision=precision, calibration=pictures, samples=8, out=out, keep_failing=True
+            source, Recipe(precision), calibration=images, out=out, keep_failing=True
         )
         assert report.models[0].written
 """

@@ -10,7 +10,8 @@ from edgedf.formats.base import Format
 from edgedf.formats.container import Embedded
 from edgedf.formats.onnx import container
 from edgedf.int8_kernels import EXACT_INT8, Int8Kernels
-from edgedf.spec import ModelSpec, Precision
+from edgedf.precision import PrecisionName
+from edgedf.spec import ModelSpec
 
 if TYPE_CHECKING:
     from edgedf.formats.onnx.backend import OnnxBackend
@@ -29,7 +30,7 @@ class Onnx(Format):
     quantize_tools = ("onnxruntime", "onnx")
     # ONNX Runtime has no 16-bit kernels on a CPU: it runs int8-a16 in float between conversions,
     # which gives the values that a device with such kernels gives, at the price of speed.
-    missing_precisions: Mapping[Precision, str] = {
+    missing_precisions: Mapping[PrecisionName, str] = {
         "int8-dynamic": (
             "ONNX Runtime's dynamic convolutions (ConvInteger) change this kind of network too "
             "much; on the shipped student the correlation of the logits falls to 0.92, and a "
@@ -80,7 +81,7 @@ class Onnx(Format):
 
         return int8_kernels()
 
-    def session_options(self, precision: Precision) -> Mapping[str, str]:
+    def session_options(self, precision: PrecisionName) -> Mapping[str, str]:
         """What makes int8 exact on x86-64 without VNNI."""
         return EXACT_INT8 if precision == "int8" else {}
 

@@ -13,7 +13,7 @@ from edgedf.formats import open_backend
 from edgedf.imaging import RGBImage, preprocess
 from edgedf.quantize.accuracy.diagnosis import DIAGNOSED, Diagnosis, diagnose, next_step, sentence
 from edgedf.quantize.accuracy.gate import Limits
-from edgedf.quantize.accuracy.verify import verify, verify_pair
+from edgedf.quantize.accuracy.verify import Gate, verify, verify_pair
 from edgedf.quantize.accuracy.wording import remarks
 from edgedf.quantize.models.pair import Answer, open_pair, reference_of
 from edgedf.runtime.models import shipped_model
@@ -104,7 +104,7 @@ def test_the_reference_says_what_the_kernels_say(model_format: str) -> None:
 
 
 def test_a_model_that_is_bad_is_to_blame_itself() -> None:
-    found = verify(dark_int8(), FILES[:24], limits=Limits(logit_correlation=0.99))
+    found = verify(dark_int8(), Gate(FILES[:24], limits=Limits(logit_correlation=0.99)))
     assert found.verdict == "fail"
     assert found.diagnosis is not None and found.diagnosis.cause == "model"
     assert any("The model is to blame" in said for said in remarks(found))
@@ -120,7 +120,7 @@ def test_kernels_that_are_wrong_are_to_blame_where_the_file_is_right() -> None:
             return logit + 1.5 * (picture.mean() > 110), defocus
 
         pair = replace(pair, artifact=replace(pair.artifact, answer=wrong))
-        found = verify_pair(pair, FILES[:24])
+        found = verify_pair(pair, Gate(FILES[:24]))
     assert found.verdict == "fail"
     assert found.diagnosis is not None and found.diagnosis.cause == "processor"
     assert any("This processor's int8 kernels are to blame" in said for said in remarks(found))

@@ -7,7 +7,7 @@ import numpy as np
 
 from edgedf.evaluation import Skipped
 from edgedf.quantize.accuracy.html_report import render
-from edgedf.quantize.accuracy.verify import Example, Verification, examples, verify_pair
+from edgedf.quantize.accuracy.verify import Example, Gate, Verification, examples, verify_pair
 from edgedf.quantize.models.pair import open_pair
 from edgedf.result import Threshold
 from tests.contract.pages import Page
@@ -27,7 +27,7 @@ def found(folder: Path) -> tuple[Verification, list[Example]]:
         for index in range(6)
     ]
     with open_pair(artifact, parent) as pair:
-        verification = verify_pair(pair, files, data="six", worst=2)
+        verification = verify_pair(pair, Gate(files, data="six"), worst=2)
         return verification, list(examples(pair, verification.worst))
 
 

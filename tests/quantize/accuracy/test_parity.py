@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgedf.precision import PRECISIONS, Tolerance
 from edgedf.quantize.accuracy.parity import (
-    TOLERANCES,
     Comparison,
     PairStatistics,
-    Tolerance,
     compare,
     output_parity,
 )
@@ -28,7 +27,7 @@ def outputs(logits: np.ndarray, maps: np.ndarray) -> list[Outputs]:
 
 
 def against_original(
-    logits: np.ndarray, maps: np.ndarray, tolerance: Tolerance = TOLERANCES["int8"]
+    logits: np.ndarray, maps: np.ndarray, tolerance: Tolerance = PRECISIONS["int8"].tolerance
 ) -> Comparison:
     return compare(
         "made",
@@ -42,7 +41,7 @@ def against_original(
 
 
 def test_equal_outputs_agree() -> None:
-    comparison = against_original(LOGITS, MAPS, TOLERANCES["fp32"])
+    comparison = against_original(LOGITS, MAPS, PRECISIONS["fp32"].tolerance)
     assert comparison.passed
     for output in comparison.outputs:
         assert output.max_abs == output.mean_abs == 0.0
@@ -86,7 +85,7 @@ def test_a_dead_map_fails_even_where_its_mean_error_is_tiny() -> None:
         outputs(LOGITS, spikes),
         images="held out",
         threshold=THRESHOLD,
-        tolerance=TOLERANCES["int8"],
+        tolerance=PRECISIONS["int8"].tolerance,
     )
     dense = comparison.outputs[1]
     assert dense.mean_relative < 0.001
@@ -103,7 +102,7 @@ def test_an_original_that_does_not_vary_proves_nothing() -> None:
         same,
         images="held out",
         threshold=THRESHOLD,
-        tolerance=TOLERANCES["int8"],
+        tolerance=PRECISIONS["int8"].tolerance,
     )
     assert not comparison.passed
 
@@ -140,8 +139,8 @@ def test_statistics_gathered_in_pieces_are_those_of_the_whole(
     for statistics in (gathered, whole):
         assert statistics.max_abs == np.abs(found - wanted).max()
         assert statistics.mean_abs == pytest.approx(np.abs(found - wanted).mean())
-        assert statistics.wanted_range == wanted.max() - wanted.min()
-        assert statistics.wanted_mean == pytest.approx(wanted.mean())
+        assert statistics.original_range == wanted.max() - wanted.min()
+        assert statistics.original_mean == pytest.approx(wanted.mean())
         assert statistics.spreads == pytest.approx((found.std(), wanted.std()), rel=1e-6)
         assert statistics.correlation == pytest.approx(np.corrcoef(found, wanted)[0, 1], rel=1e-6)
 
@@ -162,7 +161,7 @@ def test_without_limits_an_output_passes_that_varies() -> None:
 
 
 def test_flips_are_limited_and_changes_to_unsure_are_not() -> None:
-    tolerance = TOLERANCES["int8"]
+    tolerance = PRECISIONS["int8"].tolerance
     logits = LOGITS.copy()
     logits[:10] = 0.0  # unsure
     assert against_original(logits, MAPS).verdicts.flips == 0
@@ -177,6 +176,6 @@ def test_flips_are_limited_and_changes_to_unsure_are_not() -> None:
 
 
 def test_one_flip_in_a_hundred_is_allowed_and_none_for_fp16() -> None:
-    int8, fp16 = TOLERANCES["int8"], TOLERANCES["fp16"]
+    int8, fp16 = PRECISIONS["int8"].tolerance, PRECISIONS["fp16"].tolerance
     assert [int8.flips_allowed(n) for n in (4, 99, 199, 200, 1000)] == [1, 1, 1, 2, 10]
     assert [fp16.flips_allowed(n) for n in (4, 1000)] == [0, 0]

@@ -9,6 +9,7 @@ from edgedf.errors import ArtifactUnreadable, ConfigError
 from edgedf.evaluation import Picture
 from edgedf.formats.tflite.container import embed as embed_tflite
 from edgedf.quantize.accuracy.standing import files_of_one_student, on_pictures, on_record
+from edgedf.quantize.accuracy.verify import Gate
 from edgedf.runtime.models import shipped_model
 from edgedf.spec import Accuracy
 from tests.quantize.students import dark_int8, shipped_int8
@@ -73,7 +74,7 @@ def test_a_float_file_without_figures_is_still_what_others_are_held_against(
 
 def test_broken_int8_is_over_and_good_int8_needs_more_pictures_than_the_sample() -> None:
     files = files_of_one_student([FLOAT, shipped_int8("tflite"), dark_int8()])
-    whole, good, dark = on_pictures(files, SAMPLE, data="the sample")
+    whole, good, dark = on_pictures(files, Gate(SAMPLE, data="the sample"))
     assert whole.standing == "within"
     assert good.standing == "unknown"
     assert "AUC 0.5" in good.reason and "flipped verdicts" in good.reason
@@ -93,22 +94,22 @@ def test_int8_that_pictures_prove_good_is_within(tmp_path: Path) -> None:
         with_accuracy(tmp_path, "float.tflite", "fp32"),
         with_accuracy(tmp_path, "int8.tflite", "int8"),
     ]
-    _, found = on_pictures(files_of_one_student(files), pictures, data="tiny")
+    _, found = on_pictures(files_of_one_student(files), Gate(pictures, data="tiny"))
     assert found.standing == "within"
     assert "a drop of 0.0000 (0.0000 to 0.0000)" in found.reason
     reals = [picture for picture in pictures if picture.label == "real"]
-    _, one_class = on_pictures(files_of_one_student(files), reals, data="tiny")
+    _, one_class = on_pictures(files_of_one_student(files), Gate(reals, data="tiny"))
     assert (one_class.standing, "no AUC" in one_class.reason) == ("unknown", True)
 
 
 def test_without_a_float_file_the_shipped_one_is_the_reference(tmp_path: Path) -> None:
     twin = shutil.copy(shipped_int8("tflite"), tmp_path / "twin.tflite")
     files = files_of_one_student([shipped_int8("tflite"), Path(twin)])
-    first, second = on_pictures(files, SAMPLE[:12], data="few")
+    first, second = on_pictures(files, Gate(SAMPLE[:12], data="few"))
     assert first == second
     own = [with_accuracy(tmp_path, f"{name}.tflite", "int8") for name in ("one", "two")]
     with pytest.raises(ConfigError, match="was not made from the student") as raised:
-        on_pictures(files_of_one_student(own), SAMPLE[:12], data="few")
+        on_pictures(files_of_one_student(own), Gate(SAMPLE[:12], data="few"))
     assert raised.value.next_step == "name it as well"
 
 

@@ -22,7 +22,7 @@ from edgedf.formats.onnx.container import embed as embed_onnx
 from edgedf.metrics import auc_with_interval, logit
 from edgedf.quantize.accuracy import verify as module
 from edgedf.quantize.accuracy.gate import Limits
-from edgedf.quantize.accuracy.verify import Verification, examples, verify, verify_pair
+from edgedf.quantize.accuracy.verify import Gate, Verification, examples, verify, verify_pair
 from edgedf.quantize.models.pair import open_pair
 from edgedf.result import Threshold, sigmoid
 from edgedf.runtime.models import shipped_model
@@ -39,7 +39,7 @@ FILES = [picture.file for picture in SAMPLE]
 
 @cache
 def of_int8() -> Verification:
-    return verify(shipped_int8("tflite"), SAMPLE, data="the sample", threads=1)
+    return verify(shipped_int8("tflite"), Gate(SAMPLE, data="the sample"), threads=1)
 
 
 def tiny_pictures(folder: Path, count: int) -> list[Picture]:
@@ -108,7 +108,7 @@ def test_the_figures_are_those_of_the_two_detectors() -> None:
 
 
 def test_a_broken_artifact_fails() -> None:
-    found = verify(dark_int8(), SAMPLE[:40], threads=1)
+    found = verify(dark_int8(), Gate(SAMPLE[:40]), threads=1)
     assert found.verdict == "fail"
     assert not found.passed
     assert found.images_needed is None
@@ -120,7 +120,7 @@ def test_a_broken_artifact_fails() -> None:
 def test_a_model_passes_against_itself() -> None:
     model = shipped_model("tflite")
     found = verify(
-        model, SAMPLE[:40], against=model, limits=Limits(flips_bound=0.2), threads=1, worst=3
+        model, Gate(SAMPLE[:40], limits=Limits(flips_bound=0.2)), against=model, threads=1, worst=3
     )
     assert found.verdict == "pass"
     assert found.passed
@@ -133,7 +133,7 @@ def test_a_model_passes_against_itself() -> None:
 
 
 def test_a_handful_of_pictures_cannot_tell_and_says_how_many_it_would_take() -> None:
-    found = verify(shipped_int8("tflite"), FILES[::13], threads=1)
+    found = verify(shipped_int8("tflite"), Gate(FILES[::13]), threads=1)
     assert found.verdict == "cannot tell"
     assert found.measurements.auc is None
     assert found.images_needed == 150  # 3 / 2 %
@@ -142,7 +142,7 @@ def test_a_handful_of_pictures_cannot_tell_and_says_how_many_it_would_take() -> 
 
 def test_a_checkpoint_can_be_the_parent() -> None:
     checkpoint = shipped_model("tflite").with_suffix(".safetensors")
-    found = verify(shipped_model("onnx"), FILES[:6], against=checkpoint, threads=1)
+    found = verify(shipped_model("onnx"), Gate(FILES[:6]), against=checkpoint, threads=1)
     assert found.same_checkpoint
     assert found.parent.endswith("torch)")
     assert found.measurements.map_error.value < 1e-4
@@ -161,8 +161,8 @@ def test_the_docstrings_example_works(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_enough_pictures_prove_that_a_model_equals_itself(tmp_path: Path) -> None:
     model = write_tiny(tmp_path, "onnx")
     pictures = tiny_pictures(tmp_path, 160)
-    assert verify(model, pictures, against=model).verdict == "pass"
-    assert verify(model, pictures[:20], against=model).images_needed == 150
+    assert verify(model, Gate(pictures), against=model).verdict == "pass"
+    assert verify(model, Gate(pictures[:20]), against=model).images_needed == 150
 
 
 @pytest.mark.parametrize("model_format", ["tflite", "onnx"])
@@ -171,7 +171,7 @@ def test_each_model_is_judged_by_its_own_thresholds(model_format: str, tmp_path:
     strict = Threshold(0.99, 0.98, "stricter")
     artifact = write_tiny(tmp_path, model_format, threshold=strict)
     pictures = tiny_pictures(tmp_path, 12)
-    found = verify(artifact, pictures, against=parent, worst=12)
+    found = verify(artifact, Gate(pictures), against=parent, worst=12)
     flipped = changed = 0
     for entry in found.worst:
         assert entry.parent_score == entry.artifact_score
@@ -189,19 +189,19 @@ def test_each_model_is_judged_by_its_own_thresholds(model_format: str, tmp_path:
 def test_different_checkpoints_are_noticed(tmp_path: Path) -> None:
     parent = write_tiny(tmp_path, "onnx").rename(tmp_path / "parent.onnx")
     artifact = write_tiny(tmp_path, "onnx", parent_sha256="f" * 64)
-    assert not verify(artifact, tiny_pictures(tmp_path, 4), against=parent).same_checkpoint
+    assert not verify(artifact, Gate(tiny_pictures(tmp_path, 4)), against=parent).same_checkpoint
 
 
 def test_pictures_of_one_class_have_no_auc(tmp_path: Path) -> None:
     model = write_tiny(tmp_path, "onnx")
-    found = verify(model, tiny_pictures(tmp_path, 8)[::2], against=model)
+    found = verify(model, Gate(tiny_pictures(tmp_path, 8)[::2]), against=model)
     assert (found.real, found.fake) == (4, 0)
     assert found.measurements.auc is None
 
 
 def test_one_picture_shows_nothing(tmp_path: Path) -> None:
     model = write_tiny(tmp_path, "onnx")
-    found = verify(model, tiny_pictures(tmp_path, 1), against=model)
+    found = verify(model, Gate(tiny_pictures(tmp_path, 1)), against=model)
     assert found.verdict == "cannot tell"
     assert found.images_needed is None
     assert "shows nothing" in {row.name: row for row in found.rows}["logit_correlation"].reason
@@ -212,7 +212,7 @@ def test_examples_have_the_picture_and_both_maps(tmp_path: Path) -> None:
     pictures = tiny_pictures(tmp_path, 4)
     steps = []
     with open_pair(model, model) as pair:
-        found = verify_pair(pair, pictures, worst=2)
+        found = verify_pair(pair, Gate(pictures), worst=2)
         shown = list(examples(pair, found.worst, progress=lambda *step: steps.append(step)))
     assert [example.compared for example in shown] == list(found.worst)
     assert steps[-1] == ("worst pictures", 2, 2)
@@ -228,7 +228,7 @@ def test_examples_have_the_picture_and_both_maps(tmp_path: Path) -> None:
 def test_the_scores_are_those_that_numpy_computes(tmp_path: Path) -> None:
     model = write_tiny(tmp_path, "tflite")
     path = write(tmp_path / "one.png", noise(32, 32, 5))
-    (entry,) = verify(model, [str(path)], against=model).worst
+    (entry,) = verify(model, Gate([str(path)]), against=model).worst
     wanted = sigmoid(expected(noise(32, 32, 5))[0])
     assert entry.parent_score == pytest.approx(wanted, abs=1e-5)
     assert entry.label == "unknown"
@@ -239,7 +239,7 @@ def test_unreadable_pictures_are_left_out_until_they_are_too_many(tmp_path: Path
     pictures = tiny_pictures(tmp_path, 40)
     Path(pictures[7].file).write_bytes(b"no picture")
     steps: list[tuple[str, int, int]] = []
-    found = verify(model, pictures, against=model, progress=lambda *step: steps.append(step))
+    found = verify(model, Gate(pictures), against=model, progress=lambda *step: steps.append(step))
     assert [entry.file for entry in found.skipped] == [pictures[7].file]
     assert found.measurements.pictures == 39
     assert (found.real, found.fake) == (20, 19)
@@ -247,13 +247,13 @@ def test_unreadable_pictures_are_left_out_until_they_are_too_many(tmp_path: Path
     for picture in pictures[:3]:
         Path(picture.file).write_bytes(b"")
     with pytest.raises(DataError, match="3 of 40 pictures cannot be read"):
-        verify(model, pictures, against=model)
+        verify(model, Gate(pictures), against=model)
 
 
 def test_no_picture_is_an_error(tmp_path: Path) -> None:
     model = write_tiny(tmp_path, "onnx")
     with pytest.raises(DataError, match="no picture to compare on in nothing"):
-        verify(model, [], against=model, data="nothing")
+        verify(model, Gate([], data="nothing"), against=model)
 
 
 def test_everything_survives_json(tmp_path: Path) -> None:
@@ -276,9 +276,9 @@ def test_an_artifact_that_gives_no_numbers_fails_and_such_a_parent_is_an_error(
     good = write_tiny(tmp_path, "onnx")
     picture = tiny_pictures(tmp_path, 1)
     with pytest.raises(ParityError, match=r"broken\.onnx .* fails on .*0\.png"):
-        verify(path, picture, against=good)
+        verify(path, Gate(picture), against=good)
     with pytest.raises(ArtifactUnreadable, match="not finite"):
-        verify(good, picture, against=path)
+        verify(good, Gate(picture), against=path)
 
 
 def test_without_a_parent_only_the_shipped_student_has_one(tmp_path: Path) -> None:
@@ -286,20 +286,20 @@ def test_without_a_parent_only_the_shipped_student_has_one(tmp_path: Path) -> No
     with pytest.raises(
         ConfigError, match="not made from the student that edgedf carries"
     ) as caught:
-        verify(path, FILES[:1])
+        verify(path, Gate(FILES[:1]))
     assert "--against" in caught.value.next_step
 
 
 def test_models_of_other_sizes_cannot_be_compared(tmp_path: Path) -> None:
     path = write_tiny(tmp_path, "onnx")
     with pytest.raises(ConfigError, match=r"takes 32 x 32 pixels and gives a map of 8 x 8; .* 256"):
-        verify(path, FILES[:1], against=shipped_model("onnx"))
+        verify(path, Gate(FILES[:1]), against=shipped_model("onnx"))
 
 
 def test_a_parent_that_is_no_model_is_refused(tmp_path: Path) -> None:
     model = write_tiny(tmp_path, "onnx")
     (tmp_path / "text.tflite").write_text("this is no model")
     with pytest.raises(ArtifactUnreadable, match=r"text\.tflite"):
-        verify(model, FILES[:1], against=tmp_path / "text.tflite")
+        verify(model, Gate(FILES[:1]), against=tmp_path / "text.tflite")
     with pytest.raises(CheckpointError, match=r"none\.safetensors"):
-        verify(model, FILES[:1], against=tmp_path / "none.safetensors")
+        verify(model, Gate(FILES[:1]), against=tmp_path / "none.safetensors")

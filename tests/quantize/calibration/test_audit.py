@@ -15,9 +15,10 @@ from edgedf.quantize.calibration.audit import (
     facts_of_files,
     overlap_findings,
 )
+from edgedf.quantize.calibration.candidates import sample_candidates
 from edgedf.quantize.calibration.coverage import TensorCoverage, coverage
 from edgedf.quantize.calibration.image_facts import ImageFacts, facts_of
-from edgedf.quantize.calibration.images import choose_images, sample_candidates
+from edgedf.quantize.calibration.images import choose_images
 from tests.formats.stages import tflite
 from tests.quantize.students import SMALL, crops, small_exports, small_images
 

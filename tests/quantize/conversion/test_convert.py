@@ -24,14 +24,19 @@ from edgedf.files import sha256_of
 from edgedf.formats.onnx.container import SEAL_KEY, SPEC_KEY
 from edgedf.formats.onnx.container import embed as embed_onnx
 from edgedf.formats.tflite.container import SEAL_FILE, SPEC_FILE
-from edgedf.quantize.calibration.images import candidates_in_folder, choose_images
+from edgedf.precision import PrecisionName
+from edgedf.quantize.calibration.candidates import candidates_in_folder
+from edgedf.quantize.calibration.images import CalibrationImages, choose_images
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.conversion.report import ConversionReport
+from edgedf.quantize.making.kept_layers import Keep
+from edgedf.quantize.recipe import Recipe
 from edgedf.spec import LOGIT_BOUND
 from tests.quantize.students import (
     SMALL,
     crops,
     photograph_folder,
+    photographs,
     scratch,
     small_checkpoint,
     small_exports,
@@ -42,9 +47,10 @@ from tests.quantize.students import (
 FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 
 
-def convert_small(source: Path, out: Path, **options: Any) -> ConversionReport:
-    options = {"calibration": photograph_folder(), "samples": 12, **options}
-    return convert(source, out=out, **options)
+def convert_small(
+    source: Path, out: Path, recipe: Recipe = Recipe(), **options: Any
+) -> ConversionReport:
+    return convert(source, recipe, out=out, **{"calibration": photographs(), **options})
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -137,7 +143,8 @@ def test_input_type_and_kept_layers_are_in_the_spec_and_in_the_report(
     model_format: ModelFormat, tmp_path: Path
 ) -> None:
     source = small_model(model_format)
-    report = convert_small(source, tmp_path, io="int8", keep=[KEEP[model_format]], samples=8)
+    recipe = Recipe(input_type="int8", keep=(Keep.parse(KEEP[model_format]),))
+    report = convert_small(source, tmp_path, recipe, calibration=photographs(8))
     (model,) = report.models
     assert report.passed, report.to_dict()
     spec = read_artifact(tmp_path / f"small_int8.{model_format}").spec
@@ -178,7 +185,7 @@ def test_the_audit_of_good_images_finds_nothing_that_stops_anyone() -> None:
 def test_a_method_makes_another_file_and_is_in_its_spec(
     model_format: ModelFormat, tmp_path: Path
 ) -> None:
-    report = convert_small(small_model(model_format), tmp_path, method="percentile")
+    report = convert_small(small_model(model_format), tmp_path, Recipe(method="percentile"))
     report.raise_if_failed()
     assert report.calibration is not None
     assert report.calibration.method == "percentile"
@@ -194,7 +201,7 @@ def test_a_method_makes_another_file_and_is_in_its_spec(
 
 
 # Of the float file's size, at most.
-SHARES = {
+SHARES: dict[PrecisionName, float] = {
     "fp32": 1.0,
     "fp16": 0.6,
     "int8": 0.4,
@@ -214,9 +221,9 @@ SHARES = {
     ],
 )
 def test_a_float_model_becomes_each_precision(
-    model_format: ModelFormat, precision: str, share: float, tmp_path: Path
+    model_format: ModelFormat, precision: PrecisionName, share: float, tmp_path: Path
 ) -> None:
-    report = convert_small(small_model(model_format), tmp_path, precision=precision)
+    report = convert_small(small_model(model_format), tmp_path, Recipe(precision))
     assert report.passed
     (model,) = report.models
     assert model.path == tmp_path / f"small_{precision}.{model_format}"
@@ -231,7 +238,7 @@ def test_the_same_conversion_gives_the_same_bytes(tmp_path: Path) -> None:
         convert_small(small_model(model_format), tmp_path)
         once = small_int8_file(model_format)
         assert (tmp_path / once.name).read_bytes() == once.read_bytes()
-    convert_small(small_model("onnx"), tmp_path / "other", seed=5)
+    convert_small(small_model("onnx"), tmp_path / "other", calibration=photographs(seed=5))
     assert files_in(tmp_path / "other")[once.name] != once.read_bytes()
 
 
@@ -298,7 +305,7 @@ def sabotaged() -> Path:
 
 
 def test_the_sabotaged_student_is_as_good_as_the_other_in_float(tmp_path: Path) -> None:
-    assert convert_small(sabotaged(), tmp_path, precision="fp32").passed
+    assert convert_small(sabotaged(), tmp_path, Recipe("fp32")).passed
     image = next(crops(128))
     with (
         edgedf.Detector(sabotaged()) as worse,
@@ -341,7 +348,8 @@ def test_ranges_from_dark_images_do_not_fit_others_and_that_is_found(tmp_path: P
             stark = picture // 128 * 255
             cv2.imwrite(str(folder / f"stark{index}.png"), stark[..., ::-1])
     seed = next(seed for seed in range(1000) if all_dark(folder, seed))
-    report = convert_small(small_model("tflite"), out, calibration=folder, samples=8, seed=seed)
+    images = CalibrationImages(folder, samples=8, seed=seed)
+    report = convert_small(small_model("tflite"), out, calibration=images)
     calibration, held_out = report.comparisons
     assert not held_out.passed
     assert calibration.passed
@@ -364,7 +372,7 @@ def test_outputs_that_are_no_numbers_fail_the_proof(tmp_path: Path) -> None:
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     loud = embed_onnx(proto.SerializeToString(), small_exports().specs["onnx"])
     (tmp_path / "loud.onnx").write_bytes(loud)
-    report = convert_small(tmp_path / "loud.onnx", tmp_path / "out", precision="fp16")
+    report = convert_small(tmp_path / "loud.onnx", tmp_path / "out", Recipe("fp16"))
     assert not report.passed
     with pytest.raises(ParityError, match="fake_logit is not a finite number"):
         report.raise_if_failed()
@@ -379,7 +387,7 @@ def test_a_source_is_never_overwritten(tmp_path: Path) -> None:
     source = tmp_path / "own_fp32.onnx"
     source.write_bytes(small_model("onnx").read_bytes())
     with pytest.raises(ConfigError, match="would replace the file it is made from"):
-        convert_small(source, tmp_path, precision="fp32")
+        convert_small(source, tmp_path, Recipe("fp32"))
     assert source.read_bytes() == small_model("onnx").read_bytes()
 
 
@@ -469,14 +477,14 @@ def test_when_the_second_file_cannot_be_written_the_first_is_not_either(
         (tmp_path / f"student_fp32.{name}").write_bytes(b"from yesterday")
     monkeypatch.setattr(os, "fsync", full_at_the_second)
     with pytest.raises(OutputError, match=r"student_fp32\.onnx: No space left"):
-        convert(None, out=tmp_path, precision="fp32", calibration=photograph_folder(), samples=12)
+        convert(None, Recipe("fp32"), out=tmp_path, calibration=photographs())
     assert files_in(tmp_path) == {f"student_fp32.{name}": b"from yesterday" for name in FORMATS}
 
 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from edgedf.quantize.conversion.convert import convert
+from edgedf import CalibrationImages, convert
 from edgedf.spec import LOGIT_BOUND
 
 def kill_during(step, done, total):
@@ -485,7 +493,8 @@ def kill_during(step, done, total):
 
 if sys.argv[4] == "write":  # the new file is there in full, its final name is still the old one's
     os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-convert(sys.argv[1], calibration=sys.argv[2], out=sys.argv[3], samples=12, progress=kill_during)
+images = CalibrationImages(sys.argv[2], samples=12)
+convert(sys.argv[1], calibration=images, out=sys.argv[3], progress=kill_during)
 """
 
 
@@ -510,13 +519,9 @@ def test_a_conversion_that_is_killed_leaves_the_old_file_as_it_was(
 @pytest.mark.parametrize(
     ("options", "said", "expected"),
     [
-        ({"precision": "int4"}, "no precision 'int4'", "one of fp32, fp16, int8"),
         ({"formats": ["tflite", "onxn"]}, "no format 'onxn'", "one of tflite, onnx"),
         ({"formats": []}, "No format", "one of tflite, onnx, or both"),
-        ({"samples": 3}, "3 calibration images", "at least 8"),
-        ({"method": "mean"}, "no calibration method 'mean'", "one of minmax, percentile"),
-        ({"method": "mse", "precision": "fp16"}, "nothing to calibrate in fp16", "int8"),
-        ({"calibration_split": "train"}, "has no splits", "a manifest"),
+        ({"calibration": CalibrationImages(split="train")}, "has no splits", "a manifest"),
     ],
 )
 def test_what_does_not_exist_is_refused_before_anything_is_made(
@@ -530,8 +535,8 @@ def test_what_does_not_exist_is_refused_before_anything_is_made(
 
 def test_a_model_without_a_proof_of_its_own_spec_is_not_embedded_twice(tmp_path: Path) -> None:
     """Converting a float file again replaces its spec."""
-    once = convert_small(small_model("onnx"), tmp_path / "a", precision="fp32").models[0].path
-    twice = convert_small(once, tmp_path / "b", precision="fp32").models[0].path
+    once = convert_small(small_model("onnx"), tmp_path / "a", Recipe("fp32")).models[0].path
+    twice = convert_small(once, tmp_path / "b", Recipe("fp32")).models[0].path
     assert twice.name == "small_fp32.onnx"
     assert [e.key for e in onnx.load(str(twice)).metadata_props] == [SPEC_KEY, SEAL_KEY]
     assert embed_onnx(twice.read_bytes(), read_artifact(twice).spec) == twice.read_bytes()

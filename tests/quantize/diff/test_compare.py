@@ -14,7 +14,7 @@ from edgedf.evaluation import Picture
 from edgedf.files import sha256_of
 from edgedf.formats.tflite.container import embed as embed_tflite
 from edgedf.quantize.accuracy.gate import Limits
-from edgedf.quantize.accuracy.verify import verify
+from edgedf.quantize.accuracy.verify import Gate, verify
 from edgedf.quantize.diff import compare as module
 from edgedf.quantize.diff.compare import diff
 from edgedf.quantize.diff.difference import Difference, DiffLimits
@@ -66,7 +66,7 @@ def test_what_is_lost_on_pictures_is_what_verify_measures() -> None:
     found = of_int8().verification
     assert found is not None
     small, full = shipped_int8("tflite"), shipped_model("tflite")
-    wanted = verify(small, SAMPLE[:16], against=full, data="some", worst=0, threads=1)
+    wanted = verify(small, Gate(SAMPLE[:16], data="some"), against=full, worst=0, threads=1)
     assert found.measurements == wanted.measurements
     assert found.rows == wanted.rows
     assert of_int8().verdict == wanted.verdict

@@ -11,8 +11,9 @@ from edgedf.formats import REGISTRY as FORMATS
 from edgedf.formats import open_backend
 from edgedf.formats.onnx.parsed import without_metadata
 from edgedf.formats.operators import boundary_operators
+from edgedf.precision import PRECISIONS
 from edgedf.quantize.making.input_type import check_input_type, described_input, input_type_named
-from edgedf.spec import INPUT_TYPES, PRECISIONS, InputType
+from edgedf.spec import INPUT_TYPES, InputType
 from tests.contract.specs import make_spec
 from tests.formats.stages import list_operators, tflite, with_input_type, xnnpack_partitions
 from tests.quantize.students import SMALL, small_exports, small_images, small_int8

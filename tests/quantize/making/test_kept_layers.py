@@ -15,8 +15,9 @@ from edgedf.formats import open_backend, open_graph
 from edgedf.formats.layers import KEPT_PRECISIONS, NamedLayer
 from edgedf.formats.onnx import quantizer
 from edgedf.formats.operators import float_operators
+from edgedf.precision import PRECISIONS
 from edgedf.quantize.making.kept_layers import Keep, choose_layers, matches, parse_keep
-from edgedf.spec import PRECISIONS, LayerOverride
+from edgedf.spec import LayerOverride
 from tests.formats.stages import (
     executed_operators,
     found_kept,

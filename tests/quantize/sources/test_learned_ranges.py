@@ -15,7 +15,7 @@ from edgedf.errors import CheckpointError, ConfigError
 from edgedf.formats import open_backend, open_graph
 from edgedf.formats.onnx import Onnx
 from edgedf.quantize.accuracy.verify import Gate
-from edgedf.quantize.auto.bench import Bench
+from edgedf.quantize.auto.candidate import Builder
 from edgedf.quantize.calibration.images import CalibrationSet
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.making.kept_layers import Keep
@@ -27,6 +27,7 @@ from edgedf.spec import Calibration
 from tests.formats.stages import onnx, tflite
 from tests.quantize.students import (
     photograph_folder,
+    photographs,
     small_checkpoint,
     small_exports,
     small_images,
@@ -124,9 +125,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_convert_takes_learned_ranges(trained: Path, tmp_path: Path) -> None:
-    report = convert(
-        trained, formats=["onnx"], calibration=photograph_folder(), samples=8, out=tmp_path
-    )
+    report = convert(trained, formats=["onnx"], calibration=photographs(8), out=tmp_path)
     assert report.passed
     assert report.calibration is not None
     assert report.calibration.method == "qat"
@@ -141,10 +140,9 @@ def test_convert_takes_learned_ranges(trained: Path, tmp_path: Path) -> None:
 def test_a_method_that_is_asked_for_wins(trained: Path, tmp_path: Path) -> None:
     report = convert(
         trained,
+        Recipe(method="minmax"),
         formats=["onnx"],
-        calibration=photograph_folder(),
-        samples=8,
-        method="minmax",
+        calibration=photographs(8),
         out=tmp_path,
     )
     spec = read_artifact(report.models[0].path).spec
@@ -156,7 +154,7 @@ def test_a_method_that_is_asked_for_wins(trained: Path, tmp_path: Path) -> None:
 
 def test_learned_ranges_and_repairs_exclude_each_other(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="learned its ranges"):
-        convert(trained, formats=["onnx"], equalize=True, out=tmp_path)
+        convert(trained, Recipe(equalize=True), formats=["onnx"], out=tmp_path)
 
 
 def test_auto_measures_ranges_where_the_learned_ones_do_not_hold(trained: Path) -> None:
@@ -174,7 +172,7 @@ def test_auto_measures_ranges_where_the_learned_ones_do_not_hold(trained: Path) 
     )
     originals = Originals(load_source(trained, ["onnx"]), images)
     gate = Gate([str(path) for path in photograph_folder().rglob("*.png")])
-    bench = Bench(originals, "onnx", gate, "trained", Recipe())
+    builder = Builder(originals, "onnx", gate, "trained", Recipe())
     learned = simulated().ranges()["student.encoder.stages.1.1.sum"]
     methods = []
     for recipe in (
@@ -184,7 +182,7 @@ def test_auto_measures_ranges_where_the_learned_ones_do_not_hold(trained: Path) 
         Recipe(equalize=True),
         Recipe(equalize=True, correct_biases=True),
     ):
-        made = bench.make(recipe).made
+        made = builder.build(recipe).file
         assert made.spec.calibration is not None
         methods.append(made.spec.calibration.method)
         is_learned = made.ranges["add"] == pytest.approx(learned, rel=1e-6)

@@ -12,8 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedf.artifact import MAX_MODEL_BYTES, read_artifact
 from edgedf.errors import ArtifactUnreadable, ConfigError, EdgedfError, SpecMismatch, SpecMissing
 from edgedf.formats.onnx.container import embed as embed_onnx
+from edgedf.precision import PrecisionName
 from edgedf.quantize.conversion.convert import convert
+from edgedf.quantize.making.kept_layers import Keep
 from edgedf.quantize.models.run import open_model
+from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.sources import own_onnx as adopt_module
 from edgedf.quantize.sources.own_onnx import Description, adopt
 from edgedf.quantize.sources.source import load_source
@@ -22,7 +25,7 @@ from edgedf.runtime.detector import Detector
 from tests.contract.specs import make_spec
 from tests.formats.stages import onnx as onnx_stage
 from tests.quantize.own_models import MEAN, SIDE, STD, own_model, with_head
-from tests.quantize.students import photograph_folder, small_images
+from tests.quantize.students import photographs, small_images
 
 FLOATS = Description(mean=MEAN, std=STD, licence="mine")
 BYTES = Description()
@@ -217,8 +220,7 @@ def test_constants_are_added_and_multiplied_with_in_integers(edit: Any, tmp_path
     report = convert(
         written(tmp_path, own_model(edit=edit)),
         describe=FLOATS,
-        calibration=photograph_folder(),
-        samples=12,
+        calibration=photographs(),
         out=tmp_path,
         keep_failing=True,
     )
@@ -333,17 +335,14 @@ def test_a_probability_becomes_a_logit(curve: str, fake_class: int, tmp_path: Pa
 @pytest.mark.parametrize("precision", ["int8", "int8-a16", "int8-weights", "fp16"])
 @pytest.mark.parametrize("curve", ["one minus a sigmoid", "a mean of sigmoids", "two shares"])
 def test_the_logit_of_a_probability_stays_in_float(
-    curve: str, precision: str, tmp_path: Path
+    curve: str, precision: PrecisionName, tmp_path: Path
 ) -> None:
-    proto = own_model(**CURVES[curve])
+    proto, is_int8 = own_model(**CURVES[curve]), precision == "int8"
     report = convert(
         written(tmp_path, proto),
         describe=replace(FLOATS, output="probability"),
-        precision=precision,
-        calibration=photograph_folder(),
-        samples=12,
-        equalize=precision == "int8",
-        correct_biases=precision == "int8",
+        recipe=Recipe(precision, equalize=is_int8, correct_biases=is_int8),
+        calibration=photographs(),
         out=tmp_path,
         keep_failing=True,
     )
@@ -441,8 +440,7 @@ def test_it_is_quantized_like_one_of_ours(form: str, tmp_path: Path) -> None:
     report = convert(
         written(tmp_path, own_model(**OTHER_FORMS[form])),
         describe=FLOATS,
-        calibration=photograph_folder(),
-        samples=12,
+        calibration=photographs(),
         out=tmp_path,
     )
     report.raise_if_failed()
@@ -458,9 +456,8 @@ def test_layers_are_kept_whatever_onnx_runtime_makes_of_them(keep: str, tmp_path
     report = convert(
         written(tmp_path, own_model(curve="silu")),
         describe=FLOATS,
-        keep=[keep],
-        calibration=photograph_folder(),
-        samples=12,
+        recipe=Recipe(keep=(Keep.parse(keep),)),
+        calibration=photographs(),
         out=tmp_path,
     )
     report.raise_if_failed()

@@ -1,30 +1,15 @@
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError
 from edgedf.formats import REGISTRY as FORMATS
 from edgedf.formats import open_backend
-from edgedf.quantize.accuracy.parity import TOLERANCES
-from edgedf.quantize.precision import (
-    AUTO,
-    CALIBRATED,
-    check_available,
-    computes_in_integers,
-    precision_named,
-)
-from edgedf.spec import PRECISIONS
 from tests.formats.stages import executed_operators, list_operators, tflite, xnnpack_partitions
 from tests.formats.stages import onnx as onnx_stage
 from tests.quantize.students import small_exports, small_images
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "commands" / "convert.md"
 
 
 def float_model(model_format: ModelFormat) -> bytes:
@@ -35,63 +20,6 @@ def answers(model: bytes, model_format: ModelFormat) -> tuple[np.ndarray, np.nda
     backend = open_backend(model, model_format)
     found = [backend.run(image) for image in small_images()]
     return np.array([logit for logit, _ in found]), np.stack([dense for _, dense in found])
-
-
-# Names
-
-
-def test_every_precision_has_a_tolerance_and_a_line_on_the_page() -> None:
-    assert set(TOLERANCES) == set(PRECISIONS)
-    text = PAGE.read_text("utf-8")
-    assert all(f"\n| `{name}` |" in text for name in PRECISIONS)
-    assert set(PRECISIONS) > CALIBRATED
-
-
-@pytest.mark.parametrize("name", PRECISIONS)
-def test_a_name_is_taken_as_it_is(name: str) -> None:
-    assert precision_named(name) == name
-
-
-@pytest.mark.parametrize(
-    ("name", "nearest"),
-    [("int8dynamic", "int8-dynamic"), ("int-8", "int8"), ("fp-16", "fp16"), ("sixteen", None)],
-)
-def test_the_nearest_name_is_suggested(name: str, nearest: str | None) -> None:
-    with pytest.raises(ConfigError) as caught:
-        precision_named(name)
-    assert caught.value.expected == f"one of {', '.join((*PRECISIONS, AUTO))}"
-    wanted = "edgedf convert --help" if nearest is None else f"--precision {nearest}"
-    assert caught.value.next_step == wanted
-
-
-@given(st.text(max_size=20).filter(lambda name: name not in PRECISIONS))
-def test_any_other_name_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="no precision"):
-        precision_named(name)
-
-
-def test_what_a_format_does_not_have_is_refused_with_what_it_has() -> None:
-    for precision in PRECISIONS:
-        check_available(precision, ["tflite"])
-        if precision != "int8-dynamic":
-            check_available(precision, FORMATS)
-    with pytest.raises(ConfigError) as both:
-        check_available("int8-dynamic", FORMATS)
-    assert "no int8-dynamic for .onnx" in both.value.message
-    assert "int8-dynamic" not in both.value.expected
-    assert "int8-weights" in both.value.expected
-    assert both.value.next_step.startswith("--to tflite")
-    with pytest.raises(ConfigError) as alone:
-        check_available("int8-dynamic", ["onnx"])
-    assert "--to" not in alone.value.next_step
-
-
-def test_only_static_precisions_compute_in_integers() -> None:
-    integer = {(p, f) for p in PRECISIONS for f in FORMATS if computes_in_integers(p, f)}
-    assert integer == {("int8", "tflite"), ("int8", "onnx"), ("int8-a16", "tflite")}
-
-
-# What is inside
 
 
 @pytest.mark.parametrize("model_format", FORMATS)

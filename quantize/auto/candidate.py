@@ -1,4 +1,4 @@
-"""Candidates of the ladder, made and looked at for real: see :mod:`edgedf.quantize.auto.ladder`."""
+"""Candidates of the search, built and measured: see :mod:`edgedf.quantize.auto.search`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.parity import reasons
 from edgedf.quantize.accuracy.verify import Gate, Verification
-from edgedf.quantize.auto.ladder import MOST_KEPT
+from edgedf.quantize.auto.search import MOST_KEPT
 from edgedf.quantize.layer_error.ranking import opened_layers, rank
 from edgedf.quantize.lint.report import lint_model
 from edgedf.quantize.making.make import MadeFile, make_file
@@ -26,29 +26,27 @@ from edgedf.quantize.recipe import Recipe
 from edgedf.runtime.int8_speed import turns_of
 from edgedf.runtime.interleaved import LatencyRatio, take_turns
 
-__all__ = ["Bench", "Made", "distance"]
+__all__ = ["Builder", "Candidate", "distance"]
 
 _RANKED_ON = 16
 _ROUNDS = 60
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """A candidate.
+class Candidate:
+    """An int8 file that may be what is searched for.
 
     Args:
-        made: The file and what it was made from.
-        recipe: How it was made.
-        proof: What it says of the images.
+        file: The file and what it was made from.
+        proof: Its outputs for the images.
     """
 
-    made: MadeFile
-    recipe: Recipe
+    file: MadeFile
     proof: Proof
 
 
-class Bench:
-    """A :class:`~edgedf.quantize.auto.ladder.Workshop` for one format of one model.
+class Builder:
+    """A :class:`~edgedf.quantize.auto.search.CandidateBuilder` for one format of one model.
 
     Args:
         originals: The float models and the images.
@@ -73,8 +71,8 @@ class Bench:
         self._title, self._base, self._progress = title, base, progress
         self._parent = _remembering(originals.source.original(model_format))
 
-    def make(self, recipe: Recipe) -> Made:
-        """See :meth:`edgedf.quantize.auto.ladder.Workshop.make`, as for all methods."""
+    def build(self, recipe: Recipe) -> Candidate:
+        """See :meth:`edgedf.quantize.auto.search.CandidateBuilder.build`, as for all methods."""
         source, name = self._originals.source, self._format
         whole = replace(
             recipe,
@@ -94,63 +92,62 @@ class Bench:
         )
         proof = Proof(self._originals, progress=self._progress)
         proof.add(made.file, name, made.spec)
-        return Made(with_own_threshold(made, images, proof.logits(name)), whole, proof)
+        return Candidate(with_own_threshold(made, images, proof.logits(name)), proof)
 
-    def distance(self, made: Made) -> float:
-        """Of the outputs on held-out images: see :func:`distance`."""
+    def distance(self, candidate: Candidate) -> float:
+        """The distance of the outputs for held-out images: see :func:`distance`."""
         wanted = self._originals.outputs(self._format, "held out")
-        return distance(wanted, made.proof.outputs(self._format, "held out"))
+        return distance(wanted, candidate.proof.outputs(self._format, "held out"))
 
-    def objection(self, made: Made) -> str:
+    def objection(self, candidate: Candidate) -> str:
         """The first thing that the proof finds fault with."""
-        for comparison in made.proof.comparisons({self._format: made.made.spec}):
+        for comparison in candidate.proof.comparisons({self._format: candidate.file.spec}):
             for reason in reasons(comparison):
                 return f"on {comparison.n} {comparison.images} images {reason}"
         return ""
 
-    def judge(self, made: Made) -> Verification:
-        """What the gate says."""
+    def judge(self, candidate: Candidate) -> Verification:
+        """What the gate says of the file."""
         return through_gate(
             self._gate,
             self._title,
-            made.made,
+            candidate.file,
             self._parent,
             diagnosed=False,  # twenty seconds a candidate, and the next one may pass
             progress=self._progress,
         )
 
-    def worst_layers(self, made: Made) -> Sequence[str]:
-        """As ``edgedf verify --layers`` ranks them, against what was quantized."""
-        found = made.made
-        side = found.spec.input.height
-        opened = opened_layers(found.graph, found.prepared, side)
+    def worst_layers(self, candidate: Candidate) -> Sequence[str]:
+        """Layers as ``edgedf verify --layers`` ranks them, against what was quantized."""
+        made = candidate.file
+        opened = opened_layers(made.graph, made.prepared, made.spec.input.height)
         shown = self._originals.images.held_out[:_RANKED_ON]
         ranking = rank(opened, shown, candidates=MOST_KEPT, progress=self._progress)
         return [layer.name for layer in ranking.layers if layer.quantized]
 
     def hostile_layers(self) -> Sequence[str]:
-        """Those that the lint objects to."""
+        """Layers that the lint objects to."""
         report = lint_model(self._originals.source.models[self._format].file, self._format)
-        found = [layer.keep for layer in report.layers if layer.keep and not layer.tolerated]
-        return list(dict.fromkeys(found))
+        names = [layer.keep for layer in report.layers if layer.keep and not layer.tolerated]
+        return list(dict.fromkeys(names))
 
-    def size(self, made: Made) -> int:
-        """Of the file, in bytes."""
-        return len(made.made.file)
+    def size(self, candidate: Candidate) -> int:
+        """Size of the file in bytes."""
+        return len(candidate.file.file)
 
-    def latency(self, made: Made) -> LatencyRatio:
-        """One thread, by turns with the float model, on held-out images."""
-        models = (self._originals.source.models[self._format].file, made.made.file)
+    def latency(self, candidate: Candidate) -> LatencyRatio:
+        """Latency on one thread, by turns with the float model, on held-out images."""
+        models = (self._originals.source.models[self._format].file, candidate.file.file)
         first, second = turns_of(models, self._format, self._originals.images.held_out)
         return take_turns(first, second, rounds=_ROUNDS, progress=self._progress)
 
 
-def distance(wanted: Sequence[Outputs], found: Sequence[Outputs]) -> float:
+def distance(wanted: Sequence[Outputs], outputs: Sequence[Outputs]) -> float:
     """How far outputs are from what they should be, in standard deviations of that.
 
     Args:
-        wanted: Of the original, at least one.
-        found: Of a candidate, of the same images.
+        wanted: Outputs of the original, at least one.
+        outputs: Outputs of a candidate for the same images.
 
     Returns:
         The larger of two: root mean square error of the logit, divided by the logit's standard
@@ -159,7 +156,7 @@ def distance(wanted: Sequence[Outputs], found: Sequence[Outputs]) -> float:
     """
     shares = []
     for name in ("fake_logit", "defocus_map"):
-        first, second = (_stacked(outputs, name) for outputs in (wanted, found))
+        first, second = _stacked(wanted, name), _stacked(outputs, name)
         error, spread = float(np.sqrt(np.mean((second - first) ** 2))), float(first.std())
         if not math.isfinite(error):
             return math.inf
@@ -173,14 +170,14 @@ def _stacked(outputs: Sequence[Outputs], name: str) -> NDArray[np.float64]:
 
 
 def _remembering(model: Model) -> Model:
-    """The same model, which runs but once on each picture: every rung shows the gate's again."""
+    """The same model, which runs but once on each picture: every stage shows the gate's again."""
     known: dict[bytes, tuple[float, NDArray[np.float32]]] = {}
 
     def answer(pixels: RGBImage) -> tuple[float, NDArray[np.float32]]:
         key = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
         if key not in known:
-            logit, dense = model.answer(pixels)
-            known[key] = logit, dense.copy()
+            logit, defocus = model.answer(pixels)
+            known[key] = logit, defocus.copy()
         return known[key]
 
     return replace(model, answer=answer)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from edgedf.cli._ladder import ladder_table, threshold_text
+from edgedf.cli._search import search_table, threshold_text
 from edgedf.quantize.accuracy.gate import Limits
-from edgedf.quantize.auto.ladder import Ladder, Rung
+from edgedf.quantize.auto.search import SearchResult, SearchStage
 from edgedf.quantize.making.kept_layers import Keep
 from edgedf.quantize.recipe import Recipe
 from edgedf.result import Threshold
@@ -23,23 +23,23 @@ def said(thing: object) -> str:
     return capture.get()
 
 
-def test_each_rung_has_its_mark_its_figures_and_its_options() -> None:
+def test_each_stage_has_its_mark_its_figures_and_its_options() -> None:
     strict = Limits(map_error=0.001, map_error_bound=0.001)
     keep = tuple(Keep("fp32", f"layer{number}") for number in range(16))
-    ladder = Ladder(
+    result = SearchResult(
         "tflite",
         (
-            Rung("int8", Recipe(), "logit dead", 2.0, 1_080_000, RATIO),
-            Rung("ranges", Recipe(method="mse"), "no closer", 3.0),
-            Rung(
+            SearchStage("int8", Recipe(), "logit dead", 2.0, 1_080_000, RATIO),
+            SearchStage("ranges", Recipe(method="mse"), "no closer", 3.0),
+            SearchStage(
                 "equalized", Recipe(equalize=True), "", 1.0, 1_080_000, RATIO, verification(strict)
             ),
-            Rung(
+            SearchStage(
                 "kept", Recipe(equalize=True, keep=keep), "", 0.1, 1_200_000, RATIO, verification()
             ),
         ),
     )
-    text = said(ladder_table(ladder))
+    text = said(search_table(result))
     rows = [line.split() for line in text.splitlines()]
     assert [row[0] for row in rows[1:5]] == ["✗", "-", "✗", "✓"]
     assert "× 0.53" in text
@@ -47,7 +47,7 @@ def test_each_rung_has_its_mark_its_figures_and_its_options() -> None:
     assert "1: logit dead" in text
     assert "2: --method mse; no closer" in text
     assert "4: --equalize 16 layers kept: layer0, layer1, layer2 and 13 more" in text
-    assert ladder.passed is ladder.rungs[3]
+    assert result.passed is result.stages[3]
 
 
 def test_thresholds_are_shown_with_what_they_change() -> None:

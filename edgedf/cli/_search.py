@@ -1,4 +1,4 @@
-"""What ``edgedf convert --precision auto`` says about the rungs it tried, and about thresholds."""
+"""What ``edgedf convert --precision auto`` says about the stages it tried, and about thresholds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from edgedf.cli._tables import mark, new_table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from edgedf.quantize.auto.ladder import Ladder, Rung
+    from edgedf.quantize.auto.search import SearchResult, SearchStage
     from edgedf.spec import OperatingPoint, Recalibration
 
-__all__ = ["ladder_table", "threshold_text"]
+__all__ = ["search_table", "threshold_text"]
 
 _TITLES = {
     "int8": "int8",
@@ -28,33 +28,33 @@ _TITLES = {
 _SHOWN_OPTIONS = 60
 
 
-def ladder_table(ladder: Ladder) -> RenderableType:
-    """The rungs as a table, and below it how each was made, or why not.
+def search_table(result: SearchResult) -> RenderableType:
+    """The stages as a table, and below it how each was made, or why not.
 
     Args:
-        ladder: From :func:`edgedf.quantize.auto.ladder.climb`.
+        result: From :func:`edgedf.quantize.auto.search.find_candidate`.
     """
     numbers = ("MB", "time", "AUC drop", "flips", "map err.", "logit corr.")
-    table = new_table(("", "rung", *numbers), numbers=numbers, no_wrap=True)
+    table = new_table(("", "stage", *numbers), numbers=numbers, no_wrap=True)
     notes = []
-    for number, rung in enumerate(ladder.rungs, 1):
-        table.add_row(*_cells(number, rung))
-        notes.extend(_notes(number, rung))
+    for number, stage in enumerate(result.stages, 1):
+        table.add_row(*_cells(number, stage))
+        notes.extend(_notes(number, stage))
     return Group(table, *notes)
 
 
-def _cells(number: int, rung: Rung) -> list[Text | str]:
-    title = f"{number} {_TITLES[rung.name]}"
-    size = "" if rung.bytes is None else f"{rung.bytes / 1e6:.2f}"
-    time = "" if rung.latency is None else f"× {rung.latency.ratio:.2f}"
-    verification = rung.verification
+def _cells(number: int, stage: SearchStage) -> list[Text | str]:
+    title = f"{number} {_TITLES[stage.name]}"
+    size = "" if stage.bytes is None else f"{stage.bytes / 1e6:.2f}"
+    time = "" if stage.latency is None else f"× {stage.latency.ratio:.2f}"
+    verification = stage.verification
     if verification is None:
-        outcome = Text("-", style="dim") if rung.bytes is None else mark("fail")
+        outcome = Text("-", style="dim") if stage.bytes is None else mark("fail")
         return [outcome, title, size, time, "", "", "", ""]
-    found = {row.name: row for row in verification.rows}
+    rows = {row.name: row for row in verification.rows}
 
     def cell(name: str, shown: str) -> str:
-        row = found.get(name)  # type: ignore[call-overload]
+        row = rows.get(name)  # type: ignore[call-overload]
         return "" if row is None or row.value is None else format(row.value, shown)
 
     return [
@@ -69,17 +69,17 @@ def _cells(number: int, rung: Rung) -> list[Text | str]:
     ]
 
 
-def _notes(number: int, rung: Rung) -> list[Text]:
-    options = "" if rung.recipe is None else rung.recipe.options()
-    if len(options) > _SHOWN_OPTIONS and rung.recipe is not None and rung.recipe.keep:
-        kept = rung.recipe.keep
+def _notes(number: int, stage: SearchStage) -> list[Text]:
+    options = "" if stage.recipe is None else stage.recipe.options()
+    if len(options) > _SHOWN_OPTIONS and stage.recipe is not None and stage.recipe.keep:
+        kept = stage.recipe.keep
         without = options.partition(" --keep")[0] if not options.startswith("--keep") else ""
         names = ", ".join(entry.pattern for entry in kept[:3])
         more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
         plural = "s" * (len(kept) > 1)
         options = f"{without} {len(kept)} layer{plural} kept: {names}{more}".strip()
-    said = "; ".join(part for part in (options, rung.note) if part)
-    return [Text(printable(f"{number}: {said}"), style="dim")] if said else []
+    text = "; ".join(part for part in (options, stage.note) if part)
+    return [Text(printable(f"{number}: {text}"), style="dim")] if text else []
 
 
 def threshold_text(recalibration: Recalibration, fake_at: float, real_at: float) -> Text:

@@ -13,17 +13,18 @@ from edgedf.errors import ConfigError, ParityError
 from edgedf.progress import Progress
 from edgedf.quantize.accuracy.gate import Limits
 from edgedf.quantize.accuracy.verify import Gate
-from edgedf.quantize.auto import bench as auto
-from edgedf.quantize.auto import ladder
-from edgedf.quantize.auto.bench import distance
-from edgedf.quantize.auto.climbing import Training, checkpoint_of
+from edgedf.quantize.auto import candidate, search
+from edgedf.quantize.auto.candidate import distance
+from edgedf.quantize.auto.per_format import Search, checkpoint_of
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.conversion.report import ConversionReport
 from edgedf.quantize.models.run import Outputs, as_outputs
+from edgedf.quantize.recipe import Recipe
 from tests.quantize.students import (
     export_the_small_one_no_more,
     hostile,
     photograph_folder,
+    photographs,
     small_checkpoint,
     small_model,
 )
@@ -39,36 +40,29 @@ def gate(limits: Limits = LIMITS) -> Gate:
 
 
 @pytest.fixture(autouse=True)
-def a_short_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "MOST_KEPT", 1)
-    monkeypatch.setattr(auto, "MOST_KEPT", 2)
-    monkeypatch.setattr(auto, "_ROUNDS", 2)
+def a_short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "MOST_KEPT", 1)
+    monkeypatch.setattr(candidate, "MOST_KEPT", 2)
+    monkeypatch.setattr(candidate, "_ROUNDS", 2)
 
 
-def climbed(source: Path, out: Path, limits: Limits = LIMITS) -> ConversionReport:
-    return convert(
-        source,
-        precision="auto",
-        gate=gate(limits),
-        calibration=photograph_folder(),
-        samples=12,
-        out=out,
-    )
+def searched(source: Path, out: Path, limits: Limits = LIMITS) -> ConversionReport:
+    return convert(source, calibration=photographs(), gate=gate(limits), search=Search(), out=out)
 
 
 @pytest.mark.parametrize("model_format", ["tflite", "onnx"])
-def test_an_outlier_channel_is_cured_and_the_file_says_how(
+def test_an_outlier_channel_is_repaired_and_the_file_says_how(
     model_format: ModelFormat, tmp_path: Path
 ) -> None:
     broken, parent = hostile(model_format)
-    report = climbed(parent, tmp_path)
+    report = searched(parent, tmp_path)
     report.raise_if_failed()
-    (rungs,) = report.ladders
-    passed = rungs.passed
+    (result,) = report.searches
+    passed = result.passed
     assert passed is not None
     assert passed.recipe is not None
-    assert not rungs.rungs[0].passed  # plain int8 is not good enough
-    assert len(rungs.rungs) > 1
+    assert not result.stages[0].passed  # plain int8 is not good enough
+    assert len(result.stages) > 1
     spec = read_artifact(report.models[0].path).spec
     assert spec.calibration is not None
     assert spec.calibration.method == passed.recipe.method
@@ -76,24 +70,24 @@ def test_an_outlier_channel_is_cured_and_the_file_says_how(
     assert {entry.pattern for entry in spec.overrides} == {k.pattern for k in passed.recipe.keep}
     assert report.models[0].path.name == f"hostile_int8.{model_format}"
     assert passed.bytes == report.models[0].path.stat().st_size
-    assert report.to_dict()["ladders"][0]["rungs"][0]["name"] == "int8"
+    assert report.to_dict()["searches"][0]["stages"][0]["name"] == "int8"
     assert broken.exists()
 
 
-def test_a_model_that_int8_does_not_hurt_takes_the_first_rung(tmp_path: Path) -> None:
-    report = climbed(small_model("onnx"), tmp_path)
+def test_a_model_that_int8_does_not_hurt_takes_the_first_stage(tmp_path: Path) -> None:
+    report = searched(small_model("onnx"), tmp_path)
     report.raise_if_failed()
-    assert [rung.name for rung in report.ladders[0].rungs] == ["int8"]
+    assert [stage.name for stage in report.searches[0].stages] == ["int8"]
     assert [verification.passed for verification in report.gate] == [True]
 
 
-def test_nothing_is_written_where_no_rung_passes(tmp_path: Path) -> None:
-    report = climbed(small_model("onnx"), tmp_path, NOTHING)
+def test_nothing_is_written_where_no_stage_passes(tmp_path: Path) -> None:
+    report = searched(small_model("onnx"), tmp_path, NOTHING)
     assert not report.passed
-    assert report.ladders[0].passed is None
-    assert [rung.name for rung in report.ladders[0].rungs][-1] == "trained"
+    assert report.searches[0].passed is None
+    assert [stage.name for stage in report.searches[0].stages][-1] == "trained"
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ParityError, match=r"no rung of the ladder passes for \.onnx"):
+    with pytest.raises(ParityError, match=r"no stage of the search passes for \.onnx"):
         report.raise_if_failed()
 
 
@@ -110,34 +104,27 @@ def test_training_is_the_last_resort_and_done_once_on_pictures_that_prove_nothin
     report = convert(
         small_checkpoint(),
         formats=["onnx"],
-        precision="auto",
+        calibration=photographs(),
         gate=gate(NOTHING),
-        calibration=photograph_folder(),
-        samples=12,
+        search=Search(train),
         out=tmp_path,
-        trainer=train,
     )
     total = len(list(photograph_folder().rglob("*.png")))
     assert asked == [(small_checkpoint(), total - report.held_out)] or report.held_out == 0
-    assert report.ladders[0].rungs[-1].name == "trained"
-    assert report.ladders[0].rungs[-1].verification is not None
+    assert report.searches[0].stages[-1].name == "trained"
+    assert report.searches[0].stages[-1].verification is not None
 
 
 def test_auto_needs_a_gate_and_chooses_for_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="good enough"):
-        convert(precision="auto", out=tmp_path)
+        convert(search=Search(), out=tmp_path)
     with pytest.raises(ConfigError, match="--equalize is chosen by --precision auto"):
-        convert(precision="auto", gate=gate(), equalize=True, out=tmp_path)
-
-
-def test_repairs_need_calibrated_activations(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--equalize prepares for quantized activations"):
-        convert(precision="fp16", equalize=True, out=tmp_path)
+        convert(None, Recipe(equalize=True), search=Search(), gate=gate(), out=tmp_path)
 
 
 def test_training_says_why_it_cannot_be() -> None:
-    assert "--qat-minutes" in Training().refusal()
-    assert "checkpoint" in Training(lambda *_: Path()).refusal()
+    assert "--qat-minutes" in Search().refusal(None)
+    assert "checkpoint" in Search(lambda *_: Path()).refusal(None)
     assert checkpoint_of("model.onnx") is None
     assert checkpoint_of(small_checkpoint()) == small_checkpoint()
     shipped = checkpoint_of(None)
