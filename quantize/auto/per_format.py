@@ -131,14 +131,13 @@ def search_formats(
         def builder(of: Originals, name: ModelFormat) -> Builder:
             return Builder(of, name, gate, titles[name], base, progress=progress)
 
+        def after_training(name: ModelFormat) -> Callable[[], Builder]:
+            return lambda: builder(trained(), name)
+
         for name in titles:
-
-            def after_training(name: ModelFormat = name) -> Builder:
-                return builder(trained(), name)
-
-            train = search.refusal(checkpoint) or after_training
-            result, candidate = find_candidate(name, builder(originals, name), train=train)
-            results.append(result)
-            if candidate is not None:
-                passed[name] = candidate
+            train = search.refusal(checkpoint) or after_training(name)
+            outcome = find_candidate(name, builder(originals, name), train=train)
+            results.append(outcome[0])
+            if outcome[1] is not None:
+                passed[name] = outcome[1]
     return tuple(results), passed

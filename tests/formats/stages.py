@@ -9,11 +9,12 @@ from edgedf.formats.layers import Graphs, KeptLayers, NamedLayer
 from edgedf.formats.operators import FoundKept, Operator, Partition
 from edgedf.formats.weights import WeightGraph
 from edgedf.imaging import RGBImage
+from edgedf.precision import PrecisionName
 from edgedf.progress import Progress, silent
 from edgedf.quantize.making import kept_layers as kept_layers_module
 from edgedf.quantize.making.kept_layers import Keep
 from edgedf.quantize.repair import apply
-from edgedf.spec import InputType, ModelSpec, Precision
+from edgedf.spec import InputType, ModelSpec
 
 
 class Stage:
@@ -54,7 +55,7 @@ class Stage:
         progress: Progress = silent,
     ) -> bytes:
         graph = open_graph(model, self.name)
-        precision: Precision = "int8" if activation_bits == 8 else "int8-a16"
+        precision: PrecisionName = "int8" if activation_bits == 8 else "int8-a16"
         kept = kept_layers_module.kept_layers(graph, keep, precision)
         made = graph.to_int8(
             images, activation_bits=activation_bits, ranges=ranges, kept=kept, progress=progress
@@ -95,7 +96,7 @@ def xnnpack_partitions(model: bytes) -> tuple[Partition, ...]:
 
 
 def kept_layers(
-    model: bytes, model_format: str, keep: Sequence[str | Keep], precision: Precision
+    model: bytes, model_format: str, keep: Sequence[str | Keep], precision: PrecisionName
 ) -> KeptLayers:
     return kept_layers_module.kept_layers(open_graph(model, model_format), keep, precision)
 

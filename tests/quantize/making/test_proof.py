@@ -8,11 +8,12 @@ import pytest
 from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.formats import open_graph
 from edgedf.formats.layers import KeptLayers
+from edgedf.precision import PrecisionName
 from edgedf.quantize.calibration.images import CalibrationSet
 from edgedf.quantize.making.make import MadeFile
 from edgedf.quantize.making.proof import Originals, Proof, with_own_threshold
 from edgedf.quantize.sources.source import Source
-from edgedf.spec import Calibration, Precision
+from edgedf.spec import Calibration
 from tests.quantize.students import small_exports, small_images, small_int8
 
 LABELS = ("real", "fake") * 6
@@ -33,7 +34,7 @@ def images(labels: tuple[str | None, ...] = LABELS) -> CalibrationSet:
     )
 
 
-def made(model_format: ModelFormat, precision: Precision = "int8") -> MadeFile:
+def made(model_format: ModelFormat, precision: PrecisionName = "int8") -> MadeFile:
     parent = open_graph(small_exports().models[model_format], model_format)
     graph = open_graph(small_int8(model_format), model_format) if precision == "int8" else parent
     spec = small_exports().specs[model_format].with_changes(precision=precision)
