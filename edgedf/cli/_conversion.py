@@ -120,7 +120,7 @@ def _rows(comparison: Comparison) -> Table:
         )
     verdicts = comparison.verdicts
     changes = f", {verdicts.changes} to or from unsure" if verdicts.changes else ""
-    flips = f"{verdicts.flips} flip{'s' * (verdicts.flips != 1)}{changes}"
+    flips = f"{counted(verdicts.flips, 'flip')}{changes}"
     limit = f"{flips}; allowed: {verdicts.allowed}"
     table.add_row(mark("pass" if verdicts.passed else "fail"), "verdicts", *[""] * 4, limit)
     return table

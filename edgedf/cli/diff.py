@@ -95,7 +95,7 @@ def diff(
         chosen: Chosen[Pictures] | None = None
         if not no_pictures:
             chosen = compared_pictures(data, layout, split, sets or (), progress)
-        found = compare(
+        difference = compare(
             opened,
             pictures=None if chosen is None else chosen.pictures,
             limits=limits,
@@ -104,18 +104,18 @@ def diff(
             rounds=None if no_latency else rounds,
             progress=progress,
         )
-    if found.verification is not None and chosen is not None:
-        seen = dataclasses.replace(found.verification, left_out=dict(chosen.left_out))
-        found = dataclasses.replace(found, verification=seen)
+    if difference.verification is not None and chosen is not None:
+        seen = dataclasses.replace(difference.verification, left_out=dict(chosen.left_out))
+        difference = dataclasses.replace(difference, verification=seen)
     if as_json:
-        print_json(typed_json.encode(found))
+        print_json(typed_json.encode(difference))
     elif as_markdown:
-        print("\n".join(map(printable, markdown(found).splitlines())))
+        print("\n".join(map(printable, markdown(difference).splitlines())))
     else:
         console = new_console()
-        for part in section_parts(sections(found)):
+        for part in section_parts(sections(difference)):
             console.print(part)
-        console.print(verdict_text(found.verdict, headline(found)))
-    for note in () if found.verification is None else notes(found.verification):
+        console.print(verdict_text(difference.verdict, headline(difference)))
+    for note in () if difference.verification is None else notes(difference.verification):
         new_console(stderr=True).print(note, soft_wrap=True)
-    raise typer.Exit(CODES[found.verdict])
+    raise typer.Exit(CODES[difference.verdict])

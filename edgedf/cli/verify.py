@@ -130,7 +130,7 @@ def verify(
             opened = None if layers is None else _open_layers(artifact, against, threads)
         progress = stack.enter_context(StepProgress())
         chosen = compared_pictures(data, layout, split, sets or (), progress)
-        found = verify_pair(
+        verification = verify_pair(
             pair,
             Gate(
                 chosen.pictures,
@@ -148,21 +148,21 @@ def verify(
         if page is not None:
             from edgedf.quantize.accuracy.html_report import render
 
-            shown = examples(pair, found.worst, progress=progress)
-            text = render(found, shown, layers=ranking)
+            shown = examples(pair, verification.worst, progress=progress)
+            text = render(verification, shown, layers=ranking)
             page.write_text(text, encoding="utf-8")
     if as_json:
-        document = typed_json.encode(found)
+        document = typed_json.encode(verification)
         if ranking is not None:
             document["layers"] = typed_json.encode(ranking)
         print_json(document)
     else:
         console = new_console()
-        for part in (*parts(found), *(() if ranking is None else layer_parts(ranking))):
+        for part in (*parts(verification), *(() if ranking is None else layer_parts(ranking))):
             console.print(part)
-    for note in notes(found):
+    for note in notes(verification):
         new_console(stderr=True).print(note, soft_wrap=True)
-    raise typer.Exit(CODES[found.verdict])
+    raise typer.Exit(CODES[verification.verdict])
 
 
 def _open_layers(artifact: Path, against: Path | None, threads: int | None) -> Opened:
