@@ -50,7 +50,7 @@ from edgedf.quantize.calibration.candidates import sample_candidates
 from edgedf.quantize.calibration.coverage import coverage
 from edgedf.quantize.calibration.image_facts import facts_of
 from edgedf.quantize.calibration.images import CalibrationSet, choose_images
-from edgedf.quantize.layer_error.ranking import MAX_PICTURES, choose_pictures
+from edgedf.quantize.layer_error.opening import MAX_PICTURES, choose_pictures
 from edgedf.quantize.models.pair import Model, Pair
 from edgedf.quantize.models.run import open_model
 from edgedf.quantize.sources.describe import describe_converted

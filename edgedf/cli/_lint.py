@@ -34,9 +34,9 @@ def lint_sections(reports: Sequence[LintReport]) -> Iterator[RenderableType]:
 def _heading(report: LintReport) -> Text:
     verdict = "is made for int8" if report.friendly else "is not made for int8"
     floats = sum("float" in layer.problem for layer in report.layers)
-    facts = [f"{report.operators} operators", f"{floats or 'none'} of them will stay float"]
+    facts = [f"{report.operators} operators", f"{floats or 'none'} of them stay float"]
     if report.pieces is not None:
-        facts.append(f"XNNPACK will take them over in {counted(report.pieces, 'partition')}")
+        facts.append(f"XNNPACK takes them over in {counted(report.pieces, 'partition')}")
         facts.append(
             f"{report.undelegated} left to the interpreter, the CAST at the input included"
         )

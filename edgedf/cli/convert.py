@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgedf.quantize.accuracy.verify import Gate
     from edgedf.quantize.auto.per_format import Search
     from edgedf.quantize.conversion.report import ConversionReport
-    from edgedf.quantize.sources.own_onnx import Description
+    from edgedf.quantize.sources.description import Description
 
 __all__ = ["app"]
 
@@ -239,7 +239,7 @@ def _search(minutes: float | None, is_auto: bool) -> Search | None:
 def _description(path: Path | None) -> Description | None:
     if path is None:
         return None
-    from edgedf.quantize.sources.own_onnx import Description
+    from edgedf.quantize.sources.description import Description
     from edgedf.settings import load_settings
 
     return load_settings(Description, path)

@@ -16,7 +16,8 @@ from edgedf.quantize.accuracy.gate import Limits
 if TYPE_CHECKING:
     from edgedf.progress import Progress
     from edgedf.quantize.accuracy.verify import Pictures
-    from edgedf.quantize.layer_error.ranking import LayerRanking, Opened
+    from edgedf.quantize.layer_error.opening import Opened
+    from edgedf.quantize.layer_error.ranking import LayerRanking
 
 __all__ = ["app"]
 
@@ -167,13 +168,14 @@ def verify(
 
 def _open_layers(artifact: Path, against: Path | None, threads: int | None) -> Opened:
     """Before the work, so that a parent that cannot be compared with costs none."""
-    from edgedf.quantize.layer_error.ranking import open_layers
+    from edgedf.quantize.layer_error.opening import open_layers
 
     return open_layers(artifact, against, threads=threads)
 
 
 def _rank(opened: Opened, pictures: Pictures, candidates: int, progress: Progress) -> LayerRanking:
-    from edgedf.quantize.layer_error.ranking import choose_pictures, rank
+    from edgedf.quantize.layer_error.opening import choose_pictures
+    from edgedf.quantize.layer_error.ranking import rank
 
     images = choose_pictures(pictures, opened.side, progress=progress)
     return rank(opened, images, candidates=candidates, progress=progress)

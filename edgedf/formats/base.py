@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgedf.formats.backend import Backend
     from edgedf.formats.container import Embedded
     from edgedf.formats.layers import Graphs, KeptLayers, NamedLayer
+    from edgedf.formats.lint import LintLayer
     from edgedf.formats.operators import FoundKept, LayerPrecision, Operator, Partition
     from edgedf.formats.timed import Operators
     from edgedf.formats.weights import WeightGraph
@@ -68,6 +69,7 @@ class Format(ABC):
         tools: Module and class of its :class:`ModelGraph`, which a board that measures lacks.
         exporter: Module and function that export a network.
         takes_own: Whether a model of somebody's own can be described and converted.
+        survives_damage: Whether the runtime refuses damaged files instead of ending the process.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Format(ABC):
     tools: str
     exporter: str
     takes_own: bool = False
+    survives_damage: bool = True
 
     # The container
 
@@ -250,6 +253,17 @@ class ModelGraph(ABC):
         """
 
     @abstractmethod
+    def try_int8(self) -> ModelGraph:
+        """Quantize to int8 with ranges from a few pictures, only to see what becomes of operators.
+
+        The model's inputs may be of any kind.
+
+        Raises:
+            ArtifactUnreadable: The runtime refuses the model.
+            Exception: It does not run, or the quantizer cannot quantize it.
+        """
+
+    @abstractmethod
     def to_int8_weights(self, *, dynamic: bool = False) -> ModelGraph:
         """Quantize the weights alone, to int8 with one scale per output channel."""
 
@@ -286,6 +300,15 @@ class ModelGraph(ABC):
     @abstractmethod
     def layer_precisions(self) -> tuple[LayerPrecision, ...]:
         """What each layer computes in."""
+
+    @abstractmethod
+    def slow_layers(self, names: Mapping[str, str], kept: KeptLayers) -> tuple[LintLayer, ...]:
+        """Layers of an int8 model that compute in float, or that the delegate does not take.
+
+        Args:
+            names: Tensor → name of its layer in the float model.
+            kept: Layers that were to stay out of int8, which are left out.
+        """
 
     @abstractmethod
     def found_kept(self, computed: Sequence[Operator], kept: KeptLayers) -> FoundKept:

@@ -16,7 +16,8 @@ from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.parity import reasons
 from edgedf.quantize.accuracy.verify import Gate, Verification
 from edgedf.quantize.auto.search import MOST_KEPT
-from edgedf.quantize.layer_error.ranking import opened_layers, rank
+from edgedf.quantize.layer_error.opening import opened_layers
+from edgedf.quantize.layer_error.ranking import rank
 from edgedf.quantize.lint.report import lint_model
 from edgedf.quantize.making.make import MadeFile, make_file
 from edgedf.quantize.making.proof import Originals, Proof, through_gate, with_own_threshold
@@ -127,7 +128,7 @@ class Builder:
 
     def hostile_layers(self) -> Sequence[str]:
         """Layers that the lint objects to."""
-        report = lint_model(self._originals.source.models[self._format].file, self._format)
+        report = lint_model(self._originals.source.models[self._format])
         names = [layer.keep for layer in report.layers if layer.keep and not layer.tolerated]
         return list(dict.fromkeys(names))
 

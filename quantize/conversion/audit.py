@@ -16,7 +16,7 @@ from edgedf.quantize.calibration.audit import (
 from edgedf.quantize.calibration.coverage import TensorCoverage, coverage
 from edgedf.quantize.calibration.image_facts import ImageFacts
 from edgedf.quantize.calibration.images import CalibrationSet
-from edgedf.quantize.layer_error.ranking import MAX_PICTURES, choose_pictures
+from edgedf.quantize.layer_error.opening import MAX_PICTURES, choose_pictures
 from edgedf.quantize.making.make import MadeFile
 
 __all__ = ["audit_conversion"]

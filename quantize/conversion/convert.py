@@ -27,7 +27,7 @@ from edgedf.quantize.conversion.audit import audit_conversion
 from edgedf.quantize.conversion.converted import describe_file
 from edgedf.quantize.conversion.delivery import refuse_overwriting, write_all
 from edgedf.quantize.conversion.report import ConversionReport
-from edgedf.quantize.lint.report import check_int8_friendly
+from edgedf.quantize.lint.report import lint_quantized, refuse
 from edgedf.quantize.making.kept_layers import kept_layers
 from edgedf.quantize.making.make import MadeFile, make_file
 from edgedf.quantize.making.proof import (
@@ -38,8 +38,8 @@ from edgedf.quantize.making.proof import (
     with_own_threshold,
 )
 from edgedf.quantize.recipe import Recipe, check_available
+from edgedf.quantize.sources.description import Description
 from edgedf.quantize.sources.learned_ranges import TensorRanges
-from edgedf.quantize.sources.own_onnx import Description
 from edgedf.quantize.sources.source import load_source, named_formats, possible_formats, stem_of
 from edgedf.runtime.int8_speed import Int8Speed, measured_speed
 
@@ -114,9 +114,6 @@ def convert(
     _check_learned(learned, recipe)
     for name in names:
         kept_layers(loaded.models[name], recipe.keep, precision)
-        if precision in CALIBRATED and not (allow_hostile or is_auto):
-            model = loaded.models[name].file
-            check_int8_friendly(model, name, delegated=precision == "int8")
     refuse_overwriting(targets.values(), loaded.paths)
     clock.lap("load")
     images = choose_images(
@@ -158,6 +155,8 @@ def convert(
                 learned=learned.get(name, {}),
                 progress=progress,
             )
+            if not allow_hostile:
+                _check_operators(made[name])
             clock.lap(f"make {name}")
     audit = None
     if precision in CALIBRATED and made:
@@ -230,6 +229,14 @@ def convert(
         return report
     write_all({name: targets[name] for name in made}, {n: entry.file for n, entry in made.items()})
     return replace(report, models=tuple(replace(model, written=True) for model in report.models))
+
+
+def _check_operators(made: MadeFile) -> None:
+    """Refuse a file that computes in float what it should not, before it is proved."""
+    precision = made.spec.precision
+    if precision in made.graph.format.integer_precisions:
+        report = lint_quantized(made.prepared, made.graph, kept=made.kept)
+        refuse(report, delegated=precision == "int8")
 
 
 def _speed(float_model: bytes, made: MadeFile, images: Sequence[RGBImage]) -> Int8Speed | None:

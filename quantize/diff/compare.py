@@ -104,8 +104,8 @@ def diff(
 
     Example:
         >>> from edgedf.runtime.models import shipped_model
-        >>> found = diff(shipped_model("tflite"), shipped_model("tflite"))
-        >>> found.identical, found.verdict
+        >>> difference = diff(shipped_model("tflite"), shipped_model("tflite"))
+        >>> difference.identical, difference.verdict
         (True, 'pass')
     """
     with open_files(first, second, answering=pictures is not None, threads=threads) as opened:
@@ -313,9 +313,13 @@ def _ratios(
     first, second = (len(file.model) for file in opened.files)
     yield Ratio.judged("size_ratio", second / first, limits.max_size_ratio)
     if latency is not None:
-        found = latency.measured
+        measured = latency.measured
         yield Ratio.judged(
-            "latency_ratio", found.ratio, limits.max_latency_ratio, low=found.low, high=found.high
+            "latency_ratio",
+            measured.ratio,
+            limits.max_latency_ratio,
+            low=measured.low,
+            high=measured.high,
         )
     elif timed:  # the same bytes, so exactly as fast
         yield Ratio.judged("latency_ratio", 1.0, limits.max_latency_ratio)

@@ -1,7 +1,7 @@
 """Noise that quantization adds to tensors: running sums, SQNR, clipping.
 
 SQNR is the signal-to-quantization-noise ratio, ten times the decimal logarithm of the power of the
-wanted values over the power of the difference (e.g. Nagel et al., "A White Paper on Neural Network
+reference over the power of the difference (e.g. Nagel et al., "A White Paper on Neural Network
 Quantization", 2021, arXiv 2106.08295). Sums are kept and no values, so memory does not grow with
 the number of pictures.
 """
@@ -26,7 +26,7 @@ def decibels(signal: float, noise: float) -> float | None:
     """SQNR of two powers, in dB.
 
     Args:
-        signal: Power of what is wanted, at least 0; any unit.
+        signal: Power of the reference, at least 0; any unit.
         noise: Power of the difference, in the same unit.
 
     Returns:
@@ -40,19 +40,19 @@ def decibels(signal: float, noise: float) -> float | None:
 
 # Values that are worked on at a time: what the cache of a core holds, which is several times faster
 # than whole tensors.
-_PIECE = 1 << 14
+_CHUNK = 1 << 14
 
 
 class NoiseSums:
-    """Running sums over a wanted tensor and what stands in its place.
+    """Running sums over a reference tensor and what stands in its place.
 
     Attributes:
         count: Values so far.
-        signal: Sum of the squares of the wanted values.
+        signal: Sum of the squares of the reference values.
         noise: Sum of the squares of the differences.
         max_abs: Largest difference.
-        low: Smallest wanted value; infinite before the first, as ``high``.
-        high: Largest wanted value.
+        low: Smallest reference value; infinite before the first, as ``high``.
+        high: Largest reference value.
 
     Example:
         >>> sums = NoiseSums().add(np.array([3.0, 4.0]), np.array([3.0, 4.5]))
@@ -65,21 +65,21 @@ class NoiseSums:
         self.signal = self.noise = self._absolute = self.max_abs = 0.0
         self.low, self.high = math.inf, -math.inf
 
-    def add(self, wanted: NDArray[Any], found: NDArray[Any]) -> NoiseSums:
+    def add(self, reference: NDArray[Any], actual: NDArray[Any]) -> NoiseSums:
         """Count more values.
 
         Args:
-            wanted: What should be there.
-            found: What is there, of the same shape.
+            reference: What should be there.
+            actual: What is there, of the same shape.
 
         Returns:
             This object.
         """
         # einsum and not @, which starts threads for vectors of this length and waits for them.
-        all_wanted, all_found = np.ravel(wanted), np.ravel(found)
-        for at in range(0, all_wanted.size, _PIECE):
-            signal = all_wanted[at : at + _PIECE].astype(np.float64)
-            noise = all_found[at : at + _PIECE] - signal
+        all_reference, all_actual = np.ravel(reference), np.ravel(actual)
+        for at in range(0, all_reference.size, _CHUNK):
+            signal = all_reference[at : at + _CHUNK].astype(np.float64)
+            noise = all_actual[at : at + _CHUNK] - signal
             self.signal += float(np.einsum("i,i", signal, signal))
             self.noise += float(np.einsum("i,i", noise, noise))
             self.low = min(self.low, float(signal.min()))
@@ -87,7 +87,7 @@ class NoiseSums:
             np.abs(noise, out=noise)
             self._absolute += float(noise.sum())
             self.max_abs = max(self.max_abs, float(noise.max()))
-        self.count += all_wanted.size
+        self.count += all_reference.size
         return self
 
     @property
@@ -115,23 +115,23 @@ class ChannelNoise:
 
 
 def channel_noise(
-    wanted: NDArray[Any], found: NDArray[Any], axis: int | None
+    reference: NDArray[Any], actual: NDArray[Any], axis: int | None
 ) -> ChannelNoise | None:
     """The channel with the lowest SQNR.
 
     Args:
-        wanted: Float weights.
-        found: What they are after quantization.
+        reference: Float weights.
+        actual: What they are after quantization.
         axis: Of the channels; None where there are none.
 
     Returns:
         It, or None without several channels or without noise. Channels that have next to no
         weights, an amplitude below a thousandth of the largest channel's, are passed over.
     """
-    if axis is None or wanted.size == 0 or wanted.shape[axis] < 2:
+    if axis is None or reference.size == 0 or reference.shape[axis] < 2:
         return None
-    rows = np.moveaxis(wanted.astype(np.float64), axis, 0).reshape(wanted.shape[axis], -1)
-    noise = np.moveaxis(found.astype(np.float64), axis, 0).reshape(rows.shape) - rows
+    rows = np.moveaxis(reference.astype(np.float64), axis, 0).reshape(reference.shape[axis], -1)
+    noise = np.moveaxis(actual.astype(np.float64), axis, 0).reshape(rows.shape) - rows
     powers, noises = np.square(rows).sum(axis=1), np.square(noise).sum(axis=1)
     audible = powers > _SILENT_CHANNEL**2 * powers.max()
     figures = [

@@ -18,55 +18,38 @@ Quantization for Deep Learning Inference", 2020, arXiv 2004.09602, section 5).
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.artifact import Artifact, read_artifact
-from edgedf.errors import ConfigError, DataError, ImageError
-from edgedf.evaluation import Picture
-from edgedf.formats import ModelGraph, open_graph
+from edgedf.errors import ConfigError
 from edgedf.formats.layers import Answer, Graphs, Layer, Seen
-from edgedf.imaging import RGBImage, load_image, prepare
-from edgedf.machine import available_cores
-from edgedf.precision import PRECISIONS
+from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.layer_error.noise import ChannelNoise, NoiseSums, channel_noise
-from edgedf.quantize.models.pair import shipped_parent
+from edgedf.quantize.layer_error.opening import Opened
 
 __all__ = [
     "DEFAULT_CANDIDATES",
-    "MAX_PICTURES",
     "Effect",
     "LayerError",
     "LayerRanking",
-    "Opened",
     "WeightError",
-    "choose_pictures",
     "growth_to_outputs",
-    "open_layers",
-    "opened_layers",
     "rank",
-    "rank_layers",
 ]
 
 DEFAULT_CANDIDATES = 8
-MAX_PICTURES = 32
 
 # What adds less than this of its signal only passes on what it is given, but for float rounding.
 _LEAST_ADDED = 1e-5
-_MAX_THREADS = 4
-_FLOAT_PARENT = "edgedf convert CHECKPOINT --precision fp32 --to {0} makes one"
 
 
 @dataclass(frozen=True)
 class Effect:
-    """How far the outputs move, in standard deviations of what the parent says.
+    """Drift of the outputs, in standard deviations of what the parent answers.
 
     Args:
         logit: Root mean square of the change of the logit, divided by the standard deviation of the
@@ -114,7 +97,7 @@ class LayerError:
             the parent's tensor; None without signal.
         rounding: The part of that which is rounding and clipping of its tensor; the rest comes from
             rounded weights. None for a float tensor or without signal.
-        arriving: Estimate of what that noise is at the outputs, as a share of their size.
+        propagated: Estimate of what that noise grows to at the outputs, relative to their signal.
         mean_abs: Mean absolute difference of its tensor from the parent's.
         max_abs: Largest one.
         low: Smallest value of the parent's tensor over the pictures.
@@ -136,7 +119,7 @@ class LayerError:
     sqnr: float | None
     added: float | None
     rounding: float | None
-    arriving: float
+    propagated: float
     mean_abs: float
     max_abs: float
     low: float
@@ -150,7 +133,7 @@ class LayerError:
 
 @dataclass(frozen=True)
 class LayerRanking:
-    """The outcome of :func:`rank_layers`.
+    """Layers in the order in which they hurt.
 
     Args:
         pictures: How many it was measured on.
@@ -160,7 +143,7 @@ class LayerRanking:
         unmatched_weights: Names of the others.
         artifact: What the artifact does to the outputs, with all its layers.
         layers: The worst first: those whose effect was measured, by the larger of its two figures;
-            then the others, by the noise that is estimated to arrive.
+            then the others, by their propagated noise.
     """
 
     pictures: int
@@ -170,157 +153,6 @@ class LayerRanking:
     unmatched_weights: tuple[str, ...]
     artifact: Effect
     layers: tuple[LayerError, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """An artifact and its float parent, ready to be compared layer by layer.
-
-    Args:
-        graphs: The two, tensor by tensor.
-        artifact: Runs the artifact as it is.
-        side: Side of their input in pixels.
-    """
-
-    graphs: Graphs
-    artifact: Answer
-    side: int
-
-
-def rank_layers(
-    artifact: str | Path,
-    pictures: Sequence[Picture] | Sequence[str],
-    *,
-    against: str | Path | None = None,
-    candidates: int = DEFAULT_CANDIDATES,
-    seed: int = 0,
-    threads: int | None = None,
-    progress: Progress = silent,
-) -> LayerRanking:
-    """Find the layers of a quantized artifact that cost most.
-
-    Args:
-        artifact: A quantized ``.tflite`` or ``.onnx`` file of ours.
-        pictures: Pictures, or paths of some; at most :data:`MAX_PICTURES` of them are used.
-        against: The fp32 file of the same format that it was made from; None for the float export
-            that edgedf carries.
-        candidates: Of how many layers to measure the effect: those most of whose noise is
-            estimated to arrive at the outputs.
-        seed: Of the choice of pictures.
-        threads: For each runtime; None for one a core, at most four.
-        progress: Told about pictures and layers.
-
-    Raises:
-        ArtifactError: One of the files cannot be used.
-        ConfigError: Nothing is quantized in the artifact, or the parent is none of that kind.
-        DataError: No picture can be read.
-        MissingExtra: What reads the graphs is not installed.
-
-    Example:
-        >>> import edgedf.sample
-        >>> from edgedf.runtime.models import default_model
-        >>> files = [str(image.path) for image in edgedf.sample.images()]
-        >>> rank_layers("build/student_int8.tflite", files).layers[0].name  # doctest: +SKIP
-        'Conv_project;22'
-    """
-    opened = open_layers(artifact, against, threads=threads)
-    images = choose_pictures(pictures, opened.side, seed=seed, progress=progress)
-    return rank(opened, images, candidates=candidates, progress=progress)
-
-
-def opened_layers(
-    artifact: ModelGraph, parent: ModelGraph, side: int, *, threads: int = 1
-) -> Opened:
-    """Match the tensors of two models that are no files.
-
-    Args:
-        artifact: A quantized model of ours.
-        parent: The float model that it was made from, of the same format.
-        side: Side of their input in pixels.
-        threads: For each runtime.
-
-    Raises:
-        MissingExtra: What reads the graphs is not installed.
-    """
-    backend = artifact.format.open_backend(artifact.file, threads=threads)
-    return Opened(artifact.against(parent, threads=threads), backend.run, side)
-
-
-def open_layers(
-    artifact: str | Path, against: str | Path | None = None, *, threads: int | None = None
-) -> Opened:
-    """Open an artifact and its parent, and match their tensors.
-
-    Args:
-        artifact: As for :func:`rank_layers`, like all that follows.
-        against: The parent.
-        threads: For each runtime.
-
-    Raises:
-        ArtifactError: One of the files cannot be used.
-        ConfigError: Nothing is quantized in the artifact, or the parent is none of that kind.
-        MissingExtra: What reads the graphs is not installed.
-    """
-    tested = read_artifact(artifact)
-    if why := PRECISIONS[tested.spec.precision].without_ranges:
-        raise ConfigError(
-            f"{artifact} is {tested.spec.precision}: {why}.",
-            expected="an int8 artifact",
-            next_step="leave --layers out, or name an artifact of precision int8 or int8-a16",
-        )
-    parent = _parent(tested, shipped_parent(tested) if against is None else Path(against))
-    count = threads or min(_MAX_THREADS, available_cores())
-    side = tested.spec.input.height
-    first, second = (open_graph(file.model, file.format) for file in (tested, parent))
-    opened = opened_layers(first, second, side, threads=count)
-    if not any(layer.quantized for layer in opened.graphs.layers):
-        raise ConfigError(
-            f"No quantized tensor of {artifact} has the name of one in {parent.path}.",
-            expected="the float model that it was made from",
-            next_step="name its parent with --against",
-        )
-    return opened
-
-
-def choose_pictures(
-    pictures: Sequence[Picture] | Sequence[str],
-    side: int,
-    *,
-    limit: int = MAX_PICTURES,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> tuple[RGBImage, ...]:
-    """Prepare a seeded choice of pictures; unreadable ones are passed over.
-
-    Args:
-        pictures: Pictures, or paths of some.
-        side: Of the model's input, in pixels.
-        limit: How many to take at most.
-        seed: Of the choice.
-        progress: Told about each picture.
-
-    Raises:
-        DataError: None can be read.
-    """
-    files = sorted(p.file if isinstance(p, Picture) else os.fspath(p) for p in pictures)
-    random.Random(seed).shuffle(files)
-    images: list[RGBImage] = []
-    wanted = min(limit, len(files))
-    for file in files:
-        if len(images) == wanted:
-            break
-        try:
-            images.append(prepare(load_image(file), side))
-        except ImageError:
-            continue
-        progress("pictures for layers", len(images), wanted)
-    if not images:
-        raise DataError(
-            "There is no picture to compare layers on.",
-            expected="at least one that can be read; about 16 for steady figures",
-            next_step="check the folder",
-        )
-    return tuple(images)
 
 
 def rank(
@@ -333,7 +165,7 @@ def rank(
     """Compare two opened models layer by layer.
 
     Args:
-        opened: From :func:`open_layers`.
+        opened: From :func:`~edgedf.quantize.layer_error.opening.open_layers`.
         images: uint8 RGB of the model's size, at least one.
         candidates: Of how many layers to measure the effect on the outputs.
         progress: Told about pictures and layers.
@@ -351,7 +183,7 @@ def rank(
     for done, error in enumerate(chosen, 1):
         measured[error.tensor] = reference.effect(graphs.isolated({error.tensor}), images)
         progress("effect of layers", done, len(chosen))
-    found = [replace(error, effect=measured.get(error.tensor)) for error in errors]
+    layers = [replace(error, effect=measured.get(error.tensor)) for error in errors]
     return LayerRanking(
         pictures=len(images),
         matched=len(graphs.layers),
@@ -359,43 +191,8 @@ def rank(
         matched_weights=len({w.name for layer in graphs.layers for w in layer.weights}),
         unmatched_weights=graphs.unmatched_weights,
         artifact=reference.effect(opened.artifact, images),
-        layers=tuple(sorted(found, key=_badness)),
+        layers=tuple(sorted(layers, key=_badness)),
     )
-
-
-def _parent(tested: Artifact, path: Path) -> Artifact:
-    """Read the parent, if it is of a kind that can be compared with tensor by tensor."""
-    kind = tested.format
-    expected = f"the fp32 .{kind} that {tested.path.name} was made from"
-    next_step = f"name it with --against; {_FLOAT_PARENT.format(kind)}"
-    if path.suffix.lower() == ".safetensors":
-        raise ConfigError(
-            f"{path} is a checkpoint, which has other tensors than the .{kind} made from it.",
-            expected=expected,
-            next_step=f"name it with --against; {_FLOAT_PARENT.format(kind)}",
-        )
-    parent = read_artifact(path)
-    if parent.format != kind:
-        raise ConfigError(
-            f"{path} is .{parent.format} and {tested.path} is .{kind}: their tensors differ.",
-            expected=expected,
-            next_step=next_step,
-        )
-    if parent.spec.precision != "fp32":
-        raise ConfigError(
-            f"{path} is {parent.spec.precision}, not a float model.",
-            expected=expected,
-            next_step=next_step,
-        )
-    sizes = [(a.spec.input.height, a.spec.input.width) for a in (tested, parent)]
-    if sizes[0] != sizes[1]:
-        raise ConfigError(
-            f"{tested.path} takes {sizes[0][0]} x {sizes[0][1]} pixels, "
-            f"{path} {sizes[1][0]} x {sizes[1][1]}.",
-            expected=expected,
-            next_step=next_step,
-        )
-    return parent
 
 
 class _Tensor:
@@ -419,7 +216,7 @@ class _Tensor:
             sqnr=total.sqnr,
             added=self.share(self.own),
             rounding=None if layer.steps is None else self.share(self.rounding),
-            arriving=growth * (self.share(self.own) or 0.0),
+            propagated=growth * (self.share(self.own) or 0.0),
             mean_abs=total.mean_abs,
             max_abs=total.max_abs,
             low=total.low,
@@ -498,15 +295,15 @@ def growth_to_outputs(
         >>> growth_to_outputs({"a": (), "b": ("a",)}, {"a": 0.01, "b": 0.05}, {"a": 0, "b": 0.04})
         {'b': 1.0, 'a': 4.0}
     """
-    found: dict[str, float] = {}
+    factors: dict[str, float] = {}
     behind: dict[str, list[float]] = {}
     for name in reversed(list(inputs)):
-        found[name] = max(behind.get(name, [1.0]))
+        factors[name] = max(behind.get(name, [1.0]))
         noisiest = max((total[taken] for taken in inputs[name]), default=0.0)
         growth = inherited[name] / noisiest if noisiest > 0.0 else 0.0
         for taken in inputs[name]:
-            behind.setdefault(taken, []).append(growth * found[name])
-    return found
+            behind.setdefault(taken, []).append(growth * factors[name])
+    return factors
 
 
 class _Reference:
@@ -522,12 +319,14 @@ class _Reference:
         )
 
     def effect(self, model: Answer, images: Iterable[RGBImage]) -> Effect:
-        logits, dense = NoiseSums(), NoiseSums()
-        for image, wanted_logit, wanted_map in zip(images, self._logits, self._maps, strict=True):
-            logit, found = model(image)
-            logits.add(_one(wanted_logit), _one(logit))
-            dense.add(wanted_map, found)
-        return Effect(_relative(logits, self._spreads[0]), _relative(dense, self._spreads[1]))
+        logits, maps = NoiseSums(), NoiseSums()
+        for image, logit_of_parent, map_of_parent in zip(
+            images, self._logits, self._maps, strict=True
+        ):
+            logit, dense_map = model(image)
+            logits.add(_one(logit_of_parent), _one(logit))
+            maps.add(map_of_parent, dense_map)
+        return Effect(_relative(logits, self._spreads[0]), _relative(maps, self._spreads[1]))
 
 
 def _one(value: float) -> NDArray[np.float64]:
@@ -539,7 +338,7 @@ def _relative(sums: NoiseSums, spread: float) -> float | None:
 
 
 def _by_noise(error: LayerError) -> tuple[float, int]:
-    return -error.arriving, error.order
+    return -error.propagated, error.order
 
 
 def _badness(error: LayerError) -> tuple[float, float, int]:

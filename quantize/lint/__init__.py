@@ -1,1 +1,1 @@
-"""What will not survive int8, before it is tried: ``edgedf convert --lint``."""
+"""Which layers int8 does not make fast, and what to use instead: ``edgedf convert --lint``."""

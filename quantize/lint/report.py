@@ -1,81 +1,50 @@
-"""Is a float model made for int8? Told from its graph, before a minute is spent on quantizing it.
+"""Is a float model made for int8? It is quantized, and what became of its layers is looked at.
 
 A layer that stays float is an island with a conversion on either side. A layer that the CPU's
-delegate does not take cuts the graph into pieces: hard-swish, of which XNNPACK has a float kernel
-and no int8 one, makes a piece of everything between two of them. Either can make int8 slower
-than float. What becomes of each operator is in :mod:`edgedf.quantize.lint.rules`.
+delegate does not take cuts the graph into partitions: hard-swish, of which XNNPACK has a float
+kernel and no int8 one, makes a partition of everything between two of them. Either can make int8
+slower than float.
 """
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edgedf.artifact import ModelFormat, read_model
-from edgedf.errors import ConfigError, EdgedfError, MissingExtra
-from edgedf.formats import open_graph
+from edgedf.errors import ArtifactUnreadable, ConfigError, EdgedfError, MissingExtra
+from edgedf.formats import REGISTRY, ModelGraph, format_named, open_graph
+from edgedf.formats.layers import KeptLayers
+from edgedf.formats.lint import LintLayer
 from edgedf.formats.onnx.container import SPEC_KEY
-from edgedf.formats.onnx.float_island import CURVE_PREFIX
 from edgedf.progress import Progress, silent
-from edgedf.quantize.lint.graph import Graph, onnx_graph, tflite_graph
-from edgedf.quantize.lint.partitions import Fate, count_pieces
-from edgedf.quantize.lint.rules import (
-    FLOAT_IN_ONNX_RUNTIME,
-    KEEPS_SIGN,
-    NEVER_NEGATIVE,
-    Node,
-    onnx_rule,
-    tflite_rule,
-)
-from edgedf.quantize.sources.own_onnx import Description
-from edgedf.quantize.sources.own_onnx_checks import parsed
+from edgedf.quantize.sources.description import Description
+from edgedf.quantize.sources.own_onnx_checks import first_line, parsed
 from edgedf.quantize.sources.plain_graph import make_plain
 
-__all__ = ["LintLayer", "LintReport", "check_int8_friendly", "lint_model", "lint_source"]
-
-Problem = Literal["stays float", "left to the interpreter", "float and left to the interpreter"]
+__all__ = ["LintLayer", "LintReport", "lint_model", "lint_quantized", "lint_source", "refuse"]
 
 _SHOWN = 6
-
-
-@dataclass(frozen=True)
-class LintLayer:
-    """A layer that int8 would not make fast.
-
-    Args:
-        name: Name of the tensor that it makes (TFLite), or of the node (ONNX).
-        operator: Such as ``HARD_SWISH``.
-        problem: What becomes of it.
-        why: What it is about it, where its operator alone is no problem; else empty.
-        remedy: What to do instead.
-        tolerated: Whether int8 is worth it all the same.
-        keep: Its name for ``--keep``, by which it can stay float; empty where it has none.
-    """
-
-    name: str
-    operator: str
-    problem: Problem
-    why: str
-    remedy: str
-    tolerated: bool = False
-    keep: str = ""
+_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
 class LintReport:
-    """What int8 would make of a float model.
+    """What int8 makes of a float model.
 
     Args:
         format: ``tflite`` or ``onnx``.
         operators: How many operators the float graph has.
         layers: The layers to change, in order of execution.
-        pieces: Into how many pieces XNNPACK will take the model over; None for ``.onnx``, where
-            no delegate is at work.
-        undelegated: How many operators will be left to TFLite's interpreter, the CAST at the
-            input among them; None for ``.onnx``.
+        pieces: How many partitions the delegate takes over; None where the format has none.
+        undelegated: How many operators are left to the interpreter, the CAST at the input among
+            them; None likewise.
     """
 
     format: ModelFormat
@@ -94,26 +63,56 @@ class LintReport:
         return {**asdict(self), "friendly": self.friendly}
 
 
-def lint_model(model: bytes, model_format: ModelFormat) -> LintReport:
-    """Predict what static int8 quantization and the runtime will make of a float model.
+def lint_model(model: ModelGraph) -> LintReport:
+    """Quantize a float model to int8 in memory, and look at what became of its layers.
 
     Args:
-        model: A float ``.tflite`` or ``.onnx`` file; it needs no spec.
-        model_format: Which of the two.
-
-    Returns:
-        The prediction.
+        model: A float model; it needs no spec.
 
     Raises:
         ArtifactUnreadable: The model is damaged.
-        MissingExtra: The package that reads the format is not installed.
+        ConfigError: The model cannot be quantized.
+        MissingExtra: The quantizer is not installed.
     """
+    name = model.format.name
     try:
-        if model_format == "tflite":
-            return _tflite(tflite_graph(model), _names(model, model_format))
-        return _onnx(onnx_graph(model), _names(model, model_format))
+        quantized = model.try_int8()
     except ImportError as error:
-        raise MissingExtra("convert", f"Reading a .{model_format} model") from error
+        raise MissingExtra("convert", f"Quantizing a .{name} model") from error
+    except EdgedfError:
+        raise
+    except Exception as error:  # the quantizers have no exceptions of their own
+        raise ConfigError(
+            f"The .{name} model cannot be quantized to int8: {first_line(error)}.",
+            expected="a float model that runs, of operators that the quantizer knows",
+            next_step="export it again, or convert it with --precision fp16",
+        ) from error
+    return lint_quantized(model, quantized)
+
+
+def lint_quantized(
+    model: ModelGraph, quantized: ModelGraph, *, kept: KeptLayers | None = None
+) -> LintReport:
+    """Look at what became of the layers of a float model.
+
+    Args:
+        model: The float model.
+        quantized: The int8 model that was made from it.
+        kept: Layers that were to stay out of int8; these are no findings, and neither is what only
+            passes on what they make.
+    """
+    names = {tensor: layer.name for layer in model.named_layers() for tensor in layer.tensors}
+    partitions, undelegated = quantized.partitions(), None
+    if partitions is not None:
+        taken = sum(len(partition.operators) for partition in partitions)
+        undelegated = len(quantized.operators()) - taken
+    return LintReport(
+        model.format.name,
+        len(model.operators()),
+        quantized.slow_layers(names, kept or KeptLayers()),
+        None if partitions is None else len(partitions),
+        undelegated,
+    )
 
 
 def lint_source(
@@ -140,19 +139,21 @@ def lint_source(
     from edgedf.quantize.sources.source import load_source, named_formats
 
     wanted = named_formats(formats)
-    is_file = source is not None and Path(source).suffix.lower() in (".tflite", ".onnx")
+    is_file = source is not None and Path(source).suffix.lower()[1:] in REGISTRY
     if source is not None and is_file and describe is None:
         model_format, model = read_model(source)
         if wanted in (None, (model_format,)):
-            return (lint_model(_as_converted(model, model_format, Path(source)), model_format),)
+            if not format_named(model_format).survives_damage:
+                return (_lint_apart(Path(source)),)
+            if format_named(model_format).takes_own:
+                model = _as_converted(model, Path(source))
+            return (lint_model(open_graph(model, model_format)),)
     loaded = load_source(source, wanted, describe=describe, progress=progress)
-    return tuple(lint_model(graph.file, name) for name, graph in loaded.models.items())
+    return tuple(map(lint_model, loaded.models.values()))
 
 
-def _as_converted(model: bytes, model_format: ModelFormat, path: Path) -> bytes:
+def _as_converted(model: bytes, path: Path) -> bytes:
     """An ``.onnx`` of somebody's own in the form that it is brought into before it is quantized."""
-    if model_format == "tflite":
-        return model
     try:
         proto = parsed(model, path)
         if any(entry.key == SPEC_KEY for entry in proto.metadata_props):
@@ -166,21 +167,58 @@ def _as_converted(model: bytes, model_format: ModelFormat, path: Path) -> bytes:
         return model
 
 
-def check_int8_friendly(model: bytes, model_format: ModelFormat, *, delegated: bool = True) -> None:
-    """Refuse a float model that would not become a good int8 one.
+def _lint_apart(path: Path) -> LintReport:
+    """Lint a file in a process of its own, which a damaged one may end.
+
+    Raises:
+        EdgedfError: As :func:`lint_model`.
+    """
+    script = "import sys; from edgedf.quantize.lint.report import _answer; _answer(sys.argv[1])"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(path)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode == 0:
+            answer: LintReport | EdgedfError = pickle.loads(done.stdout)
+            if isinstance(answer, EdgedfError):
+                raise answer
+            return answer
+        reason = f"quantizing it ends the process with exit code {done.returncode}"
+    except subprocess.TimeoutExpired:
+        reason = f"quantizing it took more than {_TIMEOUT_S:.0f} seconds"
+    raise ArtifactUnreadable(
+        f"{path} is damaged: {reason}.",
+        expected="a complete float model",
+        next_step="copy or download it again, or export it again",
+    )
+
+
+def _answer(path: str) -> None:
+    answer: LintReport | EdgedfError
+    try:
+        model_format, model = read_model(path)
+        answer = lint_model(open_graph(model, model_format))
+    except EdgedfError as error:
+        answer = error
+    sys.stdout.buffer.write(pickle.dumps(answer))
+
+
+def refuse(report: LintReport, *, delegated: bool = True) -> None:
+    """Refuse a model that is not made for int8.
 
     Args:
-        model: A float ``.tflite`` or ``.onnx`` file.
-        model_format: Which of the two.
+        report: On the model.
         delegated: Whether the CPU's delegate is to take it over; else only layers that stay float
             count.
 
     Raises:
-        ConfigError: Layers would stay float or cut the model into pieces; says which operators,
-            with the remedies.
-        MissingExtra: The package that reads the format is not installed.
+        ConfigError: Layers stay float or cut the model into partitions; says which operators, with
+            the remedies.
     """
-    report = lint_model(model, model_format)
     bad = [
         layer
         for layer in report.layers
@@ -193,104 +231,10 @@ def check_int8_friendly(model: bytes, model_format: ModelFormat, *, delegated: b
     remedies = {layer.operator: layer.remedy for layer in bad}
     shown = [f"instead of {name}: {remedy}" for name, remedy in list(remedies.items())[:_SHOWN]]
     whole = delegated and report.pieces is not None
-    pieces = f" that XNNPACK takes over in one piece, not in {report.pieces}" if whole else ""
+    taken = f" that XNNPACK takes over in one partition, not in {report.pieces}" if whole else ""
     raise ConfigError(
-        f"The .{model_format} model has operators that break int8: {listed}.",
-        expected=f"operators that become integers{pieces}",
+        f"The .{report.format} model has operators that break int8: {listed}.",
+        expected=f"operators that become integers{taken}",
         next_step=f"{'; '.join(shown)}; or convert it with --precision fp16, or as it is with "
         "--force; edgedf convert --lint names each layer",
     )
-
-
-def _names(model: bytes, model_format: ModelFormat) -> dict[str, str]:
-    """The name for ``--keep`` of the layer that makes a tensor."""
-    layers = open_graph(model, model_format).named_layers()
-    return {tensor: layer.name for layer in layers for tensor in layer.tensors}
-
-
-def _tflite(graph: Graph, names: Mapping[str, str]) -> LintReport:
-    layers, fates = [], []
-    for node in graph.nodes:
-        rule = tflite_rule(node.operator)
-        is_input = node.operator == "CAST" and graph.inputs.issuperset(node.inputs)
-        if is_input or not node.floats:
-            fates.append(Fate(integer=False, taken=False))
-            continue
-        limit = next((limit for limit in rule.limits if limit.when(node)), None)
-        taken = rule.taken and limit is None
-        fates.append(Fate(rule.integer, taken))
-        if rule.integer and taken:
-            continue
-        problem: Problem = "left to the interpreter"
-        if not rule.integer:
-            problem = "stays float" if taken else "float and left to the interpreter"
-        layers.append(
-            LintLayer(
-                node.name,
-                node.operator,
-                problem,
-                limit.what if limit is not None else "",
-                limit.remedy if limit is not None else rule.remedy,
-                keep=names.get(node.outputs[0], ""),
-            )
-        )
-    return LintReport(
-        "tflite",
-        len(graph.nodes),
-        tuple(layers),
-        count_pieces(graph, fates),
-        sum(not fate.taken for fate in fates),
-    )
-
-
-def _onnx(graph: Graph, names: Mapping[str, str]) -> LintReport:
-    """Follow the quantizer through the graph: what it has put into integers so far."""
-    quantized = set(graph.inputs)
-    positive: set[str] = set()
-    layers = []
-    for node in graph.nodes:
-        if not node.floats or node.operator == "Shape" or node.name.startswith(CURVE_PREFIX):
-            continue  # nothing of it is quantized
-        if node.operator == "Cast":  # of the input's bytes
-            quantized.update(node.outputs)
-            continue
-        rule = onnx_rule(node.operator)
-        limit = next((limit for limit in rule.limits if limit.when(node)), None)
-        is_quantized = {
-            "computes": True,
-            "quantized": True,
-            "follows": bool(node.inputs) and node.inputs[0] in quantized,
-            "joins": quantized.issuperset(_floats_in(node)),
-            "maximum": (quantized & positive).issuperset(node.inputs),
-            "float": False,
-        }[rule.kind]
-        if _is_positive(node, positive):
-            positive.update(node.outputs)
-        if is_quantized:
-            quantized.update(node.outputs)
-        if rule.kind in ("computes", "quantized"):
-            quantized.update(node.inputs)
-        if is_quantized and rule.kind != "quantized" and limit is None:
-            continue
-        remedy = limit.remedy if limit is not None else rule.remedy
-        why = limit.what if limit is not None else ""
-        if not remedy:
-            why, remedy = "what goes into it stays float", "change the layer before it"
-        tolerated = node.operator in FLOAT_IN_ONNX_RUNTIME and is_quantized
-        keep = names.get(node.outputs[0], "")
-        layers.append(
-            LintLayer(node.name, node.operator, "stays float", why, remedy, tolerated, keep)
-        )
-    return LintReport("onnx", len(graph.nodes), tuple(layers), None, None)
-
-
-def _is_positive(node: Node, positive: set[str]) -> bool:
-    """Whether nothing that a node makes is below 0, given which tensors are so."""
-    if node.operator in NEVER_NEGATIVE:
-        return True
-    shifts = node.operator in ("Add", "Mul", "Concat") and bool(node.fixed)
-    return node.operator in KEEPS_SIGN and not shifts and positive.issuperset(node.inputs)
-
-
-def _floats_in(node: Node) -> list[str]:
-    return [name for name in node.inputs if name in node.floats]

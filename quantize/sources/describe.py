@@ -28,7 +28,7 @@ from edgedf.spec import (
 )
 
 if TYPE_CHECKING:
-    from edgedf.quantize.sources.own_onnx import Description
+    from edgedf.quantize.sources.description import Description
 
 __all__ = [
     "describe_adopted",

@@ -1,7 +1,8 @@
 """A user's own ``.onnx`` → a float ``.onnx`` with our contract: image in, logit and map out.
 
 What the graph says is read and checked: one picture goes in, a logit and a map come out. What it
-cannot say (normalisation, name, licence, thresholds) comes from a :class:`Description`. The file is
+cannot say (normalisation, name, licence, thresholds) comes from a
+:class:`~edgedf.quantize.sources.description.Description`. The file is
 untrusted: its size is checked before it is read, weights must lie inside it, and only operators of
 ONNX itself are accepted.
 """
@@ -27,9 +28,9 @@ from edgedf.formats.onnx.session import open_session
 from edgedf.imaging import preprocess
 from edgedf.quantize.models.run import Outputs, Run, as_outputs, open_model
 from edgedf.quantize.sources.describe import describe_adopted
+from edgedf.quantize.sources.description import Description
 from edgedf.quantize.sources.own_onnx_checks import (
     NEXT_STEP,
-    Description,
     ImageInput,
     check_operators,
     chosen_outputs,
@@ -42,7 +43,7 @@ from edgedf.quantize.sources.own_onnx_score import Score, check_score, find_scor
 from edgedf.quantize.sources.plain_graph import make_plain
 from edgedf.spec import MAP_MAXIMUM, MAP_STRIDE, ModelSpec
 
-__all__ = ["Adopted", "Description", "adopt"]
+__all__ = ["Adopted", "adopt"]
 
 _PICTURES = 8  # of the shipped sample, to compare with the file as it was
 _CLOSE = 1e-3  # of the range of an output
@@ -204,9 +205,9 @@ def _pictures(side: int, which: slice) -> list[NDArray[np.uint8]]:
     return [preprocess(image.path, side) for image in sample.images()[which]]
 
 
-def _prove(original: Run, made: Run, pictures: Sequence[NDArray[np.uint8]], path: Path) -> None:
+def _prove(original: Run, adopted: Run, pictures: Sequence[NDArray[np.uint8]], path: Path) -> None:
     """Compare on photographs, before anything is quantized."""
-    old, new = [original(p) for p in pictures], [made(p) for p in pictures]
+    old, new = [original(p) for p in pictures], [adopted(p) for p in pictures]
     dense = np.stack([outputs["defocus_map"] for outputs in old])
     if not np.isfinite(dense).all() or dense.min() < -0.5 or dense.max() > MAP_MAXIMUM + 0.5:
         raise SpecMismatch(
@@ -216,11 +217,11 @@ def _prove(original: Run, made: Run, pictures: Sequence[NDArray[np.uint8]], path
             next_step="scale it inside the model, or check mean and std",
         )
     for name in ("fake_logit", "defocus_map"):
-        wanted, found = (np.stack([outputs[name] for outputs in runs]) for runs in (old, new))
+        expected, actual = (np.stack([outputs[name] for outputs in runs]) for runs in (old, new))
         if name == "defocus_map":
-            wanted = wanted.clip(0, MAP_MAXIMUM)
-        worst = float(np.abs(wanted - found).max())
-        if not worst <= _CLOSE * max(1.0, float(np.ptp(wanted))):
+            expected = expected.clip(0, MAP_MAXIMUM)
+        worst = float(np.abs(expected - actual).max())
+        if not worst <= _CLOSE * max(1.0, float(np.ptp(expected))):
             raise SpecMismatch(
                 f"With bytes as input, {path} gives another {name}: it differs by {worst:.3g}.",
                 expected="the same outputs, up to rounding",

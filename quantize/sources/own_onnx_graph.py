@@ -132,10 +132,10 @@ def _fold(graph: Any, image: str, layout: str, scale: Any, offset: Any) -> tuple
     readers = [node for node in graph.node if image in node.input]
     planes = readers and all(_makes_planes(node) for node in readers)
     if layout == "NHWC" and planes:
-        layout, made = "NCHW", {node.output[0] for node in readers}
-        readers = [node for node in graph.node if made.intersection(node.input)]
+        layout, images = "NCHW", {node.output[0] for node in readers}
+        readers = [node for node in graph.node if images.intersection(node.input)]
     else:
-        made = {image}
+        images = {image}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     users: dict[str, int] = {}
     for node in graph.node:
@@ -143,7 +143,7 @@ def _fold(graph: Any, image: str, layout: str, scale: Any, offset: Any) -> tuple
             users[name] = users.get(name, 0) + 1
     if layout != "NCHW" or not all(
         node.op_type == "Conv"
-        and node.input[0] in made
+        and node.input[0] in images
         and node.input[1] in constants
         and all(name in constants and users[name] == 1 for name in node.input[1:] if name)
         and constants[node.input[1]].dims[1] == 3

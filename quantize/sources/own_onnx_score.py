@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.errors import SpecMismatch
-from edgedf.quantize.sources.own_onnx_checks import Description, OutputNames
+from edgedf.quantize.sources.description import Description
+from edgedf.quantize.sources.own_onnx_checks import OutputNames
 from edgedf.result import sigmoid
 from edgedf.spec import LOGIT_BOUND
 
@@ -57,15 +58,15 @@ class Score(NamedTuple):
         Args:
             values: Of the tensor: one, or two.
         """
-        found = values.astype(np.float64).ravel()
+        logits = values.astype(np.float64).ravel()
         if self.is_probability:
-            found = np.clip(found, *SCORE_ENDS)
-            found = np.log(found / (1 - found))
+            shares = np.clip(logits, *SCORE_ENDS)
+            logits = np.log(shares / (1 - shares))
             if self.classes == 2:
-                return float(found[self.fake_class])
+                return float(logits[self.fake_class])
         if self.classes == 2:
-            return float(found[self.fake_class] - found[1 - self.fake_class])
-        return float(found[0] if self.fake_class == 1 else -found[0])
+            return float(logits[self.fake_class] - logits[1 - self.fake_class])
+        return float(logits[0] if self.fake_class == 1 else -logits[0])
 
 
 def find_score(graph: Any, outputs: OutputNames, path: Path, description: Description) -> Score:
@@ -127,17 +128,17 @@ def check_score(
     Raises:
         SpecMismatch: They are something else, or look like it.
     """
-    found = np.stack([entry.ravel() for entry in values]).astype(np.float64)
-    lowest, highest = float(found.min()), float(found.max())
-    spoken = f"The verdict of {path} ({score.tensor}) goes from {lowest:.3g} to {highest:.3g}"
+    scores = np.stack([entry.ravel() for entry in values]).astype(np.float64)
+    lowest, highest = float(scores.min()), float(scores.max())
+    measured = f"The verdict of {path} ({score.tensor}) goes from {lowest:.3g} to {highest:.3g}"
     if score.is_probability:
-        if not _within(found):
+        if not _within(scores):
             raise SpecMismatch(
-                f"{spoken} on photographs, and is described as a probability.",
+                f"{measured} on photographs, and is described as a probability.",
                 expected="values between 0 and 1",
                 next_step="for a logit: output = 'logit'; otherwise scale it inside the model",
             )
-        if score.classes == 2 and np.abs(found.sum(axis=1) - 1).max() > _NEARLY:
+        if score.classes == 2 and np.abs(scores.sum(axis=1) - 1).max() > _NEARLY:
             raise SpecMismatch(
                 f"The two probabilities of {path} ({score.tensor}) do not add up to 1.",
                 expected="the probabilities of the two classes, or one of them",
@@ -145,7 +146,7 @@ def check_score(
             )
     elif may_be_misread(score, values, description):
         raise SpecMismatch(
-            f"{spoken} on every picture shown: that is a probability rather than a logit.",
+            f"{measured} on every picture shown: that is a probability rather than a logit.",
             expected="a logit, of which the sigmoid is the score, or word of what it is",
             next_step=f"{_SAY_SO}; or output = 'logit' if it is a logit after all",
         )
@@ -166,8 +167,8 @@ def may_be_misread(
     return _within(np.stack([entry.ravel() for entry in values]))
 
 
-def _within(found: NDArray[np.floating]) -> bool:
-    return bool(found.min() >= -_NEARLY and found.max() <= 1 + _NEARLY)
+def _within(values: NDArray[np.floating]) -> bool:
+    return bool(values.min() >= -_NEARLY and values.max() <= 1 + _NEARLY)
 
 
 def _before_curve(graph: Any, outputs: OutputNames) -> str | None:
@@ -186,7 +187,7 @@ def _before_curve(graph: Any, outputs: OutputNames) -> str | None:
     """
     name, shape = outputs.logit, outputs.logit_shape
     classes = int(np.prod(shape))
-    makers = {made: node for node in graph.node for made in node.output}
+    makers = {tensor: node for node in graph.node for tensor in node.output}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     at = name
     while (node := makers.get(at)) is not None:

@@ -280,9 +280,9 @@ def _pooling(node: Any, layout: str, keeps_dimensions: int) -> list[Any]:
         steps.append(("Flatten", {"axis": 1}))
     elif layout == "NHWC":
         steps.append(("Transpose", {"perm": [0, 2, 3, 1]}))
-    made, before = [], node.input[0]
+    nodes, before = [], node.input[0]
     for number, (operator, attributes) in enumerate(steps, 1):
         after = node.output[0] if number == len(steps) else f"{node.output[0]}_{operator}"
-        made.append(onnx.helper.make_node(operator, [before], [after], **attributes))
+        nodes.append(onnx.helper.make_node(operator, [before], [after], **attributes))
         before = after
-    return made
+    return nodes

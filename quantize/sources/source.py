@@ -19,8 +19,9 @@ from edgedf.formats import REGISTRY, ModelFormat, ModelGraph, format_named, open
 from edgedf.progress import Progress, silent
 from edgedf.quantize.models.pair import Model
 from edgedf.quantize.models.run import Run, open_model
+from edgedf.quantize.sources.description import Description
 from edgedf.quantize.sources.learned_ranges import TensorRanges
-from edgedf.quantize.sources.own_onnx import Description, adopt
+from edgedf.quantize.sources.own_onnx import adopt
 from edgedf.runtime import models as shipped
 from edgedf.runtime.detector import naming
 from edgedf.spec import ModelSpec

@@ -72,7 +72,9 @@ def test_what_cannot_be_linted_is_an_error(tmp_path: Path, capsys: Captured) -> 
         assert "Error" in shown.err
 
 
-def test_a_hostile_model_is_converted_by_force_alone(tmp_path: Path, capsys: Captured) -> None:
+def test_a_hostile_model_is_converted_by_force_or_with_its_layers_kept(
+    tmp_path: Path, capsys: Captured
+) -> None:
     given = (
         "convert",
         str(hostile(tmp_path)),
@@ -87,6 +89,10 @@ def test_a_hostile_model_is_converted_by_force_alone(tmp_path: Path, capsys: Cap
     )
     assert main([*given]) == 2
     assert "--force" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+    assert main([*given, "--keep", "fp32:features", "--keep-failing"]) in (0, 1)
+    assert (tmp_path / "out" / "detector_int8.onnx").is_file()
+    capsys.readouterr()
     assert main([*given, "--force", "--keep-failing", "--json"]) in (0, 1)
     shown = capsys.readouterr()
     (model,) = json.loads(shown.out)["models"]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from edgedf.formats.operators import Operator, boundary_operators, count_operators, float_operators
-from edgedf.quantize.sources.own_onnx import Description, adopt
+from edgedf.quantize.sources.description import Description
+from edgedf.quantize.sources.own_onnx import adopt
 from tests.formats.stages import executed_operators, list_operators, xnnpack_partitions
 from tests.formats.stages import onnx as onnx_stage
 from tests.quantize.own_models import MEAN, STD, own_model

@@ -258,7 +258,8 @@ def _own_models() -> list[bytes]:
 
 
 def _take_own(path: Path) -> None:
-    from edgedf.quantize.sources.own_onnx import Description, adopt
+    from edgedf.quantize.sources.description import Description
+    from edgedf.quantize.sources.own_onnx import adopt
     from tests.quantize.own_models import MEAN, STD
 
     adopt(path, Description(mean=MEAN, std=STD))
@@ -431,7 +432,7 @@ def _evaluate(path: Path) -> list[str]:
 def _tomls() -> list[bytes]:
     from edgedf.distill.settings import TrainSettings
     from edgedf.quantize.accuracy.gate import Limits
-    from edgedf.quantize.sources.own_onnx import Description
+    from edgedf.quantize.sources.description import Description
     from edgedf.settings import dump_settings
 
     described = Description(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), size=64)
@@ -455,7 +456,7 @@ def _take_toml(path: Path) -> None:
     from edgedf.distill.settings import QatSettings, TeachSettings, TrainSettings
     from edgedf.errors import ConfigError
     from edgedf.quantize.accuracy.gate import Limits
-    from edgedf.quantize.sources.own_onnx import Description
+    from edgedf.quantize.sources.description import Description
     from edgedf.settings import load_settings
     from experiments.recipes import AblationSettings
 

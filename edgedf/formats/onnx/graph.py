@@ -26,6 +26,7 @@ from edgedf.spec import OUTPUT_NAMES, InputType
 if TYPE_CHECKING:
     from edgedf.formats.activations import Range
     from edgedf.formats.layers import Graphs, KeptLayers, NamedLayer
+    from edgedf.formats.lint import LintLayer
     from edgedf.formats.operators import FoundKept, LayerPrecision
     from edgedf.formats.weights import WeightGraph
 
@@ -77,6 +78,12 @@ class OnnxGraph(ParsedOnnx):
         )
         return self.made(made)
 
+    def try_int8(self) -> OnnxGraph:
+        """See :func:`edgedf.formats.onnx.lint.try_int8`."""
+        from edgedf.formats.onnx.lint import try_int8
+
+        return self.made(try_int8(self))
+
     def to_int8_weights(self, *, dynamic: bool = False) -> OnnxGraph:
         """See :func:`edgedf.formats.onnx.stored.to_int8_weights`."""
         return self.made(stored.to_int8_weights(copied(self.proto)))
@@ -122,6 +129,12 @@ class OnnxGraph(ParsedOnnx):
     def layer_precisions(self) -> tuple[LayerPrecision, ...]:
         """See above."""
         return tuple(layer_precisions(self.proto, self.executed))
+
+    def slow_layers(self, names: Mapping[str, str], kept: KeptLayers) -> tuple[LintLayer, ...]:
+        """See above."""
+        from edgedf.formats.onnx.lint import slow_layers
+
+        return slow_layers(self, self.computed(), names, kept)
 
     def found_kept(self, computed: Sequence[Operator], kept: KeptLayers) -> FoundKept:
         """See above."""

@@ -30,20 +30,21 @@ from edgedf.formats.operators import (
     kept_found,
 )
 
-__all__ = ["executed_nodes", "found_kept"]
+__all__ = ["AROUND", "FUSED", "executed_nodes", "found_kept"]
 
 # What activations are quantized to.
 _QUANTIZED_TYPES = frozenset({"uint8", "int8", "uint16", "int16"})
 # Operators that the runtime never drops or moves, so that each that was kept has to be there.
 _HEAVY = ("Conv", "ConvTranspose", "Gemm")
-# What stands around kept layers: conversions, and what is as its input is.
-_AROUND = frozenset(
+AROUND = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput", "Resize", "Relu"}
     | {"Clip", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Slice"}
     | {"Gather", "DepthToSpace"}
 )
-# What ONNX Runtime calls operators that it has fused with others or given another layout.
-_FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm", "Upsample": "Resize"}
+"""What stands around kept layers: conversions, and what is as its input is."""
+
+FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm", "Upsample": "Resize"}
+"""What ONNX Runtime calls operators that it has fused with others or given another layout."""
 
 
 def executed_nodes(model: ParsedOnnx) -> tuple[tuple[str, Operator], ...]:
@@ -93,8 +94,8 @@ def found_kept(operators: Sequence[Operator], kept: KeptLayers) -> FoundKept:
     # ONNX Runtime computes 16 bits in float, between conversions.
     wanted = kept.operators("fp32") + kept.operators("int8-a16")
     asked = kept.tensors("fp32") | kept.tensors("int8-a16")
-    tolerated = _AROUND if is_asked else frozenset[str]()
-    found = [(_FUSED.get(op.name, op.name), op.tensor) for op in float_operators(operators)]
+    tolerated = AROUND if is_asked else frozenset[str]()
+    found = [(FUSED.get(op.name, op.name), op.tensor) for op in float_operators(operators)]
     found = [(name, tensor.removesuffix(OUTPUT_SUFFIX)) for name, tensor in found]
     misplaced = {n for n, tensor in found if n not in tolerated and tensor not in asked}
     seen = Counter(name for name, _ in found)

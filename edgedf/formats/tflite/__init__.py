@@ -33,6 +33,7 @@ class TFLite(Format):
     integer_precisions = frozenset({"int8", "int8-a16"})
     native_benchmark = True
     after_saturation = "the file itself is right; upgrade ai-edge-litert, and report this processor"
+    survives_damage = False
     tools = "edgedf.formats.tflite.graph:TFLiteGraph"
     exporter = "edgedf.formats.tflite.exporter:export"
 

@@ -24,6 +24,7 @@ from edgedf.spec import InputType
 if TYPE_CHECKING:
     from edgedf.formats.activations import Activations, Range
     from edgedf.formats.layers import Graphs, KeptLayers, NamedLayer
+    from edgedf.formats.lint import LintLayer
     from edgedf.formats.operators import FoundKept, LayerPrecision, Operator, Partition
     from edgedf.formats.weights import WeightGraph
 
@@ -71,6 +72,13 @@ class TFLiteGraph(ParsedTFLite):
         )
         return self.made(made)
 
+    def try_int8(self) -> TFLiteGraph:
+        """See :func:`edgedf.formats.tflite.lint.try_int8`."""
+        _quantizer()
+        from edgedf.formats.tflite.lint import try_int8
+
+        return self.made(try_int8(self))
+
     def to_int8_weights(self, *, dynamic: bool = False) -> TFLiteGraph:
         """See :func:`edgedf.formats.tflite.quantizer.to_int8_weights`."""
         return self.made(_quantizer().to_int8_weights(self, dynamic=dynamic))
@@ -107,6 +115,12 @@ class TFLiteGraph(ParsedTFLite):
     def layer_precisions(self) -> tuple[LayerPrecision, ...]:
         """See above."""
         return tuple(operators.layer_precisions(self))
+
+    def slow_layers(self, names: Mapping[str, str], kept: KeptLayers) -> tuple[LintLayer, ...]:
+        """See above."""
+        from edgedf.formats.tflite.lint import slow_layers
+
+        return tuple(slow_layers(self, names, kept))
 
     def found_kept(self, computed: Sequence[Operator], kept: KeptLayers) -> FoundKept:
         """See above."""

@@ -22,7 +22,7 @@ from edgedf.formats.operators import (
 )
 from edgedf.formats.tflite.parsed import ParsedTFLite, operator_name
 
-__all__ = ["found_kept", "layer_precisions", "operators"]
+__all__ = ["AROUND", "found_kept", "layer_precisions", "operators"]
 
 _TYPES = {
     value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)
@@ -32,8 +32,8 @@ _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"
 _NO_LAYERS = BOUNDARY_OPERATORS | {"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS"}
 # Operators that no runtime drops, so that each that was kept has to be there.
 _HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-# What stands around kept layers: conversions, and what is as its input is.
-_AROUND = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE"})
+AROUND = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE"})
+"""What stands around kept layers: conversions, and what is as its input is."""
 
 
 def operators(model: ParsedTFLite) -> tuple[Operator, ...]:
@@ -96,7 +96,7 @@ def found_kept(operators: Sequence[Operator], kept: KeptLayers) -> FoundKept:
         kept: What was to be kept.
     """
     is_asked = bool(kept.layers)
-    tolerated = _AROUND if is_asked else frozenset[str]()
+    tolerated = AROUND if is_asked else frozenset[str]()
     wanted, wanted_wide = kept.operators("fp32"), kept.operators("int8-a16")
     counted = Counter(operator.name for operator in float_operators(operators))
     wide = Counter(

@@ -44,9 +44,9 @@ def test_running_sums_are_those_of_the_whole(pairs: list[np.ndarray]) -> None:
         assert sums.sqnr == pytest.approx(expected, abs=1e-6)
 
 
-def test_tensors_longer_than_a_piece_are_counted_whole() -> None:
+def test_tensors_longer_than_a_chunk_are_counted_whole() -> None:
     generator = np.random.default_rng(0)
-    wanted = generator.normal(size=(3, 5 * noise._PIECE // 2 + 7)).astype(np.float32)
+    wanted = generator.normal(size=(3, 5 * noise._CHUNK // 2 + 7)).astype(np.float32)
     found = wanted + generator.normal(scale=0.01, size=wanted.shape).astype(np.float32)
     sums = NoiseSums().add(wanted, found)
     difference = found.astype(np.float64) - wanted

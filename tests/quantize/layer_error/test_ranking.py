@@ -12,27 +12,17 @@ import pytest
 import edgedf.sample
 from edgedf import typed_json
 from edgedf.artifact import ModelFormat, read_artifact
-from edgedf.errors import ConfigError, DataError
+from edgedf.errors import ConfigError
 from edgedf.formats import open_backend
 from edgedf.formats.layers import Answer, Layer, Seen
 from edgedf.formats.onnx.container import embed as embed_onnx
 from edgedf.formats.tflite.container import embed as embed_tflite
-from edgedf.formats.tflite.container import strip as strip_tflite
 from edgedf.imaging import RGBImage
 from edgedf.quantize.layer_error import ranking as module
-from edgedf.quantize.layer_error.ranking import (
-    MAX_PICTURES,
-    LayerError,
-    LayerRanking,
-    Opened,
-    choose_pictures,
-    growth_to_outputs,
-    open_layers,
-    rank,
-    rank_layers,
-)
-from edgedf.quantize.sources.own_onnx import Description, adopt
-from edgedf.runtime.models import shipped_model
+from edgedf.quantize.layer_error.opening import Opened, choose_pictures, open_layers
+from edgedf.quantize.layer_error.ranking import LayerError, LayerRanking, growth_to_outputs, rank
+from edgedf.quantize.sources.description import Description
+from edgedf.quantize.sources.own_onnx import adopt
 from tests.formats.stages import graphs as graphs_of
 from tests.formats.stages import onnx as onnx_stage
 from tests.quantize.own_models import MEAN, STD, own_model, with_head
@@ -44,8 +34,6 @@ from tests.quantize.students import (
     small_images,
     small_model,
 )
-from tests.runtime.pictures import noise, write
-from tests.runtime.tiny import write_tiny
 
 FORMATS: tuple[ModelFormat, ...] = ("tflite", "onnx")
 both_formats = pytest.mark.parametrize("model_format", FORMATS)
@@ -64,7 +52,8 @@ def of_hostile(model_format: ModelFormat) -> LayerRanking:
 
 @cache
 def of_shipped(model_format: ModelFormat) -> LayerRanking:
-    return rank_layers(shipped_int8(model_format), FILES[::8], candidates=4, threads=1)
+    opened = open_layers(shipped_int8(model_format), threads=1)
+    return rank(opened, choose_pictures(FILES[::8], opened.side), candidates=4)
 
 
 def stacked(model_format: ModelFormat, tensor: str) -> dict[str, np.ndarray]:
@@ -97,7 +86,7 @@ def test_the_layer_that_int8_ruins_comes_first(model_format: ModelFormat) -> Non
     # Of its size it adds little; everything behind it suffers.
     assert worst.added is not None and worst.added < 0.05
     assert worst.rounding == pytest.approx(worst.added, rel=0.01)
-    assert worst.arriving > max(layer.arriving for layer in found.layers[1:])
+    assert worst.propagated > max(layer.propagated for layer in found.layers[1:])
 
 
 def test_both_formats_find_the_same_in_the_same_student() -> None:
@@ -138,8 +127,8 @@ def test_only_the_candidates_are_measured_and_they_come_first(model_format: Mode
     measured = [layer.effect is not None for layer in found.layers]
     assert measured == sorted(measured, reverse=True)
     assert sum(measured) == 3
-    arriving = [layer.arriving for layer in found.layers[3:]]
-    assert arriving == sorted(arriving, reverse=True)
+    propagated = [layer.propagated for layer in found.layers[3:]]
+    assert propagated == sorted(propagated, reverse=True)
     alone = rank(opened(model_format), small_images()[:2], candidates=0)
     assert all(layer.effect is None for layer in alone.layers)
     assert HOSTILE[model_format] in alone.layers[0].name
@@ -310,26 +299,6 @@ def test_noise_grows_along_the_worst_way_to_an_output() -> None:
     assert growth_to_outputs({"a": (), "b": ("a",)}, {"a": 0, "b": 0}, {"a": 0, "b": 0})["a"] == 0
 
 
-# Pictures
-
-
-def test_the_choice_of_pictures_is_seeded_and_bounded(tmp_path: Path) -> None:
-    files = [str(write(tmp_path / f"{n}.png", noise(40, 44, n))) for n in range(40)]
-    (tmp_path / "0.png").write_bytes(b"no picture")
-    steps: list[tuple[str, int, int]] = []
-    chosen = choose_pictures(files, 32, progress=lambda *step: steps.append(step))
-    assert len(chosen) == MAX_PICTURES
-    assert chosen[0].shape == (32, 32, 3)
-    assert steps[-1] == ("pictures for layers", MAX_PICTURES, MAX_PICTURES)
-    again = choose_pictures(files[::-1], 32)
-    assert all((one == other).all() for one, other in zip(chosen, again, strict=True))
-    other = choose_pictures(files, 32, seed=1)
-    assert any((one != two).any() for one, two in zip(chosen, other, strict=True))
-    assert len(choose_pictures(files[:3], 32)) == 2
-    with pytest.raises(DataError, match="no picture to compare layers on"):
-        choose_pictures(files[:1], 32)
-
-
 def test_one_picture_has_no_spread_of_logits() -> None:
     found = rank(opened("onnx"), small_images()[:1], candidates=1)
     effect = found.layers[0].effect
@@ -339,49 +308,6 @@ def test_one_picture_has_no_spread_of_logits() -> None:
 
 
 # What cannot be compared
-
-
-def test_what_is_not_quantized_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is fp32: nothing in it is quantized"):
-        open_layers(shipped_model("tflite"))
-    halves = write_tiny(tmp_path, "onnx", precision="fp16")
-    with pytest.raises(ConfigError, match="is fp16: its weights are float16"):
-        open_layers(halves, halves)
-
-
-@pytest.mark.parametrize(
-    ("parent", "said"),
-    [
-        (shipped_model("tflite").with_suffix(".safetensors"), "is a checkpoint"),
-        (shipped_model("onnx"), r"is \.onnx and .* is \.tflite: their tensors differ"),
-        ("itself", "is int8, not a float model"),
-        (small_model, "takes 256 x 256 pixels, .* 64 x 64"),
-        ("tiny", "takes 256 x 256 pixels, .* 32 x 32"),
-    ],
-)
-def test_the_parent_has_to_be_the_float_file_of_the_same_format(
-    parent: object, said: str, tmp_path: Path
-) -> None:
-    artifact = shipped_int8("tflite")
-    path: object = {"itself": artifact}.get(parent, parent) if isinstance(parent, str) else parent
-    if path == "tiny":
-        path = write_tiny(tmp_path, "tflite")
-    if callable(path):
-        path = path("tflite")
-    with pytest.raises(ConfigError, match=said) as caught:
-        open_layers(artifact, path)  # type: ignore[arg-type]
-    assert "fp32 .tflite" in caught.value.expected
-    assert "--precision fp32 --to tflite" in caught.value.next_step
-
-
-def test_a_parent_with_other_tensors_is_refused(tmp_path: Path) -> None:
-    small, full = hostile("tflite")
-    write_tiny(tmp_path, "tflite")
-    path = tmp_path / "other.tflite"
-    model = strip_tflite((tmp_path / "tiny.tflite").read_bytes())
-    path.write_bytes(embed_tflite(model, read_artifact(full).spec))
-    with pytest.raises(ConfigError, match="has the name of one in"):
-        open_layers(small, path)
 
 
 def test_a_parent_with_other_shapes_is_refused() -> None:

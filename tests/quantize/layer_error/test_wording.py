@@ -19,7 +19,7 @@ def error(order: int, effect: float | None = None, **changes: Any) -> LayerError
         "sqnr": 21.25,
         "added": 0.04,
         "rounding": 0.04,
-        "arriving": 0.1,
+        "propagated": 0.1,
         "mean_abs": 0.1,
         "max_abs": 0.5,
         "low": 0.0,

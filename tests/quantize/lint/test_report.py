@@ -1,4 +1,3 @@
-from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ArtifactUnreadable, ConfigError
+from edgedf.errors import ArtifactUnreadable, ConfigError, EdgedfError
 from edgedf.formats import REGISTRY as FORMATS
-from edgedf.formats.operators import float_operators
-from edgedf.quantize.lint.report import check_int8_friendly, lint_model, lint_source
+from edgedf.formats import ModelGraph, open_graph
+from edgedf.progress import silent
+from edgedf.quantize.lint.report import lint_model, lint_quantized, lint_source, refuse
+from edgedf.quantize.making.kept_layers import kept_layers
 from edgedf.quantize.sources.export import export_network
 from edgedf.runtime.models import shipped_model
-from tests.formats.stages import executed_operators, list_operators, tflite
-from tests.formats.stages import onnx as onnx_stage
-from tests.formats.stages import xnnpack_partitions as pieces_of
 from tests.quantize.own_models import own_model
 from tests.runtime.tiny import bare_onnx, bare_tflite
 
@@ -45,10 +43,10 @@ class Hostile(torch.nn.Module):
 
 
 @cache
-def hostile(model_format: ModelFormat) -> bytes:
+def hostile(model_format: ModelFormat) -> ModelGraph:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return export_network(Hostile().eval(), SIDE, model_format)
+        return open_graph(export_network(Hostile().eval(), SIDE, model_format), model_format)
 
 
 @pytest.mark.parametrize("pool", ["mean", "mean flat", "mean NHWC"])
@@ -96,37 +94,45 @@ def pictures() -> list[np.ndarray]:
     return [random.integers(0, 256, (SIDE, SIDE, 3), np.uint8) for _ in range(3)]
 
 
-def test_what_is_foretold_of_a_tflite_model_comes_true() -> None:
-    report = lint_model(hostile("tflite"), "tflite")
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_it_says_what_a_conversion_makes(model_format: ModelFormat) -> None:
+    model = hostile(model_format)
+    made = model.to_int8(pictures(), progress=silent)
+    assert lint_model(model) == lint_quantized(model, made)
+
+
+def test_layers_of_a_tflite_model() -> None:
+    report = lint_model(hostile("tflite"))
     assert not report.friendly
-    assert [layer.operator for layer in report.layers] == ["HARD_SWISH", "LEAKY_RELU", "RELU"]
-    made = tflite.to_int8(hostile("tflite"), pictures())
-    operators = list_operators(made, "tflite")
-    taken = {index for piece in pieces_of(made) for index in piece.operators}
-    left = [o.name for index, o in enumerate(operators) if index not in taken]
-    assert len(pieces_of(made)) == report.pieces == 3
-    assert len(left) == report.undelegated
-    stays = [o.name for o in float_operators(operators) if not o.name.endswith("QUANTIZE")]
-    assert stays == [x.operator for x in report.layers if "float" in x.problem] == ["LEAKY_RELU"]
-    assert left == ["CAST", "HARD_SWISH", "RELU"]
+    assert [(layer.operator, layer.problem) for layer in report.layers] == [
+        ("HARD_SWISH", "left to the interpreter"),
+        ("LEAKY_RELU", "stays float"),
+        ("RELU", "left to the interpreter"),
+    ]
+    assert (report.pieces, report.undelegated) == (3, 3)  # the CAST is left, too
 
 
-def test_what_is_foretold_of_an_onnx_model_comes_true() -> None:
-    report = lint_model(hostile("onnx"), "onnx")
+def test_layers_of_an_onnx_model() -> None:
+    report = lint_model(hostile("onnx"))
     assert report.pieces is None
-    made = onnx_stage.to_int8(hostile("onnx"), pictures())
-    found = Counter(
-        operator.name
-        for operator in float_operators(executed_operators(made))
-        if not operator.name.endswith("Linear")
-    )
-    assert found == Counter(layer.operator for layer in report.layers) == {"HardSigmoid": 1}
+    assert [(layer.operator, layer.problem) for layer in report.layers] == [
+        ("HardSigmoid", "stays float")
+    ]
+
+
+def test_a_layer_that_is_kept_is_no_finding() -> None:
+    model = hostile("tflite")
+    keep = [f"fp32:{layer.keep}" for layer in lint_model(model).layers]
+    kept = kept_layers(model, keep, "int8")
+    made = model.to_int8(pictures(), kept=kept, progress=silent)
+    assert lint_quantized(model, made).layers
+    assert not lint_quantized(model, made, kept=kept).layers
 
 
 @pytest.mark.parametrize("model_format", FORMATS)
 def test_a_hostile_model_is_refused_with_the_remedies(model_format: ModelFormat) -> None:
     with pytest.raises(ConfigError, match="break int8") as caught:
-        check_int8_friendly(hostile(model_format), model_format)
+        refuse(lint_model(hostile(model_format)))
     curve = {"tflite": "HARD_SWISH", "onnx": "HardSigmoid"}[model_format]
     assert f"1 {curve}" in caught.value.message
     assert f"instead of {curve}: use relu or relu6" in caught.value.next_step
@@ -136,16 +142,15 @@ def test_a_hostile_model_is_refused_with_the_remedies(model_format: ModelFormat)
 
 def test_without_a_delegate_only_float_layers_count() -> None:
     with pytest.raises(ConfigError) as caught:
-        check_int8_friendly(hostile("tflite"), "tflite", delegated=False)
+        refuse(lint_model(hostile("tflite")), delegated=False)
     assert "1 LEAKY_RELU" in caught.value.message
     assert "HARD_SWISH" not in str(caught.value)
 
 
 @pytest.mark.parametrize("model_format", FORMATS)
 def test_the_shipped_student_is_accepted(model_format: ModelFormat) -> None:
-    model = shipped_model(model_format).read_bytes()
-    check_int8_friendly(model, model_format)
-    report = lint_model(model, model_format)
+    report = lint_model(open_graph(shipped_model(model_format).read_bytes(), model_format))
+    refuse(report)
     assert report.friendly
     assert {layer.operator for layer in report.layers if layer.tolerated} <= {"Resize"}
     assert (report.pieces, report.undelegated) in ((1, 1), (None, None))
@@ -161,17 +166,17 @@ def test_a_file_needs_no_spec(tmp_path: Path) -> None:
     (report,) = lint_source(path)
     assert report.friendly
     assert report.operators > 0
-    path.write_bytes(hostile("tflite"))
+    path.write_bytes(hostile("tflite").file)
     (report,) = lint_source(path)  # the content decides
     assert report.format == "tflite"
 
 
-def test_what_follows_a_float_layer_stays_float_too() -> None:
+def test_what_is_between_float_layers_stays_float_too() -> None:
     nodes = [
         helper.make_node("Tanh", ["x"], ["a"], "curve"),
         helper.make_node("MaxPool", ["a"], ["b"], "pool", kernel_shape=[2, 2]),
-        helper.make_node("Add", ["b", "b"], ["c"], "sum"),
-        helper.make_node("MaxPool", ["c"], ["y"], "again", kernel_shape=[2, 2]),
+        helper.make_node("Tanh", ["b"], ["c"], "again"),
+        helper.make_node("MaxPool", ["c"], ["y"], "last", kernel_shape=[2, 2]),
     ]
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, side, side])
@@ -180,43 +185,67 @@ def test_what_follows_a_float_layer_stays_float_too() -> None:
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
-    report = lint_model(model.SerializeToString(), "onnx")
-    assert [layer.name for layer in report.layers] == ["curve", "pool"]
+    report = lint_model(open_graph(model.SerializeToString(), "onnx"))
+    assert [layer.name for layer in report.layers] == ["curve", "pool", "again", "last"]
     assert report.layers[1].why == "what goes into it stays float"
 
 
 @pytest.mark.parametrize("model_format", FORMATS)
 def test_a_damaged_model_is_refused(model_format: ModelFormat) -> None:
     with pytest.raises(ArtifactUnreadable):
-        lint_model(hostile(model_format)[:200], model_format)
+        lint_model(open_graph(hostile(model_format).file[:200], model_format))
 
 
-def test_a_name_that_is_no_text_is_refused() -> None:
-    with pytest.raises(ArtifactUnreadable, match="damaged"):
-        lint_model(bare_tflite().replace(b"contrast", b"contr\xffst"), "tflite")
+def test_a_name_in_a_tflite_model_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.tflite"
+    path.write_bytes(bare_tflite().replace(b"contrast", b"contr\xffst"))
+    with pytest.raises(EdgedfError, match="tflite model"):
+        lint_source(path)
 
 
-def test_a_name_in_an_onnx_model_that_is_no_text_is_refused() -> None:
-    with pytest.raises(ArtifactUnreadable, match="a name that is no text"):
-        lint_model(bare_onnx().replace(b"contrast", b"contr\xffst"), "onnx")
+def test_a_name_in_an_onnx_model_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.onnx"
+    path.write_bytes(bare_onnx().replace(b"contrast", b"contr\xffst"))
+    with pytest.raises(ArtifactUnreadable, match=r"a name that is no text|no valid"):
+        lint_source(path)
 
 
 def test_an_unknown_operator_is_refused_without_a_traceback(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ArtifactUnreadable, match="ONNX Runtime refuses"):
-        lint_model(bare_onnx().replace(b"Clip", b"Dlip"), "onnx")
+        lint_model(open_graph(bare_onnx().replace(b"Clip", b"Dlip"), "onnx"))
     assert capfd.readouterr() == ("", "")
     assert not caplog.records
 
 
-def test_an_operator_code_that_does_not_exist_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("damage", "says"), [("no graph", "exit code"), ("no operator", "interpreter refuses")]
+)
+def test_a_tflite_file_that_the_interpreter_does_not_survive_is_refused(
+    damage: str, says: str, tmp_path: Path
+) -> None:
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bare_tflite()))
-    model.operatorCodes[0].builtinCode = 687_865_653
+    if damage == "no graph":
+        model.subgraphs = None  # which ends the process
+    else:
+        model.operatorCodes[0].builtinCode = 687_865_653
     builder = flatbuffers.Builder(4096)
     builder.Finish(model.Pack(builder), b"TFL3")
-    with pytest.raises(ArtifactUnreadable, match="damaged"):
-        lint_model(bytes(builder.Output()), "tflite")
+    path = tmp_path / "own.tflite"
+    path.write_bytes(builder.Output())
+    with pytest.raises(ArtifactUnreadable, match=says):
+        lint_source(path)
+
+
+def test_what_does_not_run_cannot_be_quantized() -> None:
+    def other_rows(model: onnx.ModelProto) -> None:
+        (rows,) = (tensor for tensor in model.graph.initializer if tensor.name == "rows")
+        rows.CopyFrom(numpy_helper.from_array(np.array([0, 8, 7]), "rows"))
+
+    model = own_model(batch="N", side="S", pool="line", edit=other_rows)
+    with pytest.raises(ConfigError, match="cannot be quantized to int8"):
+        lint_model(open_graph(model.SerializeToString(), "onnx"))

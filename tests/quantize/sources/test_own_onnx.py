@@ -18,7 +18,8 @@ from edgedf.quantize.making.kept_layers import Keep
 from edgedf.quantize.models.run import open_model
 from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.sources import own_onnx as adopt_module
-from edgedf.quantize.sources.own_onnx import Description, adopt
+from edgedf.quantize.sources.description import Description
+from edgedf.quantize.sources.own_onnx import adopt
 from edgedf.quantize.sources.source import load_source
 from edgedf.result import sigmoid
 from edgedf.runtime.detector import Detector
