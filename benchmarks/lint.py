@@ -2,7 +2,7 @@
 
 Each network of ``lint_networks.py`` gets random weights, is exported, and the float file is linted,
 which quantizes it with ranges from four of the sample's pictures. Then it is quantized as a
-conversion does it, with eight, and that file is looked at. Exit code 1 where the two reports differ.
+conversion does it, with eight, and that file is looked at. Exit code 1 where the reports differ.
 """
 
 from __future__ import annotations

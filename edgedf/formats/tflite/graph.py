@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from edgedf.errors import MissingExtra
 from edgedf.formats.base import ModelGraph
 from edgedf.formats.tflite import operators
 from edgedf.formats.tflite.activations import TFLiteActivations
-from edgedf.formats.tflite.delegation import read_delegation
+from edgedf.formats.tflite.delegation import Delegation, read_delegation
 from edgedf.formats.tflite.input_type import with_input_type
 from edgedf.formats.tflite.layers import TFLiteGraphs, named_layers
 from edgedf.formats.tflite.parsed import ParsedTFLite
@@ -110,7 +111,12 @@ class TFLiteGraph(ParsedTFLite):
 
     def partitions(self) -> tuple[Partition, ...]:
         """See above."""
-        return read_delegation(self.bare).partitions
+        return self.delegation.partitions
+
+    @cached_property
+    def delegation(self) -> Delegation:
+        """See :func:`edgedf.formats.tflite.delegation.read_delegation`."""
+        return read_delegation(self.bare)
 
     def layer_precisions(self) -> tuple[LayerPrecision, ...]:
         """See above."""
@@ -120,7 +126,7 @@ class TFLiteGraph(ParsedTFLite):
         """See above."""
         from edgedf.formats.tflite.lint import slow_layers
 
-        return tuple(slow_layers(self, names, kept))
+        return tuple(slow_layers(self, self.delegation, names, kept))
 
     def found_kept(self, computed: Sequence[Operator], kept: KeptLayers) -> FoundKept:
         """See above."""

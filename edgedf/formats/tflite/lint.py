@@ -13,9 +13,9 @@ from edgedf.formats.backend import refused
 from edgedf.formats.layers import KeptLayers
 from edgedf.formats.lint import OTHERWISE, PICTURES, LintLayer, Problem, picture, without_advice
 from edgedf.formats.operators import BOUNDARY_OPERATORS
-from edgedf.formats.tflite.delegation import read_delegation
+from edgedf.formats.tflite.delegation import Delegation
 from edgedf.formats.tflite.operators import AROUND, operators
-from edgedf.formats.tflite.parsed import ParsedTFLite
+from edgedf.formats.tflite.parsed import ParsedTFLite, data_of
 
 __all__ = ["REMEDIES", "slow_layers", "try_int8"]
 
@@ -97,6 +97,12 @@ def try_int8(model: ParsedTFLite) -> bytes:
         except (ValueError, RuntimeError) as error:
             raise refused("tflite", "TFLite's interpreter", error) from error
         inputs = interpreter.get_input_details()
+        # The quantizer gives constants ranges of their own.
+        computed = {
+            tensor.name.decode()
+            for tensor in model.flatbuffer.subgraphs[0].tensors
+            if data_of(model.flatbuffer, tensor) is None
+        }
         ranges: dict[str, tuple[float, float]] = {}
         ranks: dict[str, int] = {}
         for number in range(PICTURES):
@@ -105,7 +111,7 @@ def try_int8(model: ParsedTFLite) -> bytes:
             tensors = tfl_interpreter_utils.get_tensor_name_to_content_map(interpreter)
             for name, values in tensors.items():
                 finite = values[np.isfinite(values)] if values.dtype == np.float32 else values[:0]
-                if finite.size:
+                if finite.size and name in computed:
                     low, high = ranges.get(name, (0.0, 0.0))
                     ranges[name] = min(low, float(finite.min())), max(high, float(finite.max()))
                     ranks[name] = values.ndim
@@ -127,19 +133,19 @@ def try_int8(model: ParsedTFLite) -> bytes:
 
 
 def slow_layers(
-    model: ParsedTFLite, names: Mapping[str, str], kept: KeptLayers
+    model: ParsedTFLite, delegation: Delegation, names: Mapping[str, str], kept: KeptLayers
 ) -> Iterator[LintLayer]:
-    """Read the types of the file, and ask XNNPACK what it takes.
+    """Read the types of the file, and what XNNPACK takes.
 
     Args:
         model: An int8 model.
+        delegation: What XNNPACK makes of it.
         names: Tensor → name of its layer for ``--keep``.
         kept: Layers that were to stay out of int8, which are left out.
 
     Yields:
         The layers in order of execution.
     """
-    delegation = read_delegation(model.bare)
     taken = {index for partition in delegation.partitions for index in partition.operators}
     asked = kept.tensors("fp32") | kept.tensors("int8-a16")
     aside = BOUNDARY_OPERATORS | (AROUND if asked else set())
