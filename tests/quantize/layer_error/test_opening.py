@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from edgedf.artifact import embed_tflite, read_artifact, strip_tflite
+from edgedf.artifact import read_artifact
 from edgedf.errors import ConfigError, DataError
+from edgedf.formats.tflite.container import embed as embed_tflite
+from edgedf.formats.tflite.container import strip as strip_tflite
 from edgedf.quantize.layer_error.opening import MAX_PICTURES, choose_pictures, open_layers
 from edgedf.runtime.models import shipped_model
 from tests.quantize.students import hostile, shipped_int8, small_model
