@@ -21,8 +21,10 @@ __all__ = [
     "RESAMPLES",
     "GroupResamples",
     "block_draws",
+    "block_quantiles",
     "interval",
     "interval_around",
+    "median_ratio",
     "resampled_quantiles",
     "run_length",
 ]
@@ -136,6 +138,40 @@ def block_draws(blocks: int, length: int = 1, *, seed: int = _SEED) -> Floats:
     # Sums over the last ``length`` starts, around the circle.
     around = np.cumsum(np.concatenate([begun[:, blocks - length :], begun], axis=1), axis=1)
     return (around[:, length:] - around[:, :blocks]).astype(np.float64)
+
+
+def block_quantiles(
+    blocks: Sequence[Floats], quantiles: Sequence[float], *, seed: int = _SEED
+) -> list[Floats]:
+    """Quantiles of each resample, with runs as long as neighbouring blocks are alike.
+
+    Args:
+        blocks: Values of each block, in the order of time.
+        quantiles: 0 to 1.
+        seed: Of the draws.
+
+    Returns:
+        For each quantile (RESAMPLES,).
+    """
+    length = run_length(np.array([np.median(block) for block in blocks]))
+    return resampled_quantiles(blocks, quantiles, block_draws(len(blocks), length, seed=seed))
+
+
+def median_ratio(
+    first: Sequence[Floats], second: Sequence[Floats], length: int = 1
+) -> tuple[float, float, float]:
+    """The ratio of two medians and the ends of its 95 % interval, which holds it.
+
+    Args:
+        first: Blocks that are divided by.
+        second: As many blocks; each is drawn together with that of the first at its place.
+        length: Of the runs of neighbours that are drawn.
+    """
+    drawn = block_draws(len(first), length)
+    below, above = (resampled_quantiles(side, (0.5,), drawn)[0] for side in (first, second))
+    middles = [float(np.median(np.concatenate(side))) for side in (first, second)]
+    ratio = middles[1] / middles[0]
+    return ratio, *interval_around(ratio, above / below)
 
 
 def resampled_quantiles(

@@ -3,7 +3,7 @@
 OpenCV passes on no warning of theirs: they print it to the C library's ``stderr`` and decode on. So
 while pictures are decoded that variable, which glibc and macOS let a program assign, is a file of
 ours. File descriptor 2, ``sys.stderr`` and child processes stay as they are. Where it cannot be
-assigned (Windows, musl), decoders are not listened to and print as ever.
+assigned (Windows, musl), decoders print as ever and their warnings are not known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 import threading
 from typing import Callable, TypeVar
 
-__all__ = ["listen"]
+__all__ = ["with_warnings"]
 
 _T = TypeVar("_T")
 
@@ -36,24 +36,24 @@ _STDERR = 2
 _opening = threading.Lock()
 
 
-def listen(decode: Callable[[], _T]) -> tuple[_T, tuple[str, ...]]:
-    """Decode a picture and hear what the decoder says of it.
+def with_warnings(decode: Callable[[], _T]) -> tuple[_T, tuple[str, ...]]:
+    """Decode a picture and collect what the decoder warns of.
 
-    Threads decode side by side. Only when somebody's decoder has said something does each of them
-    decode once more, alone, to find out whose it was.
+    Threads decode side by side. Only when a decoder has written something does each of them decode
+    once more, alone, to find out whose it was.
 
     Args:
-        decode: Decodes one picture; called a second time where something was said.
+        decode: Decodes one picture; called a second time where there are warnings.
 
     Returns:
         What ``decode`` returns, and the decoder's lines; none for a picture without fault.
     """
-    with _opening:  # a second ear would take the first one's file for C's stderr
-        ear = _ear()
-    return (decode(), ()) if ear is None else ear.listen(decode)
+    with _opening:  # a second capture would take the first one's file for C's stderr
+        capture = _capture()
+    return (decode(), ()) if capture is None else capture.run(decode)
 
 
-class _Ear:
+class _Capture:
     """A file in place of C's ``stderr`` for as long as any thread decodes."""
 
     def __init__(self, name: str) -> None:
@@ -70,7 +70,7 @@ class _Ear:
         self._inside = threading.Condition()
         self._decoding = 0
 
-    def listen(self, decode: Callable[[], _T]) -> tuple[_T, tuple[str, ...]]:
+    def run(self, decode: Callable[[], _T]) -> tuple[_T, tuple[str, ...]]:
         with self._entrance:
             self._enter()
         try:
@@ -123,12 +123,12 @@ class _Ear:
 
 
 @functools.cache
-def _ear() -> _Ear | None:
+def _capture() -> _Capture | None:
     name = {"linux": "stderr", "darwin": "__stderrp"}.get(sys.platform)
     if name == "stderr" and not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
         return None  # musl's cannot be assigned
     try:
-        return None if name is None else _Ear(name)
+        return None if name is None else _Capture(name)
     except OSError:  # there is no folder for temporary files
         return None
 
@@ -137,11 +137,11 @@ def _start_anew() -> None:
     """In a forked child: its decoders must not be heard by the parent."""
     global _opening
     _opening = threading.Lock()
-    if _ear.cache_info().currsize:
-        ear = _ear()
-        _ear.cache_clear()
-        if ear is not None:
-            ear.close()
+    if _capture.cache_info().currsize:
+        capture = _capture()
+        _capture.cache_clear()
+        if capture is not None:
+            capture.close()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,6 +5,8 @@ have one class only, so beside its own rates each source of fakes is measured ag
 pictures of its set.
 
 A video has the mean logit of its frames; a still picture counts as a video of its own.
+
+The records that a report consists of stand beside what fills them, so this module is a long one.
 """
 
 from __future__ import annotations
@@ -17,14 +19,9 @@ from typing import Literal
 import numpy as np
 
 from edgedf.errors import DataError
+from edgedf.figures import Figure
 from edgedf.map_metrics import MapMetrics
-from edgedf.metrics import (
-    Figure,
-    Metrics,
-    auc_with_interval,
-    detection_metrics,
-    mean_auc_with_interval,
-)
+from edgedf.metrics import Metrics, auc_with_interval, detection_metrics, mean_auc_with_interval
 from edgedf.progress import Progress, silent
 from edgedf.result import Threshold, sigmoid
 
@@ -204,7 +201,7 @@ def make_report(
     data: str,
     split: str,
     threshold: Threshold | None = None,
-    made: Sequence[Judgement] = (),
+    derived: Sequence[Judgement] = (),
     maps: Sequence[MapRow] = (),
     robustness: Sequence[RobustnessRow] = (),
     skipped: Sequence[Skipped] = (),
@@ -218,8 +215,8 @@ def make_report(
         data: Which folder.
         split: Which split.
         threshold: Turns scores into verdicts.
-        made: Of pictures made from those of the data set, such as self-blends: a source of the set
-            they name, and not part of the figures by set nor of those of all pictures.
+        derived: Of pictures made from those of the data set, such as self-blends: a source of the
+            set they name, and not part of the figures by set nor of those of all pictures.
         maps: Goes into the report as it is.
         robustness: Goes into the report as it is.
         skipped: Goes into the report as it is.
@@ -235,10 +232,10 @@ def make_report(
             next_step="check the folder and the split",
         )
     levels: list[tuple[_Level, Sequence[Judgement], Sequence[Judgement]]] = [
-        ("frame", judgements, made)
+        ("frame", judgements, derived)
     ]
     if any(entry.picture.video for entry in judgements):
-        levels.append(("video", to_videos(judgements), to_videos(made)))
+        levels.append(("video", to_videos(judgements), to_videos(derived)))
     parts = [(level, *part) for level, whole, more in levels for part in _parts(whole, more)]
     rows: list[Row] = []
     measured: dict[frozenset[int], Metrics] = {}
@@ -302,7 +299,7 @@ def robustness_rows(
     Raises:
         DataError: A logit that is no finite number.
     """
-    parts = [(ALL, list(judgements)), *_by_set(judgements)]
+    parts = [(ALL, list(judgements)), *_grouped("set", judgements)]
     rows = [
         RobustnessRow(change, definition, name, auc_with_interval(*_columns(part)))
         for name, part in parts
@@ -334,20 +331,19 @@ def check_skipped(skipped: Sequence[Skipped], pictures: int) -> None:
 
 
 def _parts(
-    judgements: Sequence[Judgement], made: Sequence[Judgement]
+    judgements: Sequence[Judgement], derived: Sequence[Judgement]
 ) -> Iterator[tuple[_By, str, list[Judgement]]]:
     """What the rows are about, in their order."""
     yield "all", ALL, list(judgements)
-    for name, part in _by_set(judgements):
+    for name, part in _grouped("set", judgements):
         yield "set", name, part
         real = [entry for entry in part if entry.picture.label == "real"]
-        for source, entries in _by_source(part):
-            title = f"{name} / {source or '-'}"
-            yield "source", title, entries
+        for source, entries in _grouped("source", part):
+            yield "source", f"{name} / {source or '-'}", entries
             others = [entry for entry in real if entry.picture.source != source]
             if others and any(entry.picture.label == "fake" for entry in entries):
-                yield "fakes", title, [*others, *entries]
-        for source, entries in _by_source(entry for entry in made if entry.picture.set == name):
+                yield "fakes", f"{name} / {source or '-'}", [*others, *entries]
+        for source, entries in _grouped("source", dict(_grouped("set", derived)).get(name, ())):
             title = f"{name} / {source or '-'}"
             yield "source", title, entries
             fakes = [entry for entry in entries if entry.picture.label == "fake"]
@@ -355,17 +351,12 @@ def _parts(
                 yield "fakes", title, [*real, *fakes]
 
 
-def _by_set(judgements: Iterable[Judgement]) -> list[tuple[str, list[Judgement]]]:
+def _grouped(
+    by: Literal["set", "source"], judgements: Iterable[Judgement]
+) -> list[tuple[str, list[Judgement]]]:
     parts: dict[str, list[Judgement]] = defaultdict(list)
     for entry in judgements:
-        parts[entry.picture.set].append(entry)
-    return sorted(parts.items())
-
-
-def _by_source(judgements: Iterable[Judgement]) -> list[tuple[str, list[Judgement]]]:
-    parts: dict[str, list[Judgement]] = defaultdict(list)
-    for entry in judgements:
-        parts[entry.picture.source].append(entry)
+        parts[getattr(entry.picture, by)].append(entry)
     return sorted(parts.items())
 
 
@@ -380,7 +371,7 @@ def _columns(
 
 def _mean_auc(judgements: Sequence[Judgement]) -> Figure | None:
     if not any(
-        len({entry.picture.label for entry in part}) == 2 for _, part in _by_set(judgements)
+        len({entry.picture.label for entry in part}) == 2 for _, part in _grouped("set", judgements)
     ):
         return None
     return mean_auc_with_interval(

@@ -30,7 +30,7 @@ _JPEG_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the header says.
+    """What the header of an image file says of the picture.
 
     Args:
         format: ``jpeg``, ``png`` or ``webp``.

@@ -44,18 +44,18 @@ def session_option_lines(options: Mapping[str, str]) -> dict[str, tuple[str, ...
         >>> session_option_lines(EXACT_INT8)["C++"]
         ('options.AddConfigEntry("session.x64quantprecision", "1");',)
     """
-    found = {}
+    lines = {}
     for language, line in _LINES.items():
         entries = []
         for name, value in options.items():
             group, _, key = name.partition(".")
             entries.append(line.format(name=name, value=value, group=group, key=key))
-        found[language] = tuple(entries)
-    return found
+        lines[language] = tuple(entries)
+    return lines
 
 
 def kernels_in_words(kernels: Int8Kernels) -> str:
-    """The same for people.
+    """Say in words how a runtime multiplies int8 here.
 
     Example:
         >>> kernels_in_words("exact")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.errors import DataError
-from edgedf.metrics import Figure, Groups, mean_with_interval
+from edgedf.figures import Figure, Groups, mean_with_interval
 
 __all__ = ["MapMetrics", "map_error_with_interval", "map_metrics"]
 
@@ -32,23 +32,23 @@ class MapMetrics:
 
 
 def map_error_with_interval(
-    found: NDArray[np.floating], wanted: NDArray[np.floating], groups: Groups
+    maps: NDArray[np.floating], wanted: NDArray[np.floating], groups: Groups
 ) -> Figure:
     """Mean absolute error of defocus maps in pixels.
 
     Args:
-        found: (n, H, W), sigma in pixels.
+        maps: (n, H, W), sigma in pixels.
         wanted: The same shape.
         groups: (n,): group of each picture.
 
     Raises:
         DataError: The shapes differ, or as :func:`mean_with_interval`.
     """
-    return mean_with_interval(_compared(found, wanted)[0], groups)
+    return mean_with_interval(_compared(maps, wanted)[0], groups)
 
 
 def map_metrics(
-    found: NDArray[np.floating], wanted: NDArray[np.floating], groups: Groups
+    maps: NDArray[np.floating], wanted: NDArray[np.floating], groups: Groups
 ) -> MapMetrics:
     """Error and correlation of defocus maps.
 
@@ -56,14 +56,14 @@ def map_metrics(
     flat answer to one that is not flat counts as a correlation of 0.
 
     Args:
-        found: (n, H, W), sigma in pixels.
+        maps: (n, H, W), sigma in pixels.
         wanted: The same shape.
         groups: (n,): group of each picture.
 
     Raises:
         DataError: The shapes differ, or as :func:`mean_with_interval`.
     """
-    errors, correlations = _compared(found, wanted)
+    errors, correlations = _compared(maps, wanted)
     known = np.flatnonzero(~np.isnan(correlations))
     error = mean_with_interval(errors, groups)
     if not known.size:
@@ -72,24 +72,27 @@ def map_metrics(
     return MapMetrics(error, mean_with_interval(correlations[known], names[known]))
 
 
-def _compared(found: NDArray[np.floating], wanted: NDArray[np.floating]) -> tuple[Floats, Floats]:
+def _compared(
+    measured: NDArray[np.floating], wanted: NDArray[np.floating]
+) -> tuple[Floats, Floats]:
     """Mean absolute error and correlation of each map; NaN for the latter where none is meant."""
-    if found.shape != wanted.shape or found.ndim != 3:
+    if measured.shape != wanted.shape or measured.ndim != 3:
         raise DataError(
-            f"The maps have the shapes {found.shape} and {wanted.shape}.",
+            f"The maps have the shapes {measured.shape} and {wanted.shape}.",
             expected="twice the same: (n, height, width)",
             next_step="scale the wanted maps to the model's",
         )
-    errors, correlations = np.empty(len(found)), np.empty(len(found))
-    for at in range(0, len(found), _MAPS):
+    errors, correlations = np.empty(len(measured)), np.empty(len(measured))
+    for at in range(0, len(measured), _MAPS):
         part = slice(at, at + _MAPS)
         one, other = (
-            maps[part].reshape(len(maps[part]), -1).astype(np.float64) for maps in (found, wanted)
+            maps[part].reshape(len(maps[part]), -1).astype(np.float64)
+            for maps in (measured, wanted)
         )
         errors[part] = np.abs(one - other).mean(axis=1)
         one, other = (maps - maps.mean(axis=1, keepdims=True) for maps in (one, other))
         lengths = np.sqrt(np.square(one).sum(axis=1)), np.sqrt(np.square(other).sum(axis=1))
-        product = np.where(_is_flat(found[part]), 0.0, lengths[0] * lengths[1])
+        product = np.where(_is_flat(measured[part]), 0.0, lengths[0] * lengths[1])
         values = np.divide((one * other).sum(axis=1), product, where=product > 0, out=product * 0)
         correlations[part] = np.where(_is_flat(wanted[part]), np.nan, values)
     return errors, correlations

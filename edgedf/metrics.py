@@ -31,61 +31,45 @@ either figure.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.bootstrap import GroupResamples, interval
-from edgedf.errors import DataError
+from edgedf.bootstrap import GroupResamples
+from edgedf.figures import (
+    Figure,
+    Groups,
+    Rate,
+    check_both_classes,
+    checked_fakes,
+    figure_of,
+    with_interval,
+)
 from edgedf.result import Threshold, sigmoid
-from edgedf.roc import CURVE_FIGURES, Ranking, area, divided
+from edgedf.roc import CURVE_FIGURES, Ranking, area
 
 __all__ = [
     "ECE_BINS",
     "Confusion",
-    "Figure",
-    "Groups",
     "Metrics",
     "PairedFigure",
     "PairedMetrics",
     "Verdicts",
     "auc_with_interval",
-    "check_both_classes",
-    "correlation_with_interval",
     "detection_metrics",
     "logit",
     "mean_auc_with_interval",
-    "mean_with_interval",
     "paired_metrics",
 ]
 
-Groups = Sequence[str] | NDArray[np.object_]
 Floats = NDArray[np.float64]
 
 ECE_BINS = 15
 
 # Scores of 1 - 2^-53 and above are 1 in float64: their logits are not known any better.
 _LARGEST_LOGIT = 40.0
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A measured value with its 95 % interval.
-
-    Args:
-        value: The value.
-        low: Lower end.
-        high: Upper end.
-        n: Number of pictures (or videos) it is about.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -208,7 +192,7 @@ def detection_metrics(
         DataError: No picture, arrays of different lengths, a label other than 0 and 1, or a logit
             that is no finite number.
     """
-    fakes = _checked(labels, logits, groups)
+    fakes = checked_fakes(labels, logits, groups)
     resamples = GroupResamples(groups)
     real, fake = int((~fakes).sum()), int(fakes.sum())
     scores = np.array([sigmoid(float(value)) for value in logits])
@@ -226,7 +210,7 @@ def detection_metrics(
 
     counts = {"false_alarms": real, "detections": fake}
     figures = {
-        name: _figure(values, counts.get(name, len(fakes)))
+        name: figure_of(values, counts.get(name, len(fakes)))
         for name, values in resamples.measure(measured).items()
     }
     confusion = None
@@ -251,8 +235,8 @@ def auc_with_interval(
         DataError: Only one class is there, or as :func:`detection_metrics`.
     """
     check_both_classes(labels, "An AUC needs")
-    ranking = Ranking(_checked(labels, scores, groups), scores)
-    return _with_interval(groups, lambda weights: area(ranking(weights)), len(labels))
+    ranking = Ranking(checked_fakes(labels, scores, groups), scores)
+    return with_interval(groups, lambda weights: area(ranking(weights)), len(labels))
 
 
 def mean_auc_with_interval(
@@ -277,7 +261,7 @@ def mean_auc_with_interval(
     Raises:
         DataError: No set has both classes, or as :func:`detection_metrics`.
     """
-    fakes = _checked(labels, scores, groups)
+    fakes = checked_fakes(labels, scores, groups)
     names = np.asarray(sets, dtype=str)
     parts = [np.flatnonzero(names == name) for name in np.unique(names)]
     parts = [part for part in parts if 0 < fakes[part].sum() < len(part)]
@@ -290,23 +274,7 @@ def mean_auc_with_interval(
             np.mean([area(ranking(weights[:, part])) for part, ranking in rankings], axis=0)
         )
 
-    return _with_interval(groups, mean, sum(map(len, parts)))
-
-
-def mean_with_interval(values: NDArray[np.generic], groups: Groups) -> Figure:
-    """Mean of any value a picture has.
-
-    Args:
-        values: (n,), numbers or booleans.
-        groups: (n,): group of each picture.
-
-    Raises:
-        DataError: No picture, arrays of different lengths, or a value that is no finite number.
-    """
-    numbers = np.asarray(values, np.float64)
-    _checked(np.zeros(len(numbers)), numbers, groups)
-    mean = _Rate(numbers[:, np.newaxis], np.ones(len(numbers)))
-    return _with_interval(groups, mean.__call__, len(numbers))
+    return with_interval(groups, mean, sum(map(len, parts)))
 
 
 def paired_metrics(
@@ -327,7 +295,9 @@ def paired_metrics(
         DataError: Only one class is there, or as :func:`detection_metrics`.
     """
     check_both_classes(labels, "What a model loses in AUC needs")
-    rankings = [Ranking(_checked(labels, scores, groups), scores) for scores in (first, second)]
+    rankings = [
+        Ranking(checked_fakes(labels, scores, groups), scores) for scores in (first, second)
+    ]
 
     def measured(weights: Floats) -> dict[str, Floats]:
         curves = [ranking(weights) for ranking in rankings]
@@ -337,109 +307,15 @@ def paired_metrics(
         }
 
     def paired(one: Floats, other: Floats) -> PairedFigure:
-        return PairedFigure(*(_figure(values, len(labels)) for values in (one, other, one - other)))
+        return PairedFigure(
+            *(figure_of(values, len(labels)) for values in (one, other, one - other))
+        )
 
     values = GroupResamples(groups).measure(measured)
     return PairedMetrics(**{name: paired(*both.T) for name, both in values.items()})
 
 
-def correlation_with_interval(
-    first: NDArray[np.floating], second: NDArray[np.floating], groups: Groups
-) -> Figure:
-    """Pearson correlation of two values that each picture has.
-
-    Args:
-        first: (n,).
-        second: (n,), in the same order.
-        groups: (n,): group of each picture.
-
-    Raises:
-        DataError: One of the two does not vary, or as :func:`mean_with_interval`.
-    """
-    for values in (first, second):
-        _checked(np.zeros(len(values)), values, groups)
-        if values.min() == values.max():
-            raise DataError(
-                f"All {len(values)} values are {values[0]:g}: they correlate with nothing.",
-                expected="values that vary",
-                next_step="add pictures, or check the model",
-            )
-    # Centred, so that the differences of sums below keep their digits.
-    x, y = (np.asarray(values, np.float64) - np.mean(values) for values in (first, second))
-    columns = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
-
-    def correlation(weights: Floats) -> Floats:
-        n, sx, sy, sxx, syy, sxy = (weights @ columns).T
-        spreads = np.maximum(sxx - sx * sx / n, 0.0), np.maximum(syy - sy * sy / n, 0.0)
-        return np.clip(divided(sxy - sx * sy / n, np.sqrt(spreads[0] * spreads[1])), -1.0, 1.0)
-
-    return _with_interval(groups, correlation, len(x))
-
-
-def check_both_classes(labels: NDArray[np.floating], what_needs: str) -> None:
-    """Refuse labels of one class.
-
-    Args:
-        labels: (n,): 1 fake, 0 real.
-        what_needs: Beginning of the message, such as ``An AUC needs``.
-
-    Raises:
-        DataError: Only one class is there.
-    """
-    if len(set(labels.tolist())) < 2:
-        raise DataError(
-            f"{what_needs} both classes.",
-            expected="real and fake pictures",
-            next_step="add pictures of the other class to the split",
-        )
-
-
-def _checked(
-    labels: NDArray[np.floating], scores: NDArray[np.floating], groups: Groups
-) -> NDArray[np.bool_]:
-    """Which pictures are fakes."""
-    if not len(labels) or not len(labels) == len(scores) == len(groups):
-        raise DataError(
-            f"There are {len(labels)} labels, {len(scores)} scores and {len(groups)} groups.",
-            expected="one of each a picture, and at least one picture",
-            next_step="check how they were put together",
-        )
-    bad = int((~np.isfinite(scores)).sum())
-    if bad:
-        raise DataError(
-            f"{bad} of {len(scores)} scores are no finite numbers.",
-            expected="a number a picture",
-            next_step="check the model: its weights or its arithmetic are broken",
-        )
-    if not np.isin(labels, (0, 1)).all():
-        raise DataError(
-            f"There are labels other than 0 and 1, such as {labels[~np.isin(labels, (0, 1))][0]}.",
-            expected="1 for fake, 0 for real",
-            next_step="leave pictures without a label out",
-        )
-    return np.asarray(labels) == 1
-
-
-class _Rate(NamedTuple):
-    """A ratio of sums over pictures, weighted alike.
-
-    Args:
-        columns: (n, k): summed over pictures, then over columns.
-        counts: (n,): 1 for pictures it is about, else 0.
-        absolute: Whether the second sum is one of absolute values.
-    """
-
-    columns: Floats
-    counts: Floats
-    absolute: bool = False
-
-    def __call__(self, weights: Floats) -> Floats:
-        sums = weights @ self.columns
-        total = (np.abs(sums) if self.absolute else sums).sum(axis=1)
-        return divided(total, weights @ self.counts)
-
-
-def _score_rates(fakes: NDArray[np.bool_], scores: Floats) -> dict[str, _Rate]:
+def _score_rates(fakes: NDArray[np.bool_], scores: Floats) -> dict[str, Rate]:
     labels, everything = fakes.astype(np.float64), np.ones(len(fakes))
     bins = np.minimum((scores * ECE_BINS).astype(np.int64), ECE_BINS - 1)
     excess = np.zeros((len(fakes), ECE_BINS))
@@ -447,36 +323,23 @@ def _score_rates(fakes: NDArray[np.bool_], scores: Floats) -> dict[str, _Rate]:
     excess[np.arange(len(fakes)), bins] = scores - labels
     right = ((scores >= 0.5) == fakes).astype(np.float64)
     return {
-        "accuracy": _Rate(right[:, np.newaxis], everything),
-        "brier": _Rate(np.square(scores - labels)[:, np.newaxis], everything),
-        "ece": _Rate(excess, everything, absolute=True),
+        "accuracy": Rate(right[:, np.newaxis], everything),
+        "brier": Rate(np.square(scores - labels)[:, np.newaxis], everything),
+        "ece": Rate(excess, everything, absolute=True),
     }
 
 
 def _verdict_rates(
     fakes: NDArray[np.bool_], scores: Floats, threshold: Threshold
-) -> dict[str, _Rate]:
+) -> dict[str, Rate]:
     called = scores >= threshold.fake_at
     return {
-        name: _Rate(
+        name: Rate(
             (called & of_class)[:, np.newaxis].astype(np.float64), of_class.astype(np.float64)
         )
         for name, of_class in (("false_alarms", ~fakes), ("detections", fakes))
         if of_class.any()
     }
-
-
-def _with_interval(groups: Groups, figure: Callable[[Floats], Floats], n: int) -> Figure:
-    values = GroupResamples(groups).measure(lambda weights: {"": figure(weights)})[""]
-    return _figure(values, n)
-
-
-def _figure(values: Floats, n: int) -> Figure:
-    """The first is the value itself; of the rest, those that could be computed give the interval.
-
-    Every picture's group is in one resample or another, so there are some.
-    """
-    return Figure(float(values[0]), *interval(values[1:]), n)
 
 
 def _verdicts(scores: Floats, threshold: Threshold) -> Verdicts:

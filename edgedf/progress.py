@@ -11,4 +11,4 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """Say nothing."""
+    """A caller that does not want to know."""

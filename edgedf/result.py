@@ -124,12 +124,7 @@ class Detection:
         defocus_map: NDArray[np.float32],
         threshold: Threshold,
         model: str,
-        *,
-        timings: Mapping[str, float] | None = None,
-        source: str = "",
-        runtime: str = "",
-        int8_kernels: Int8Kernels | None = None,
-        damaged: bool = False,
+        **circumstances: Any,
     ) -> Detection:
         """Build a detection from a model's two outputs.
 
@@ -138,25 +133,10 @@ class Detection:
             defocus_map: float32, (height, width), sigma in pixels.
             threshold: Thresholds of the model.
             model: Which model it was.
-            timings: Milliseconds per stage.
-            source: Path of the image.
-            runtime: Package and version that ran it.
-            int8_kernels: How that runtime multiplies int8 here.
-            damaged: Whether its decoder found it damaged.
+            circumstances: The fields from ``timings`` on, by name.
         """
         score = sigmoid(fake_logit)
-        return cls(
-            score,
-            threshold.label(score),
-            threshold,
-            defocus_map,
-            model,
-            timings or {},
-            source,
-            runtime,
-            int8_kernels,
-            damaged,
-        )
+        return cls(score, threshold.label(score), threshold, defocus_map, model, **circumstances)
 
     def to_dict(self, *, with_map: bool = False) -> dict[str, Any]:
         """Plain data for JSON. The map goes in as nested lists on demand; else its range."""

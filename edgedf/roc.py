@@ -60,13 +60,16 @@ class Ranking:
 
 
 def auc(fakes: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
-    """Area under the ROC curve of pictures that count the same.
+    """Area under the ROC curve of pictures that all count the same: pairs in the right order.
 
     Args:
         fakes: (n,): which pictures are fakes; there are both fakes and others.
         scores: (n,): higher means fake.
     """
-    return float(area(Ranking(fakes, scores)(np.ones((1, len(fakes)))))[0])
+    of_fakes, of_real = np.sort(scores[fakes]), scores[~fakes]
+    below = np.searchsorted(of_fakes, of_real, side="left")
+    at_most = np.searchsorted(of_fakes, of_real, side="right")
+    return float(1 - (below + at_most).mean() / (2 * len(of_fakes)))
 
 
 def divided(over: Floats, under: Floats) -> Floats:

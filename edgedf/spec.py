@@ -2,6 +2,8 @@
 
 A spec is JSON with a ``schema_version``. Readers accept their own version; a file from a newer
 edgedf is refused rather than guessed at. :func:`spec_schema` gives the JSON Schema.
+
+The whole schema is one module, however long: whoever reads a spec looks in one place.
 """
 
 from __future__ import annotations
@@ -319,33 +321,26 @@ class ModelSpec:
     def __post_init__(self) -> None:
         names = sorted(output.name for output in self.outputs)
         if names != ["defocus_map", "fake_logit"]:
-            raise SpecUnsupported(
-                f"The spec lists the outputs {names}.",
-                expected="fake_logit and defocus_map",
-                next_step=_CONVERT_AGAIN,
+            raise _broken(f"lists the outputs {names}", "fake_logit and defocus_map")
+        shapes = self.output("fake_logit").shape, self.output("defocus_map").shape
+        if shapes[0] != (1, 1) or len(shapes[1]) != 4:
+            raise _broken(
+                f"gives the shapes {shapes[0]} and {shapes[1]}",
+                "fake_logit (1, 1) and defocus_map (1, height, width, 1)",
             )
-        logit, dense = self.output("fake_logit"), self.output("defocus_map")
-        if logit.shape != (1, 1) or len(dense.shape) != 4:
-            raise SpecUnsupported(
-                f"The spec gives the shapes {logit.shape} and {dense.shape}.",
-                expected="fake_logit (1, 1) and defocus_map (1, height, width, 1)",
-                next_step=_CONVERT_AGAIN,
-            )
+        height, width = self.input.height, self.input.width
         resize = [step.size for step in self.preprocessing if step.step == "resize_exact"]
-        if resize != [self.input.height] or self.input.height != self.input.width:
-            raise SpecUnsupported(
-                f"The spec resizes to {resize} for an input of {self.input.height} x "
-                f"{self.input.width}.",
-                expected="one resize_exact step to the square input's side",
-                next_step=_CONVERT_AGAIN,
+        if resize != [height] or height != width:
+            raise _broken(
+                f"resizes to {resize} for an input of {height} x {width}",
+                "one resize_exact step to the square input's side",
             )
         wanted = (1.0, INPUT_ZERO_POINTS[self.input.dtype])
         if (self.input.scale, self.input.zero_point) != wanted:
-            raise SpecUnsupported(
-                f"The spec gives its {self.input.dtype} input the scale {self.input.scale:g} and "
-                f"the zero point {self.input.zero_point}.",
-                expected=f"{wanted[0]:g} and {wanted[1]}",
-                next_step=_CONVERT_AGAIN,
+            raise _broken(
+                f"gives its {self.input.dtype} input the scale {self.input.scale:g} and the zero "
+                f"point {self.input.zero_point}",
+                f"{wanted[0]:g} and {wanted[1]}",
             )
 
     def output(self, name: str) -> OutputSpec:
@@ -357,11 +352,7 @@ class ModelSpec:
         for output in self.outputs:
             if output.name == name:
                 return output
-        raise SpecUnsupported(
-            f"The spec has no output {name!r}.",
-            expected="fake_logit or defocus_map",
-            next_step=_CONVERT_AGAIN,
-        )
+        raise _broken(f"has no output {name!r}", "fake_logit or defocus_map")
 
     @property
     def model_id(self) -> str:
@@ -413,6 +404,10 @@ class ModelSpec:
             ) from error
 
 
+def _broken(what: str, expected: str) -> SpecUnsupported:
+    return SpecUnsupported(f"The spec {what}.", expected=expected, next_step=_CONVERT_AGAIN)
+
+
 def spec_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of :class:`ModelSpec`."""
     return typed_json.json_schema(
@@ -452,13 +447,13 @@ def check_tensors(
         spec.input.name, (1, spec.input.height, spec.input.width, 3), spec.input.dtype
     )
     wanted_outputs = {TensorInfo(o.name, o.shape, o.dtype) for o in spec.outputs}
-    for side, wanted, found in (
+    for side, wanted, loaded in (
         ("inputs", {wanted_input}, set(inputs)),
         ("outputs", wanted_outputs, set(outputs)),
     ):
-        if wanted != found:
+        if wanted != loaded:
             raise SpecMismatch(
-                f"The model's {side} are {_listed(found)}, its spec says {_listed(wanted)}.",
+                f"The model's {side} are {_listed(loaded)}, its spec says {_listed(wanted)}.",
                 expected="a model whose tensors are those of its spec",
                 next_step="convert the model again; the file may have been edited",
             )

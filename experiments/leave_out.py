@@ -22,7 +22,8 @@ from edgedf.distill.records.plan import plan
 from edgedf.distill.records.targets import Indices, Records, compute
 from edgedf.distill.settings import SHARP_SETS, PictureSettings
 from edgedf.errors import DataError
-from edgedf.metrics import auc_with_interval, check_both_classes
+from edgedf.figures import check_both_classes
+from edgedf.metrics import auc_with_interval
 from edgedf.progress import Progress, silent
 from edgedf.spec import Accuracy
 

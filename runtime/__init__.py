@@ -1,6 +1,6 @@
 """Running an exported model on photographs, with numpy, OpenCV and one small runtime.
 
-:class:`~edgedf.runtime.detector.Detector` is the way in. ``backends`` hold the runtimes,
-``folder`` finds images, ``overlay`` draws a result, ``models`` finds the shipped student.
-``interleaved`` times two models by turns, and ``host`` says on which machine.
+:class:`~edgedf.runtime.detector.Detector` is the way in. ``folder`` finds images, ``overlay``
+draws a result, ``models`` finds the shipped student, ``interleaved`` times two models by turns,
+``profile`` measures how fast a model is on a device.
 """

@@ -85,14 +85,14 @@ def find_images(
     skipped = None if skip is None else os.path.realpath(skip)
     seen: set[str] = set()
     for place in places:
-        for found in _in_place(os.fspath(place), skipped, left_out):
-            if isinstance(found, Failure):
-                yield found
+        for image in _in_place(os.fspath(place), skipped, left_out):
+            if isinstance(image, Failure):
+                yield image
                 continue
-            key = os.path.abspath(found)
+            key = os.path.abspath(image)
             if key not in seen:
                 seen.add(key)
-                yield found
+                yield image
 
 
 def _in_place(
@@ -115,11 +115,11 @@ def _in_place(
         yield from _or_else(_matching(place, skipped, left_out), _nothing_matches(place))
 
 
-def _or_else(found: Iterator[str | Failure], failure: Failure) -> Iterator[str | Failure]:
+def _or_else(images: Iterator[str | Failure], failure: Failure) -> Iterator[str | Failure]:
     """What was found, or else the failure."""
-    first = next(found, failure)
+    first = next(images, failure)
     yield first
-    yield from found
+    yield from images
 
 
 def _matching(

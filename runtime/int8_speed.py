@@ -71,11 +71,11 @@ def measured_speed(
     begun = time.perf_counter()
     first(1), second(1)
     rounds = min(_MOST_ROUNDS, int(_BUDGET_S / (time.perf_counter() - begun)))
-    found = None
+    measured = None
     if rounds >= _LEAST_ROUNDS:
-        found = take_turns(first, second, rounds=rounds, warm_up=1)
+        measured = take_turns(first, second, rounds=rounds, warm_up=1)
     processor = this_processor()
-    return Int8Speed(precision, processor.name, processor.int8_dot_product, found)
+    return Int8Speed(precision, processor.name, processor.int8_dot_product, measured)
 
 
 def turns_of(
@@ -146,12 +146,12 @@ def slower_than_float(
     if precisions[0] != "fp32" or precisions[1] not in _INT8 or not low > 1:
         return ""
     interval = f"{low:.2f} to {high:.2f}"
-    said = f"{precisions[1]} takes {ratio:.2f} times as long as float on {where} ({interval})"
+    claim = f"{precisions[1]} takes {ratio:.2f} times as long as float on {where} ({interval})"
     if int8_dot_product:
         return (
-            f"{said}, although it has dot-product instructions for int8. edgedf convert --lint "
+            f"{claim}, although it has dot-product instructions for int8. edgedf convert --lint "
             "names what in a model keeps int8 from being fast; docs/processors.md has processors "
             "whose kernels do."
         )
     known = "" if int8_dot_product is None else ", which has no dot-product instructions for int8"
-    return f"{said}{known}. {_FASTER_THERE}"
+    return f"{claim}{known}. {_FASTER_THERE}"

@@ -1,4 +1,4 @@
-"""How much faster one of two models is, measured so that the machine's moods cancel.
+"""How much faster one of two models is, measured so that the machine's drift cancels.
 
 The two take turns (A B A B …), so whatever else the machine does, and whatever frequency its
 processor has, slows both down alike. The figure is the ratio of the medians, with a 95 % interval
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.bootstrap import block_draws, interval_around, resampled_quantiles
+from edgedf.bootstrap import median_ratio
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 
@@ -121,12 +121,9 @@ def ratio_of(times: NDArray[np.float64]) -> LatencyRatio:
         times: (rounds, 2), in milliseconds, above 0: of the first and of the second model, turn by
             turn; at least two turns.
     """
-    drawn = block_draws(len(times))
-    below, above = (resampled_quantiles(side[:, None], (0.5,), drawn)[0] for side in times.T)
-    first, second = np.median(times, axis=0)
-    ratio = float(second / first)
-    low, high = interval_around(ratio, above / below)
-    return LatencyRatio(_speed(times[:, 0]), _speed(times[:, 1]), ratio, low, high, len(times))
+    first, second = times.T
+    ratio = median_ratio(first[:, None], second[:, None])
+    return LatencyRatio(_speed(first), _speed(second), *ratio, len(times))
 
 
 def _speed(times: NDArray[np.float64]) -> Speed:

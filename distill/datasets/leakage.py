@@ -18,8 +18,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
 from edgedf.distill.datasets.splits import hash_order
+from edgedf.figures import Figure
 from edgedf.jpeg_tables import Tables
-from edgedf.metrics import Figure, auc_with_interval
+from edgedf.metrics import auc_with_interval
 from edgedf.roc import auc
 
 __all__ = ["FEATURES", "MIN_PICTURES", "FeatureAuc", "Leakage", "Metadata", "leakage"]

@@ -123,7 +123,7 @@ def measure_all(
     compare(RENDERED, "exact", kinds == "rendered")
     return make_report(
         chosen(kinds == "whole"),
-        made=chosen(kinds != "whole"),
+        derived=chosen(kinds != "whole"),
         model=model,
         data=data,
         split=split,

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from edgedf.distill.optics.maps import defocus_map
 from edgedf.distill.records.making import at_stride
 from edgedf.distill.records.targets import Records
+from edgedf.figures import Figure, mean_with_interval
 from edgedf.map_metrics import map_error_with_interval
-from edgedf.metrics import Figure, auc_with_interval, mean_with_interval
+from edgedf.metrics import auc_with_interval
 from edgedf.result import Threshold, sigmoid
 from edgedf.spec import MAP_STRIDE, Accuracy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.metrics import check_both_classes
+from edgedf.figures import check_both_classes
 from edgedf.result import Threshold, sigmoid
 
 __all__ = ["choose_threshold"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from edgedf.errors import ConfigError
-from edgedf.metrics import check_both_classes
+from edgedf.figures import check_both_classes
 
 __all__ = ["Calibration", "Probe", "balance", "calibrate", "distilled_targets", "fit_probe"]
 

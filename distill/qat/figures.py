@@ -8,7 +8,8 @@ import numpy as np
 
 from edgedf.distill.evaluation.predictions import Predictions
 from edgedf.distill.qat.pictures import Pictures
-from edgedf.metrics import Figure, auc_with_interval
+from edgedf.figures import Figure
+from edgedf.metrics import auc_with_interval
 from edgedf.result import Threshold, sigmoid
 
 __all__ = ["Agreement", "agreement", "mean_errors"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from edgedf.evaluation import Report, Row, Skipped
-    from edgedf.metrics import Figure
+    from edgedf.figures import Figure
     from edgedf.quantize.accuracy.verify import Verification
     from edgedf.spec import Accuracy
 

@@ -8,11 +8,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from edgedf.metrics import (
-    correlation_with_interval,
-    mean_with_interval,
-    paired_metrics,
-)
+from edgedf.figures import correlation_with_interval, mean_with_interval
+from edgedf.metrics import paired_metrics
 from edgedf.quantize.accuracy.gate import Agreement, Measurements
 from edgedf.quantize.accuracy.parity import PairStatistics, output_parity
 from edgedf.result import Label

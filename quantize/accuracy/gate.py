@@ -25,7 +25,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from edgedf.errors import ConfigError
-from edgedf.metrics import Figure, PairedFigure
+from edgedf.figures import Figure
+from edgedf.metrics import PairedFigure
 
 __all__ = [
     "Agreement",

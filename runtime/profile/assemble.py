@@ -68,7 +68,7 @@ def assemble(
     device: str,
     problem: EdgedfError | None = None,
 ) -> DeviceRun:
-    """What a device gave.
+    """Make the results of a device from its events.
 
     Args:
         job: What was to be measured.
@@ -111,22 +111,22 @@ def thinned(states: Sequence[State]) -> tuple[State, ...]:
     step = max(1, math.ceil(len(states) / _MOST_STATES))
     if step == 1:
         return tuple(states)
-    found = []
+    kept = []
     before = 0.0
     for start in range(0, len(states), step):
         part = states[start : start + step]
         seconds = np.diff([before, *(state.at_s for state in part)])
         before = part[-1].at_s
-        found.append(_merged(part, np.maximum(seconds, 1e-9)))
-    return tuple(found)
+        kept.append(_merged(part, np.maximum(seconds, 1e-9)))
+    return tuple(kept)
 
 
 def _merged(states: Sequence[State], seconds: np.ndarray) -> State:
     def mean(values: Sequence[float | None]) -> float | None:
-        said = [(value, s) for value, s in zip(values, seconds, strict=True) if value is not None]
-        if not said:
+        known = [(value, s) for value, s in zip(values, seconds, strict=True) if value is not None]
+        if not known:
             return None
-        return float(sum(value * s for value, s in said) / sum(s for _, s in said))
+        return float(sum(value * s for value, s in known) / sum(s for _, s in known))
 
     last = states[-1]
     width = max(len(state.frequency_mhz) for state in states)
@@ -165,11 +165,11 @@ def _result(
     measured = [block for block in blocks if block.phase == "measured"]
     summaries = own(Summary)
     states = own(State)
-    found = latency(measured) or latency_of_summaries(summaries)
+    figures = latency(measured) or latency_of_summaries(summaries)
     warm = own(WarmedUp)
     steady = warm[-1].steady if warm else None
     evidence = Evidence(
-        latency=found,
+        latency=figures,
         blocks=measured,
         summaries=summaries,
         states=states,
@@ -188,7 +188,7 @@ def _result(
         validity=judge(evidence),
         runtime=runtimes[0] if runtimes else "",
         int8_kernels=loaded[0].int8_kernels if loaded else None,
-        latency=found,
+        latency=figures,
         distribution=distribution(pooled(measured)),
         over_time=over_time(measured),
         warm_up_queries=warm[-1].queries if warm else None,
@@ -221,10 +221,10 @@ def _ratios(
         for index in range(len(results))
     }
     measured = [index for index in range(len(results)) if times[index]]
-    found = (
+    ratios = (
         ratio_between(first, second, times) for first, second in pairs(configurations, measured)
     )
-    return tuple(ratio for ratio in found if ratio is not None)
+    return tuple(ratio for ratio in ratios if ratio is not None)
 
 
 def _problem(
@@ -264,8 +264,8 @@ def _memory(starts: Sequence[ColdStart], summaries: Sequence[Summary]) -> Memory
         largest = max(starts, key=lambda start: start.peak_kib - start.idle_kib)
         model = max(0, largest.peak_kib - largest.idle_kib)
         return Memory(model, largest.idle_kib, largest.peak_kib)
-    said = [summary.model_kib for summary in summaries if summary.model_kib is not None]
-    return Memory(max(said)) if said else None
+    sizes = [summary.model_kib for summary in summaries if summary.model_kib is not None]
+    return Memory(max(sizes)) if sizes else None
 
 
 def _pipeline(times: PipelineTimes) -> Pipeline | None:
@@ -298,15 +298,15 @@ def _pipeline(times: PipelineTimes) -> Pipeline | None:
     )
 
 
-def _operators(found: Operators) -> OperatorShares:
+def _operators(operators: Operators) -> OperatorShares:
     return OperatorShares(
-        source=found.source,
-        operators=found.operators,
-        in_file=found.in_file,
-        inference_ms=found.inference_ms,
-        plain_ms=found.plain_ms,
-        verdict=delegation_verdict(found),
-        delegated=found.delegated,
-        partitions=found.partitions,
-        left_out=found.left_out,
+        source=operators.source,
+        operators=operators.operators,
+        in_file=operators.in_file,
+        inference_ms=operators.inference_ms,
+        plain_ms=operators.plain_ms,
+        verdict=delegation_verdict(operators),
+        delegated=operators.delegated,
+        partitions=operators.partitions,
+        left_out=operators.left_out,
     )

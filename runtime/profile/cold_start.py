@@ -55,8 +55,8 @@ def cold_start(configuration: int, path: Path, threads: int, image: np.ndarray) 
             check=True,
         )
         # Natives may have written to standard output before.
-        found = json.loads(done.stdout.splitlines()[-1])
-        return ColdStart(configuration, **found)
+        times = json.loads(done.stdout.splitlines()[-1])
+        return ColdStart(configuration, **times)
     except subprocess.CalledProcessError as error:
         lines = error.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = lines[-1] if lines else f"exit status {error.returncode}"
@@ -70,7 +70,7 @@ def cold_start(configuration: int, path: Path, threads: int, image: np.ndarray) 
 
 
 def main() -> int:
-    """Be that process."""
+    """Load a model and run it once, in this process."""
     path, threads, height, width = sys.argv[1], *map(int, sys.argv[2:5])
     data = sys.stdin.buffer.read()
     image = np.frombuffer(data, np.uint8).reshape(height, width, 3)
@@ -85,8 +85,8 @@ def main() -> int:
     ran = time.perf_counter_ns()
     for _ in range(_RUNS - 1):
         backend.run(image)
-    found = ColdStart(0, (loaded - start) / 1e6, (ran - loaded) / 1e6, idle, _peak())
-    document = encode(found)
+    event = ColdStart(0, (loaded - start) / 1e6, (ran - loaded) / 1e6, idle, _peak())
+    document = encode(event)
     del document["configuration"]
     print(json.dumps(document))
     return 0

@@ -1,4 +1,7 @@
-"""What a profile is as a document: JSON with a schema version, made from a worker's events."""
+"""What a profile is as a document: JSON with a schema version, made from a worker's events.
+
+The whole schema is one module, however long: whoever reads a document looks in one place.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ RunStatus = Literal["complete", "partial", "failed"]
 
 @dataclass(frozen=True)
 class Model:
-    """What was timed.
+    """A model file that was timed.
 
     Args:
         file: Its name, without the folder.
@@ -431,7 +434,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class DeviceRun:
-    """What one device gave.
+    """The results of one device, and what is known of it.
 
     Args:
         device: As the user wrote it.
@@ -506,9 +509,9 @@ def from_json(path: str | Path) -> Profile:
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > PROFILE_SCHEMA_VERSION:
             raise ValueError(f"its schema version {version} is from a newer edgedf")
-        found = typed_json.decode(Profile, data)
-        _check_indices(found)
-        return found
+        profile = typed_json.decode(Profile, data)
+        _check_indices(profile)
+        return profile
     except OSError as error:
         raise _no_profile(path, error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
@@ -519,9 +522,9 @@ def _check_indices(profile: Profile) -> None:
     """Raise ValueError where something points to a model or a result that is not there."""
     for run in profile.devices:
         named = [result.model for result in run.results]
-        for told in run.recommendations:
-            named += [part.model for part in told.considered]
-            named += [] if told.model is None else [told.model]
+        for recommended in run.recommendations:
+            named += [part.model for part in recommended.considered]
+            named += [] if recommended.model is None else [recommended.model]
         compared = [index for ratio in run.ratios for index in (ratio.first, ratio.second)]
         for what, indices, count in (
             ("model", named, len(profile.models)),

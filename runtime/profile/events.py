@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
 from edgedf import typed_json
-from edgedf.errors import DeviceError
+from edgedf.errors import DeviceError, EdgedfError
 from edgedf.formats.timed import Operators, OperatorTime
 from edgedf.int8_kernels import Int8Kernels
 from edgedf.machine import Machine
@@ -246,6 +246,11 @@ class Failed:
     next_step: str = ""
     configuration: int | None = None
     step: str = ""
+
+    @classmethod
+    def of(cls, error: EdgedfError, configuration: int | None = None, step: str = "") -> Failed:
+        """What an error says."""
+        return cls(error.message, error.expected, error.next_step, configuration, step)
 
 
 @dataclass(frozen=True)

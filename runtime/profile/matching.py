@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ class Sides:
         taken: set[int] = set()
         left: list[int] = []
         for at in range(len(self.now.results)):
-            match = self._first(at, taken, _whole)
+            match = self._first(at, taken)
             if match is None:
                 left.append(at)
             else:
@@ -73,20 +73,17 @@ class Sides:
                 taken.add(candidates[0])
                 yield self._pair(candidates[0], at)
 
-    def _first(
-        self, at: int, taken: set[int], key: Callable[[Profile, Result], object]
-    ) -> int | None:
-        wanted = key(self.profile, self.now.results[at])
+    def _first(self, at: int, taken: set[int]) -> int | None:
+        wanted = _whole(self.profile, self.now.results[at])
         for other, result in enumerate(self.before.results):
-            if other not in taken and key(self.previous, result) == wanted:
+            if other not in taken and _whole(self.previous, result) == wanted:
                 return other
         return None
 
     def _pair(self, before: int, now: int) -> Pair:
         then, result = self.before.results[before], self.now.results[now]
-        model = self.profile.models[result.model]
-        name = name_of(self.profile, result)
-        return Pair(before, now, then, result, self.previous.models[then.model], model, name)
+        models = self.previous.models[then.model], self.profile.models[result.model]
+        return Pair(before, now, then, result, *models, name_of(self.profile, result))
 
     @property
     def differences(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgedf.bootstrap import block_draws, interval_around, resampled_quantiles, run_length
+from edgedf.bootstrap import block_quantiles, interval_around
 from edgedf.runtime.profile.document import Minute, Sustained
 from edgedf.runtime.profile.events import Block, State
 from edgedf.runtime.profile.statistics import pooled
@@ -39,7 +39,11 @@ def sustained(blocks: Sequence[Block], states: Sequence[State]) -> Sustained | N
     if not begun > 0:  # a clock too coarse
         return None
     ratio = ended / begun
-    low, high = interval_around(ratio, _medians(last, 1) / _medians(first, 0))
+    medians = [
+        block_quantiles([pooled([block]) for block in part], (0.5,), seed=seed)[0]
+        for seed, part in enumerate((first, last))
+    ]
+    low, high = interval_around(ratio, medians[1] / medians[0])
     count = max(1, math.ceil(seconds / _MINUTE_S - 1e-9))
     minutes = [
         minute
@@ -51,12 +55,6 @@ def sustained(blocks: Sequence[Block], states: Sequence[State]) -> Sustained | N
 
 def _end(block: Block) -> float:
     return block.at_s + sum(block.times_ms) / 1e3
-
-
-def _medians(blocks: Sequence[Block], seed: int) -> np.ndarray:
-    groups = [np.asarray(block.times_ms, np.float64) for block in blocks]
-    length = run_length(np.array([np.median(group) for group in groups]))
-    return resampled_quantiles(groups, (0.5,), block_draws(len(groups), length, seed=seed))[0]
 
 
 def _minute(

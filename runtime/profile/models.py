@@ -32,7 +32,7 @@ def describe_model(path: str | Path) -> Model:
     """
     artifact = read_artifact(path)
     spec = artifact.spec
-    found = _auc(spec)
+    accuracy = _auc(spec)
     return Model(
         file=artifact.path.name,
         model_id=spec.model_id,
@@ -40,11 +40,11 @@ def describe_model(path: str | Path) -> Model:
         precision=spec.precision,
         size_bytes=len(artifact.model),
         sha256=sha256_of(artifact.model),
-        auc=None if found is None else found.value,
-        auc_low=None if found is None else found.low,
-        auc_high=None if found is None else found.high,
-        auc_n=None if found is None else found.n,
-        auc_dataset="" if found is None else _dataset(found, spec),
+        auc=None if accuracy is None else accuracy.value,
+        auc_low=None if accuracy is None else accuracy.low,
+        auc_high=None if accuracy is None else accuracy.high,
+        auc_n=None if accuracy is None else accuracy.n,
+        auc_dataset="" if accuracy is None else _dataset(accuracy, spec),
     )
 
 
@@ -54,7 +54,7 @@ def _auc(spec: ModelSpec) -> Accuracy | None:
     return max(stated, key=lambda figure: (figure.n, figure.model == spec.precision), default=None)
 
 
-def _dataset(found: Accuracy, spec: ModelSpec) -> str:
-    if found.model == spec.precision:
-        return found.dataset
-    return f"{found.dataset}, measured on the {found.model} model"
+def _dataset(accuracy: Accuracy, spec: ModelSpec) -> str:
+    if accuracy.model == spec.precision:
+        return accuracy.dataset
+    return f"{accuracy.dataset}, measured on the {accuracy.model} model"

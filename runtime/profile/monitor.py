@@ -88,8 +88,8 @@ class Monitor:
 
     def _throttled(self) -> int | None:
         """A number that rises whenever the machine slows itself down further."""
-        found = list(self._throttling())
-        return sum(found) if found else None
+        counters = list(self._throttling())
+        return sum(counters) if counters else None
 
     def _throttling(self) -> Iterator[int]:
         cpus, thermal = self._root / "sys/devices/system/cpu", self._root / "sys/class/thermal"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.bootstrap import block_draws, interval_around, resampled_quantiles, run_length
+from edgedf.bootstrap import median_ratio, run_length
 from edgedf.runtime.interleaved import LEAST_ROUNDS
 from edgedf.runtime.profile.document import Ratio
 from edgedf.runtime.profile.events import Block, Summary
@@ -25,10 +25,10 @@ _MOST_ROUNDS = 1000
 
 def rounds_of(blocks: Sequence[Block]) -> Rounds:
     """Times by round of the blocks of one configuration."""
-    found: dict[int, list[float]] = defaultdict(list)
+    by_round: dict[int, list[float]] = defaultdict(list)
     for block in blocks:
-        found[block.round].extend(block.times_ms)
-    return {number: np.asarray(times, np.float64) for number, times in found.items() if times}
+        by_round[block.round].extend(block.times_ms)
+    return {number: np.asarray(times, np.float64) for number, times in by_round.items() if times}
 
 
 def rounds_of_summaries(summaries: Sequence[Summary]) -> Rounds:
@@ -72,17 +72,12 @@ def ratio_between(first: int, second: int, times: Mapping[int, Rounds]) -> Ratio
     sides = [[times[side][number] for number in common] for side in (first, second)]
     if min(float(part.min()) for side in sides for part in side) <= 0:  # a clock too coarse
         return None
-    middles = [float(np.median(np.concatenate(side))) for side in sides]
-    ratio = middles[1] / middles[0]
     joined = [_joined(side) for side in sides]
     by_round = [np.array([np.median(part) for part in side]) for side in joined]
     # Repetitions of a native benchmark are too long to be alike for being neighbours.
     repeated = all(len(times) == 1 for side in sides for times in side)
     length = 1 if repeated else run_length(np.log(by_round[1] / by_round[0]))
-    drawn = block_draws(len(joined[0]), length)
-    below, above = (resampled_quantiles(side, (0.5,), drawn)[0] for side in joined)
-    low, high = interval_around(ratio, above / below)
-    return Ratio(first, second, ratio, low, high, len(common))
+    return Ratio(first, second, *median_ratio(joined[0], joined[1], length), len(common))
 
 
 def turned(ratio: Ratio) -> Ratio:

@@ -9,7 +9,7 @@ __all__ = ["FULL", "QUICK", "Configuration", "Effort", "Request"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long is measured.
+    """How long is measured, and what beside latency.
 
     MLPerf asks for at least so many queries *and* at least so much time, and reports the 90th
     percentile (Janapa Reddi et al., "MLPerf Mobile Inference Benchmark", MLSys 2022).

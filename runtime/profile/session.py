@@ -77,18 +77,18 @@ def profile(
         record = Record.open(folder, device.name, job, models, resume=resume)
         runs.append(_Run(device, job, record))
     interrupted = _measure(runs, progress)
-    found = tuple(run.assembled() for run in runs)
-    made = Profile(
+    measured = tuple(run.assembled() for run in runs)
+    document = Profile(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         edgedf=edgedf.__version__,
         effort=job.effort,
-        publishable=is_publishable(found, job.effort),
+        publishable=is_publishable(measured, job.effort),
         images=len(job.images),
         images_from=images_from,
         models=models,
-        devices=found,
+        devices=measured,
     )
-    return made, interrupted
+    return document, interrupted
 
 
 class _Run:

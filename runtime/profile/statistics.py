@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.bootstrap import block_draws, interval_around, resampled_quantiles, run_length
+from edgedf.bootstrap import block_draws, block_quantiles, interval_around, resampled_quantiles
 from edgedf.runtime.profile.document import Distribution, Latency, Moment
 from edgedf.runtime.profile.events import Block, Summary
 
@@ -51,9 +51,7 @@ def latency(blocks: Sequence[Block]) -> Latency | None:
     if not len(times):
         return None
     p50, p90, p99 = (float(value) for value in np.percentile(times, [50, 90, 99]))
-    groups = _groups(blocks)
-    length = run_length(np.array([np.median(group) for group in groups]))
-    p50s, p90s = resampled_quantiles(groups, (0.5, 0.9), block_draws(len(groups), length))
+    p50s, p90s = block_quantiles(_groups(blocks), (0.5, 0.9))
     p50_low, p50_high = interval_around(p50, p50s)
     p90_low, p90_high = interval_around(p90, p90s)
     seconds = float(times.sum()) / 1e3
@@ -83,23 +81,23 @@ def latency_of_summaries(summaries: Sequence[Summary]) -> Latency | None:
     Args:
         summaries: One per repetition; those without inferences do not count.
     """
-    said = [summary for summary in summaries if summary.queries > 0]
-    if not said:
+    counted = [summary for summary in summaries if summary.queries > 0]
+    if not counted:
         return None
-    queries = sum(summary.queries for summary in said)
-    seconds = sum(summary.seconds for summary in said)
-    mean = sum(summary.queries * summary.mean_ms for summary in said) / queries
-    p50 = _middle([summary.p50_ms for summary in said])
+    queries = sum(summary.queries for summary in counted)
+    seconds = sum(summary.seconds for summary in counted)
+    mean = sum(summary.queries * summary.mean_ms for summary in counted) / queries
+    p50 = _middle([summary.p50_ms for summary in counted])
     p50_low = p50_high = None
-    if p50 is not None and len(said) >= _LEAST_REPETITIONS:
-        medians = [np.array([summary.p50_ms], np.float64) for summary in said]
+    if p50 is not None and len(counted) >= _LEAST_REPETITIONS:
+        medians = [np.array([summary.p50_ms], np.float64) for summary in counted]
         (p50s,) = resampled_quantiles(medians, (0.5,), block_draws(len(medians)))
         p50_low, p50_high = interval_around(p50, p50s)
-    minima = [summary.minimum_ms for summary in said if summary.minimum_ms is not None]
-    maxima = [summary.maximum_ms for summary in said if summary.maximum_ms is not None]
+    minima = [summary.minimum_ms for summary in counted if summary.minimum_ms is not None]
+    maxima = [summary.maximum_ms for summary in counted if summary.maximum_ms is not None]
     squares = [
         summary.queries * (summary.std_ms**2 + (summary.mean_ms - mean) ** 2)
-        for summary in said
+        for summary in counted
         if summary.std_ms is not None
     ]
     return Latency(
@@ -111,10 +109,10 @@ def latency_of_summaries(summaries: Sequence[Summary]) -> Latency | None:
         p50_ms=p50,
         p50_low_ms=p50_low,
         p50_high_ms=p50_high,
-        p90_ms=_middle([summary.p90_ms for summary in said]),
-        p99_ms=_middle([summary.p99_ms for summary in said]),
+        p90_ms=_middle([summary.p90_ms for summary in counted]),
+        p99_ms=_middle([summary.p99_ms for summary in counted]),
         maximum_ms=max(maxima, default=None),
-        std_ms=math.sqrt(sum(squares) / queries) if len(squares) == len(said) else None,
+        std_ms=math.sqrt(sum(squares) / queries) if len(squares) == len(counted) else None,
     )
 
 

@@ -9,7 +9,6 @@ it ends as soon as whoever started it is gone.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import signal
@@ -26,7 +25,7 @@ import cv2
 
 from edgedf import typed_json
 from edgedf.artifact import read_artifact
-from edgedf.errors import ConfigError, EdgedfError
+from edgedf.errors import ConfigError, DeviceError, EdgedfError
 from edgedf.formats import Backend, format_named, open_backend
 from edgedf.imaging import RGBImage, load_image, prepare, read_image_bytes
 from edgedf.machine import this_machine
@@ -94,16 +93,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
             return _MISTAKE
         except EdgedfError as error:
-            emit(Failed(error.message, error.expected, error.next_step))
+            emit(Failed.of(error))
             return _MISTAKE
     return 0
 
 
 def measure(request: Request, emit: Emit) -> None:
-    """Measure.
+    """Measure what a request asks for.
 
     Args:
-        request: What.
+        request: Models, photographs, numbers of threads, and how long.
         emit: Takes the events, in this thread.
 
     Raises:
@@ -141,9 +140,9 @@ class _Worker:
             opened = []
             for index, configuration in enumerate(self._request.configurations):
                 with self._failing(index, "load"):
-                    found = self._load(index, configuration)
-                    stack.callback(found.backend.close)
-                    opened.append(found)
+                    model = self._load(index, configuration)
+                    stack.callback(model.backend.close)
+                    opened.append(model)
             self._cold_starts(opened)
             timed = {one.index: self._timed(one) for one in opened}
             medians = self._warm_up(opened, timed)
@@ -279,29 +278,23 @@ class _Worker:
         try:
             yield
         except EdgedfError as error:
-            self._emit(Failed(error.message, error.expected, error.next_step, index, step))
+            self._emit(Failed.of(error, index, step))
         except MemoryError:
-            self._emit(
-                Failed(
-                    "There is not enough memory.",
-                    expected="memory for the model and its buffers",
-                    next_step="close what else runs there, or measure fewer models at a time",
-                    configuration=index,
-                    step=step,
-                )
+            problem = DeviceError(
+                "There is not enough memory.",
+                expected="memory for the model and its buffers",
+                next_step="close what else runs there, or measure fewer models at a time",
             )
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:  # the events' reader
-                raise
+            self._emit(Failed.of(problem, index, step))
+        except BrokenPipeError:  # nobody reads the events any more
+            raise
+        except Exception as unexpected:
             traceback.print_exc()  # of a mistake of ours all the others' figures are none the worse
-            self._emit(
-                Failed(
-                    f"An unexpected {type(error).__name__}: {error}.",
-                    next_step="report it, with what the worker wrote to standard error",
-                    configuration=index,
-                    step=step,
-                )
+            problem = DeviceError(
+                f"An unexpected {type(unexpected).__name__}: {unexpected}.",
+                next_step="report it, with what the worker wrote to standard error",
             )
+            self._emit(Failed.of(problem, index, step))
 
     def _state(self) -> None:
         self._emit(self._monitor.state())

@@ -10,8 +10,8 @@ import pytest
 
 from edgedf import typed_json
 from edgedf.cli import main, profile
-from edgedf.runtime.profile.devices import Job
 from edgedf.runtime.profile.devices import host as host_module
+from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.document import Profile, Validity, from_json, to_json
 from edgedf.runtime.profile.events import Block, Emit
 from edgedf.runtime.profile.recommend import recommend

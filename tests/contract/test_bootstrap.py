@@ -33,7 +33,7 @@ def test_a_resample_is_made_of_whole_runs_around_a_circle(groups: int, length: i
     # Each group is drawn alike, the first and the last as well.
     mean = drawn.mean(0)
     assert np.abs(mean - mean.mean()).max() < 0.2 * mean.mean()
-    if length > 1 and groups > length:
+    if length > 1 and groups >= 3 * length:
         assert np.corrcoef(drawn[:, 0], drawn[:, -1])[0, 1] > 0.2  # neighbours on the circle
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgedf import decoder_warnings
-from edgedf.decoder_warnings import listen
+from edgedf.decoder_warnings import with_warnings
 from tests.runtime.pictures import damaged, encoded, noise
 
 Captured = pytest.CaptureFixture[str]
@@ -22,12 +22,14 @@ Captured = pytest.CaptureFixture[str]
 GOOD, DAMAGED = encoded(noise(64, 64), "JPEG"), damaged(encoded(noise(64, 64), "JPEG"))
 
 pytestmark = pytest.mark.skipif(
-    decoder_warnings._ear() is None, reason="C's stderr cannot be assigned here"
+    decoder_warnings._capture() is None, reason="C's stderr cannot be assigned here"
 )
 
 
 def decode(data: bytes) -> tuple[str, ...]:
-    pixels, said = listen(lambda: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    pixels, said = with_warnings(
+        lambda: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    )
     assert pixels is not None
     return said
 
@@ -45,7 +47,7 @@ def test_threads_hear_their_own_decoder_alone() -> None:
     assert [bool(lines) for lines in said] == wanted
 
 
-def test_threads_that_start_together_share_one_ear(
+def test_threads_that_start_together_share_one_capture(
     monkeypatch: pytest.MonkeyPatch, capfd: Captured
 ) -> None:
     opened = []
@@ -57,7 +59,7 @@ def test_threads_that_start_together_share_one_ear(
 
     open_file = tempfile.TemporaryFile
     monkeypatch.setattr(tempfile, "TemporaryFile", slowly)
-    decoder_warnings._ear.cache_clear()
+    decoder_warnings._capture.cache_clear()
     with ThreadPoolExecutor(6) as pool:
         assert all(pool.map(decode, [DAMAGED] * 12))
     assert len(opened) == 1
@@ -78,7 +80,7 @@ def test_others_lines_are_passed_on(capfd: Captured) -> None:
         subprocess.run([sys.executable, "-c", "import os; os.write(2, b'child\\n')"], check=True)
         os.write(2, b"Python\n")
 
-    assert listen(work) == (None, ())
+    assert with_warnings(work) == (None, ())
     print_natively(b"later\n")
     said = capfd.readouterr().err.splitlines()
     assert {"from C", "child", "Python", "later"} == set(said)
@@ -89,7 +91,7 @@ def test_an_error_ends_the_listening(capfd: Captured) -> None:
         raise ValueError
 
     with pytest.raises(ValueError):
-        listen(fail)
+        with_warnings(fail)
     print_natively(b"heard\n")
     assert capfd.readouterr().err == "heard\n"
 
@@ -97,7 +99,7 @@ def test_an_error_ends_the_listening(capfd: Captured) -> None:
 # In a process of its own: one that has loaded JAX, as other tests do, must not fork.
 FORKING = """
 import os, threading, warnings
-from edgedf.decoder_warnings import listen
+from edgedf.decoder_warnings import with_warnings
 from tests.contract.test_decoder_warnings import DAMAGED, GOOD, decode, print_natively
 
 warnings.simplefilter("ignore", DeprecationWarning)  # threads and a fork
@@ -117,7 +119,7 @@ def fork():
 found = []
 thread = threading.Thread(target=lambda: [decode(GOOD) for _ in range(200)])
 thread.start()
-listen(fork)
+with_warnings(fork)
 thread.join()
 print(found)
 """
@@ -139,9 +141,9 @@ def test_a_child_forked_meanwhile_listens_for_itself() -> None:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "platform", "win32")
-    decoder_warnings._ear.cache_clear()
+    decoder_warnings._capture.cache_clear()
     yield
-    decoder_warnings._ear.cache_clear()
+    decoder_warnings._capture.cache_clear()
 
 
 @pytest.mark.usefixtures("elsewhere")

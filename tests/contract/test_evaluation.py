@@ -122,7 +122,7 @@ def test_a_source_of_several_is_measured_against_all_real_pictures_of_its_set_to
 def test_what_was_made_from_pictures_is_a_source_apart() -> None:
     made = judged("faces", "self-blend", "fake", [0, 2, 5])
     made += judged("scenes", "portrait", "real", [6, -1])
-    report = report_of(made=made)
+    report = report_of(derived=made)
     plain = report_of()
     assert row(report, "all", ALL) == row(plain, "all", ALL)
     assert row(report, "set", "faces") == row(plain, "set", "faces")
@@ -136,7 +136,7 @@ def test_what_was_made_from_pictures_is_a_source_apart() -> None:
 
 def test_a_source_made_is_never_taken_for_the_set_because_it_is_as_large() -> None:
     made = judged("natural", "portrait", "real", [9, 9])
-    figure = row(report_of(made=made), "source", "natural / portrait").metrics.false_alarms
+    figure = row(report_of(derived=made), "source", "natural / portrait").metrics.false_alarms
     assert figure is not None and figure.value == 1.0
 
 

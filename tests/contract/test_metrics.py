@@ -19,17 +19,15 @@ from sklearn.metrics import (
 from edgedf import bootstrap, metrics
 from edgedf.bootstrap import RESAMPLES, GroupResamples
 from edgedf.errors import DataError
+from edgedf.figures import Figure
 from edgedf.metrics import (
     Confusion,
-    Figure,
     Metrics,
     Verdicts,
     auc_with_interval,
-    correlation_with_interval,
     detection_metrics,
     logit,
     mean_auc_with_interval,
-    mean_with_interval,
     paired_metrics,
 )
 from edgedf.result import Threshold, sigmoid
@@ -160,12 +158,6 @@ def test_the_interval_holds_the_true_auc_and_is_as_wide_as_theory_says() -> None
     assert 0.07 < figure.high - figure.low < 0.12
     assert figure.n == 400
     assert detection_metrics(labels, logits, SINGLES).auc == figure
-
-
-def test_a_share_has_the_interval_of_a_binomial_one() -> None:
-    figure = mean_with_interval(np.arange(400) % 4 == 0, SINGLES)
-    assert figure.value == 0.25
-    assert figure.high - figure.low == pytest.approx(2 * 1.96 * np.sqrt(0.25 * 0.75 / 400), rel=0.1)
 
 
 def test_pictures_of_one_group_are_drawn_together() -> None:
@@ -336,27 +328,6 @@ def test_what_cannot_be_paired_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=said):
         paired_metrics(np.array(labels), np.array([1.0, 2.0]), np.array(second), ["a", "b"])
-
-
-@settings(max_examples=5, deadline=None)
-@given(st.integers(0, 2**32), st.integers(3, 20))
-def test_the_interval_of_a_correlation_is_that_of_every_resample(seed: int, n: int) -> None:
-    _, first, second, groups = two_models(seed, n)
-    values = []
-    for counts in np.concatenate(list(GroupResamples(groups).chunks())).astype(int):
-        x, y = np.repeat(first, counts), np.repeat(second, counts)
-        if np.ptp(x) > 0:
-            values.append(np.corrcoef(x, y)[0, 1])
-    found = correlation_with_interval(first, second, groups)
-    assert found.value == pytest.approx(np.corrcoef(first, second)[0, 1])
-    if len(set(groups)) > 2:
-        ends = np.percentile(values, [2.5, 97.5])
-        assert (found.low, found.high) == pytest.approx(tuple(ends), abs=1e-6)
-
-
-def test_equal_values_correlate_with_nothing() -> None:
-    with pytest.raises(DataError, match="All 3 values are 2"):
-        correlation_with_interval(np.arange(3.0), np.full(3, 2.0), list("abc"))
 
 
 def test_nothing_but_numpy_is_needed() -> None:

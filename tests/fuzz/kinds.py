@@ -600,7 +600,7 @@ def _take_answer(path: Path) -> None:
     from edgedf.runtime.profile.devices import board_answers
 
     answer = board_answers.parsed(path.read_bytes().decode("utf-8", "replace"))
-    board = board_answers.found("a board", "python3", 0, answer, "")
+    board = board_answers.board_of("a board", "python3", 0, answer, "")
     board_answers.check_room("a board", board, 1000)
 
 

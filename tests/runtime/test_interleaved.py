@@ -49,9 +49,9 @@ def test_the_figures_are_those_of_numpy() -> None:
 
 
 def test_a_steady_difference_has_a_narrow_interval_whatever_the_machine_does() -> None:
-    mood = np.repeat([1.0, 3.0, 2.0], 40)  # frequency and load, which both feel alike
+    drift = np.repeat([1.0, 3.0, 2.0], 40)  # frequency and load, which both feel alike
     jitter = np.random.default_rng(1).uniform(0.99, 1.01, (120, 2))
-    found = ratio_of(np.stack([mood * 4, mood * 2], axis=1) * jitter)
+    found = ratio_of(np.stack([drift * 4, drift * 2], axis=1) * jitter)
     assert 0.48 < found.low <= found.ratio <= found.high < 0.52
 
 

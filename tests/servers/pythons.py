@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgedf.runtime.profile.devices import board
-from edgedf.runtime.profile.devices.board_answers import found
+from edgedf.runtime.profile.devices.board_answers import board_of
 from edgedf.runtime.profile.devices.wheels import Interpreter
 
 PYTHONS = Path(__file__).parents[2] / "build" / "pythons"
@@ -36,4 +36,4 @@ def interpreter_of(python: Path) -> Interpreter:
         check=True,
     )
     answer = json.loads(done.stdout.splitlines()[-1])
-    return found("here", str(python), 0, answer, "").interpreter
+    return board_of("here", str(python), 0, answer, "").interpreter

@@ -67,13 +67,13 @@ def adb_devices() -> tuple[Attached, ...]:
     status, output, complaints = _call([_program(), "devices", "-l"], _ANSWER_SECONDS)
     if status != 0:
         raise silent(complaints)
-    found = []
+    phones = []
     for line in output.partition("List of devices attached")[2].splitlines():
         words = re.match(r"(\S+)\s+(no permissions|\S+)(.*)", line)
         if words:
             model = re.search(r"\bmodel:(\S+)", words[3])
-            found.append(Attached(words[1], words[2], model[1].replace("_", " ") if model else ""))
-    return tuple(found)
+            phones.append(Attached(words[1], words[2], model[1].replace("_", " ") if model else ""))
+    return tuple(phones)
 
 
 def choose(serial: str | None) -> Attached:
@@ -100,7 +100,7 @@ def choose(serial: str | None) -> Attached:
 
 
 class Adb:
-    """One phone.
+    """One phone that the adb client reaches.
 
     Args:
         serial: As ``adb devices`` lists it.
@@ -121,8 +121,8 @@ class Adb:
             return ""
         if status == 0:
             return output.strip()
-        found = re.search(r"device (unauthorized|offline|still authorizing)", complaints)
-        return found[1] if found else "gone"
+        reason = re.search(r"device (unauthorized|offline|still authorizing)", complaints)
+        return reason[1] if reason else "gone"
 
     def run(self, script: str, *, seconds: float = _ANSWER_SECONDS) -> Printed:
         """Run a script with the phone's shell, to its end or until the connection breaks.
@@ -186,10 +186,10 @@ def finish(process: subprocess.Popen[bytes], seconds: float) -> str:
 
 
 def _program() -> str:
-    found = shutil.which("adb")
-    if found is None:
+    program = shutil.which("adb")
+    if program is None:
         raise no_client()
-    return found
+    return program
 
 
 def _start(command: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:

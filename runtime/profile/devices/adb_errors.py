@@ -115,7 +115,7 @@ def refused(serial: str, state: str) -> DeviceError:
 
 
 def full(serial: str, needed: int, free: int | None) -> DeviceError:
-    """No space there."""
+    """The phone has no space left."""
     there = "" if free is None else f", and has {_mb(free)} free"
     return DeviceError(
         f"The phone {serial} is full: what is copied there takes {_mb(needed)}{there}.",
@@ -124,20 +124,20 @@ def full(serial: str, needed: int, free: int | None) -> DeviceError:
     )
 
 
-def not_pushed(serial: str, said: str, needed: int, free: int | None) -> Exception:
+def not_pushed(serial: str, output: str, needed: int, free: int | None) -> Exception:
     """Why copying failed: the phone is full, it is gone, or another reason.
 
     Args:
         serial: Which phone.
-        said: What adb said.
+        output: What adb said.
         needed: Bytes that all files take.
         free: Bytes that are free there; None if unknown.
     """
-    if "no space left" in said.lower():
+    if "no space left" in output.lower():
         return full(serial, needed, free)
-    if any(part in said.lower() for part in _BROKEN):
+    if any(part in output.lower() for part in _BROKEN):
         return Cut("files were copied to it")
-    last = (said.splitlines() or [""])[-1].removeprefix("adb: error: ").strip().rstrip(".")
+    last = (output.splitlines() or [""])[-1].removeprefix("adb: error: ").strip().rstrip(".")
     return DeviceError(
         f"Copying to the phone {serial} failed: {last}.",
         expected="a folder in /data/local/tmp that adb push can write to",
@@ -146,7 +146,7 @@ def not_pushed(serial: str, said: str, needed: int, free: int | None) -> Excepti
 
 
 def lost(serial: str, state: str, doing: str, left: str) -> DeviceError:
-    """The connection broke.
+    """The connection to a phone broke.
 
     Args:
         serial: To which phone.

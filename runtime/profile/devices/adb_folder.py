@@ -14,7 +14,6 @@ import shlex
 import subprocess
 import threading
 from pathlib import Path
-from types import TracebackType
 
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices.adb_client import USABLE, Adb, finish
@@ -110,10 +109,10 @@ class PhoneFolder:
             Cut: The connection broke.
             DeviceError: The phone is full, or does not take it.
         """
-        said = self._adb.push(file, f"{self.path}/{name}")
-        if said is not None:
+        problem = self._adb.push(file, f"{self.path}/{name}")
+        if problem is not None:
             size = max(needed, file.stat().st_size)
-            raise not_pushed(self._adb.serial, said, size, self._free())
+            raise not_pushed(self._adb.serial, problem, size, self._free())
 
     def stop(self) -> None:
         """End what runs there, as far as the phone can be reached."""
@@ -137,12 +136,7 @@ class PhoneFolder:
     def __enter__(self) -> PhoneFolder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _free(self) -> int | None:
@@ -177,10 +171,12 @@ class PhoneFolder:
         if first == _READY:
             return
         guard.kill()  # whatever runs there may never end
-        said = guard.stderr.read(2000).decode("utf-8", "replace").strip() if guard.stderr else ""
+        complaint = (
+            guard.stderr.read(2000).decode("utf-8", "replace").strip() if guard.stderr else ""
+        )
         raise DeviceError(
             f"No folder could be made in {ROOT} on the phone {self._adb.serial}: "
-            f"{said or first or 'it does not answer'}.",
+            f"{complaint or first or 'it does not answer'}.",
             expected="a phone whose adb shell can write there",
             next_step=f"try it by hand: adb -s {self._adb.serial} shell mkdir {ROOT}/try",
         )

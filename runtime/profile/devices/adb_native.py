@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,13 +57,13 @@ class _Configuration:
     model: int
     threads: int
     runs: int
-    told: list[Summary] = field(default_factory=list)
+    summaries: list[Summary] = field(default_factory=list)
 
     def lacks(self, queries: int, seconds: float) -> bool:
         """Whether there are too few inferences, or too little time."""
         return (
-            sum(summary.queries for summary in self.told) < queries
-            or sum(summary.seconds for summary in self.told) < seconds
+            sum(summary.queries for summary in self.summaries) < queries
+            or sum(summary.seconds for summary in self.summaries) < seconds
         )
 
 
@@ -87,7 +89,7 @@ class NativeRun:
         self._problems: list[DeviceError] = []
 
     def go(self, machine: Machine) -> None:
-        """Copy, measure, tell.
+        """Copy the program and the models, run them, and hand on what they gave.
 
         Args:
             machine: The phone.
@@ -143,12 +145,12 @@ class NativeRun:
             if format_named(read_model(path)[0]).native_benchmark:
                 kept.append(configuration)
                 continue
-            problem = DeviceError(
-                f"{self._name} runs TFLite models; {path.name} is none.",
-                expected="a .tflite file",
-                next_step="profile it with a Python on the phone: --python PATH",
-            )
-            self._fail(problem, configuration, "benchmark")
+            with self._failing(configuration, "benchmark"):
+                raise DeviceError(
+                    f"{self._name} runs TFLite models; {path.name} is none.",
+                    expected="a .tflite file",
+                    next_step="profile it with a Python on the phone: --python PATH",
+                )
         if not kept:
             raise self._problems[0]
         return kept
@@ -177,50 +179,42 @@ class NativeRun:
         kept = []
         for configuration in configurations:
             work = Work(min(configuration.runs, _CALIBRATION_RUNS), 0, configuration.threads)
-            try:
+            with self._failing(configuration, "benchmark"):
                 summary = self._benchmark(configuration, work, kind)[0]
-            except DeviceError as error:
-                self._fail(error, configuration, "benchmark")
-                continue
-            enough = math.ceil(1.1 * 1000 * seconds / summary.mean_ms)
-            configuration.runs = max(configuration.runs, enough)
-            kept.append(configuration)
+                enough = math.ceil(1.1 * 1000 * seconds / summary.mean_ms)
+                configuration.runs = max(configuration.runs, enough)
+                kept.append(configuration)
         return kept
 
     def _repeat(self, configuration: _Configuration, work: Work, kind: RunnerKind) -> bool:
         """One repetition; whether it went well."""
-        try:
+        with self._failing(configuration, "benchmark"):
             summary, output = self._benchmark(configuration, work, kind)
-        except DeviceError as error:
-            self._fail(error, configuration, "benchmark")
-            return False
-        if not configuration.told:
-            self._emit(Loaded(configuration.index, self._name))
-        configuration.told.append(summary)
-        self._emit(summary)
-        self._tell_state(output)
-        return True
+            if not configuration.summaries:
+                self._emit(Loaded(configuration.index, self._name))
+            configuration.summaries.append(summary)
+            self._emit(summary)
+            self._tell_state(output)
+            return True
+        return False
 
     def _time_operators(self, configuration: _Configuration, queries: int) -> None:
         work = Work(queries, 0, configuration.threads)
-        try:
+        with self._failing(configuration, "operators"):
             summary, output = self._benchmark(
                 configuration, work, "benchmark_model", operators=True
             )
-            told = configuration.told
-            plain = sum(one.seconds for one in told) / sum(one.queries for one in told) * 1000
-            self._emit(
-                parse_operators(
-                    output,
-                    configuration=configuration.index,
-                    source=f"{self._name} --enable_op_profiling",
-                    inference_ms=summary.mean_ms,
-                    plain_ms=plain,
-                    in_file=self._operators_in(configuration.model) or 0,
-                )
+            measured = configuration.summaries
+            queries, seconds = sum(s.queries for s in measured), sum(s.seconds for s in measured)
+            operators = parse_operators(
+                output,
+                configuration=configuration.index,
+                source=f"{self._name} --enable_op_profiling",
+                inference_ms=summary.mean_ms,
+                plain_ms=seconds / queries * 1000,
+                in_file=self._operators_in(configuration.model) or 0,
             )
-        except DeviceError as error:
-            self._fail(error, configuration, "operators")
+            self._emit(operators)
 
     def _benchmark(
         self,
@@ -301,19 +295,22 @@ class NativeRun:
                 other = "use benchmark_model" if step == "operators" else "use --python PATH"
                 self._emit(Failed(f"{self._name} {why}.", next_step=other, step=step))
 
-    def _fail(self, error: DeviceError, configuration: _Configuration, step: str) -> None:
-        self._problems.append(error)
-        self._emit(
-            Failed(error.message, error.expected, error.next_step, configuration.index, step)
-        )
+    @contextlib.contextmanager
+    def _failing(self, configuration: _Configuration, step: str) -> Iterator[None]:
+        """What fails of one configuration is an event, and the others go on."""
+        try:
+            yield
+        except DeviceError as error:
+            self._problems.append(error)
+            self._emit(Failed.of(error, configuration.index, step))
 
     def _checked(self, printed: Printed) -> str:
         if printed.status is None:
             raise Cut(f"{self._name} ran on it")
         return printed.output
 
-    def _cannot_run(self, said: str) -> DeviceError:
-        last = (said.strip().splitlines() or ["it does not say why"])[-1]
+    def _cannot_run(self, output: str) -> DeviceError:
+        last = (output.strip().splitlines() or ["it does not say why"])[-1]
         return DeviceError(
             f"The phone cannot run {self._name}: {last.strip()}.",
             expected="a program built for Android, not for another Linux",

@@ -20,16 +20,16 @@ from edgedf.runtime.profile.devices.android import sections
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.board_answers import (
     Board,
+    board_of,
     check_room,
     ended,
-    found,
     not_received,
     parsed,
 )
 from edgedf.runtime.profile.devices.host import WORKER
-from edgedf.runtime.profile.devices.payload import REQUEST, make_payload
+from edgedf.runtime.profile.devices.payload import REQUEST, gather
 from edgedf.runtime.profile.devices.stream import follow
-from edgedf.runtime.profile.devices.wheels import MODULES, fetch, wanted
+from edgedf.runtime.profile.devices.wheels import MODULES
 from edgedf.runtime.profile.events import Emit, Event, Progressed, Started
 
 __all__ = ["WorkerRun"]
@@ -65,7 +65,7 @@ class WorkerRun:
         self._where = f"the phone {adb.serial}"
 
     def go(self, machine: Machine) -> None:
-        """Copy, run, tell.
+        """Copy the worker and what it needs, run it, and hand on its events.
 
         Args:
             machine: The phone, as Android sees it.
@@ -83,7 +83,7 @@ class WorkerRun:
     def _look(self, here: Path) -> Board:
         asked = {"folders": ["."], "modules": dict(MODULES)}
         printed = self._ask("probe.py", asked, here, _PROBE_SECONDS)
-        return found(
+        return board_of(
             self._where,
             self._python,
             printed.status or 0,
@@ -93,14 +93,9 @@ class WorkerRun:
 
     def _send(self, there: Board, here: Path) -> None:
         formats = {read_model(path)[0] for path in self._job.models}
-        alternatives = wanted(there.interpreter, formats)
-        if any(alternatives):
-            self._emit(Progressed(f"packages for {there.interpreter.name}", 0, 1))
         into = here / "wheels"
         into.mkdir()
-        wheels = fetch(there.interpreter, alternatives, into, folder=self._wheels)
-        names = {wheel.name.partition("-")[0].replace("_", "-").lower() for wheel in wheels}
-        payload = make_payload(self._job, wheels)
+        payload = gather(self._job, formats, there.interpreter, into, self._wheels, self._emit)
         archive = here / "payload.tar"
         with archive.open("wb") as stream:
             payload.write_tar(stream, lambda done, total: None)
@@ -112,8 +107,7 @@ class WorkerRun:
         receive.write_text(board.text(receive.name), "utf-8")
         self._folder.put(receive, receive.name, needed)
         self._emit(Progressed("copying to the phone", 1, 1))
-        imports = [module for package, module in MODULES.items() if package in names]
-        printed = self._ask("unpack.py", {"imports": imports}, here, _UNPACK_SECONDS)
+        printed = self._ask("unpack.py", {"imports": payload.imports}, here, _UNPACK_SECONDS)
         answer = _answer(printed) or {}
         if answer.get("kind") != "":
             raise not_received(self._where, there, needed, answer, printed.complaints)

@@ -170,21 +170,21 @@ def _temperatures(printed: Mapping[str, str]) -> dict[str, float]:
     thermal = printed.get("thermal", "")
     _, now, current = thermal.partition("Current temperatures from HAL:")
     current = current.partition("cooling devices")[0] if now else ""
-    found: dict[str, float] = {}
+    degrees_of: dict[str, float] = {}
     for value, name in re.findall(r"Temperature\{mValue=([-\d.]+), .*?mName=([^,}]+)", current):
-        _take(found, name, float(value))
-    if not found:
+        _take(degrees_of, name, float(value))
+    if not degrees_of:
         for line in printed.get("zones", "").splitlines():
             degrees, _, kind = line.strip().partition(" ")
             if re.fullmatch(r"-?\d+", degrees) and _SENSORS.search(kind):
                 number = int(degrees)
-                _take(found, kind, number / 1000 if abs(number) >= 1000 else float(number))
+                _take(degrees_of, kind, number / 1000 if abs(number) >= 1000 else float(number))
     battery = re.search(r"^\s*temperature: (-?\d+)", printed.get("battery", ""), re.MULTILINE)
     if battery:
-        _take(found, "battery", int(battery[1]) / 10)
-    return found
+        _take(degrees_of, "battery", int(battery[1]) / 10)
+    return degrees_of
 
 
-def _take(found: dict[str, float], name: str, degrees: float) -> None:
-    if -40 < degrees < 150 and (len(found) < _MOST_SENSORS or name == "battery"):
-        found[name] = max(degrees, found.get(name, degrees))
+def _take(degrees_of: dict[str, float], name: str, degrees: float) -> None:
+    if -40 < degrees < 150 and (len(degrees_of) < _MOST_SENSORS or name == "battery"):
+        degrees_of[name] = max(degrees, degrees_of.get(name, degrees))

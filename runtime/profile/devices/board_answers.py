@@ -10,9 +10,10 @@ from typing import Any
 
 from edgedf import typed_json
 from edgedf.errors import DeviceError
+from edgedf.runtime.profile.devices.stream import last_line
 from edgedf.runtime.profile.devices.wheels import MODULES, OLDEST, Interpreter
 
-__all__ = ["Board", "check_room", "ended", "found", "not_received", "parsed"]
+__all__ = ["Board", "board_of", "check_room", "ended", "not_received", "parsed"]
 
 _OLDEST = ".".join(map(str, OLDEST))
 _NOT_FOUND = (126, 127)  # of a shell: no such command, or one that cannot be run
@@ -58,8 +59,8 @@ def parsed(line: str) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def found(
-    where: str, python: str, status: int, answer: Mapping[str, Any] | None, said: str
+def board_of(
+    where: str, python: str, status: int, answer: Mapping[str, Any] | None, complaints: str
 ) -> Board:
     """What ``board/probe.py`` found.
 
@@ -68,13 +69,15 @@ def found(
         python: The interpreter that was asked for.
         status: Exit status of the script.
         answer: What it answered; None for nothing.
-        said: What it wrote to its standard error.
+        complaints: What it wrote to its standard error.
 
     Raises:
         DeviceError: The machine cannot be measured.
     """
     if answer is None:
-        reason = "is not there" if status in _NOT_FOUND else f"does not work: {_last_line(said)}"
+        reason = (
+            "is not there" if status in _NOT_FOUND else f"does not work: {last_line(complaints)}"
+        )
         raise DeviceError(
             f"{python} on {where} {reason}.",
             expected=f"Python {_OLDEST} or newer",
@@ -133,7 +136,7 @@ def check_room(where: str, board: Board, needed: int) -> None:
 
 
 def not_received(
-    where: str, board: Board, needed: int, answer: Mapping[str, Any], said: str
+    where: str, board: Board, needed: int, answer: Mapping[str, Any], complaints: str
 ) -> DeviceError:
     """Why ``board/receive.py`` has not taken everything.
 
@@ -142,9 +145,9 @@ def not_received(
         board: What it has.
         needed: Bytes that it all takes there.
         answer: The last answer; empty for none.
-        said: What the script wrote to its standard error.
+        complaints: What the script wrote to its standard error.
     """
-    kind, problem = answer.get("kind"), answer.get("problem") or _last_line(said)
+    kind, problem = answer.get("kind"), answer.get("problem") or last_line(complaints)
     if kind == "full":
         free = answer.get("free")
         free = free if isinstance(free, int) else board.free
@@ -157,7 +160,7 @@ def not_received(
             "hand; what is there and works is used",
         )
     return DeviceError(
-        f"The files did not arrive on {where}: {problem or 'it said nothing'}.",
+        f"The files did not arrive on {where}: {problem}.",
         expected=f"a folder that can be made and filled in {board.parent}",
         next_step="see that it can be written, then run it again",
     )
@@ -198,8 +201,3 @@ def _full(
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
-
-
-def _last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1].rstrip(".")[:300] if lines else "it said nothing"

@@ -51,8 +51,8 @@ def parse_operators(
     Raises:
         DeviceError: There is no such table in it.
     """
-    _, found, profile = output.partition(_SECTION)
-    tables = [_rows(table) for table in _TABLE.findall(profile)] if found else []
+    _, marker, profile = output.partition(_SECTION)
+    tables = [_rows(table) for table in _TABLE.findall(profile)] if marker else []
     if not tables or not tables[0]:
         raise DeviceError(
             f"{source} gave no table of operators.",

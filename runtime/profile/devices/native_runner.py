@@ -54,9 +54,10 @@ def kind_of(help_text: str) -> RunnerKind:
         return "litert-benchmark"
     if re.search(r"--graph\b", help_text) and "num_runs" in help_text:
         return "benchmark_model"
-    said = " ".join(help_text.split())[:160]
+    start = " ".join(help_text.split())[:160]
     raise DeviceError(
-        f"The runner is no benchmark that is understood here; asked for --help, it said: {said!r}.",
+        "The runner is no benchmark that is understood here; asked for --help, it said: "
+        f"{start!r}.",
         expected="TFLite's benchmark_model, LiteRT's benchmark_litert_model or litert-benchmark",
         next_step="run it by hand with --help on the device",
     )
@@ -97,8 +98,8 @@ def arguments(
 
 def unheeded(output: str) -> tuple[str, ...]:
     """Names of flags that ``benchmark_model`` says it does not know."""
-    found = re.search(r"Unconsumed cmdline flags:(.*)", output)
-    return tuple(re.findall(r"--([\w-]+)", found[1])) if found else ()
+    flags = re.search(r"Unconsumed cmdline flags:(.*)", output)
+    return tuple(re.findall(r"--([\w-]+)", flags[1])) if flags else ()
 
 
 def parse_summary(
@@ -117,8 +118,8 @@ def parse_summary(
         DeviceError: There are none in it, or they make no sense.
     """
     try:
-        found = _of_json(result) if kind == "litert-benchmark" and result.strip() else None
-        figures = found or _of_counts(output) or _of_results(output)
+        stated = _of_json(result) if kind == "litert-benchmark" and result.strip() else None
+        figures = stated or _of_counts(output) or _of_results(output)
         if figures is None:
             raise ValueError("there is no figure in it")
         queries, mean_ms = int(figures.pop("queries")), figures.pop("mean_ms")
@@ -202,30 +203,30 @@ def _of_results(output: str) -> dict[str, float] | None:
         "first_run_ms": r"Warmup \(first\)",
     }
     for ours, theirs in names.items():
-        found = re.search(rf"{theirs}:\s+{_NUMBER}", output)
-        if found:
-            figures[ours] = float(found[1])
+        value = re.search(rf"{theirs}:\s+{_NUMBER}", output)
+        if value:
+            figures[ours] = float(value[1])
     _add_load(figures, output)
     _add_memory(figures, output)
     return figures
 
 
 def _add_load(figures: dict[str, float], output: str) -> None:
-    found = re.search(rf"Model initialization:\s+{_NUMBER} ms", output)
-    if found:
-        figures["load_ms"] = float(found[1])
+    load = re.search(rf"Model initialization:\s+{_NUMBER} ms", output)
+    if load:
+        figures["load_ms"] = float(load[1])
 
 
 def _add_memory(figures: dict[str, float], output: str) -> None:
     """Resident memory that was added since the program's start, in MB of 1024 KiB."""
-    found = re.search(
+    tflite = re.search(
         r"(?:Memory footprint delta from the start of the tool|Peak memory footprint) \(MB\): "
         rf"init={_NUMBER} overall={_NUMBER}",
         output,
     )
     litert = re.search(rf"Overall footprint:\s+{_NUMBER} MB", output)
-    if found:
-        figures["model_kib"] = float(found[2]) * 1024
+    if tflite:
+        figures["model_kib"] = float(tflite[2]) * 1024
     elif litert:
         figures["model_kib"] = float(litert[1]) * 1024
 

@@ -14,18 +14,21 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from edgedf import typed_json
+from edgedf.artifact import ModelFormat
 from edgedf.errors import DataError
 from edgedf.formats import REGISTRY
 from edgedf.runtime.profile.devices import board
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.host import WORKER
+from edgedf.runtime.profile.devices.wheels import MODULES, Interpreter, fetch, wanted
+from edgedf.runtime.profile.events import Emit, Progressed
 
-__all__ = ["REQUEST", "Payload", "make_payload", "worker_modules"]
+__all__ = ["REQUEST", "Payload", "gather", "make_payload", "worker_modules"]
 
 REQUEST = "request.json"
 """Name of the request in the folder."""
@@ -41,26 +44,26 @@ def worker_modules() -> dict[str, Path]:
     Raises:
         DataError: The installed package has lost one.
     """
-    found: dict[str, Path] = {}
+    modules: dict[str, Path] = {}
     waiting = [WORKER, *(place.partition(":")[0] for place in REGISTRY.values())]
     while waiting:
         name = waiting.pop()
         parent = name.rpartition(".")[0]
         waiting += [parent] if parent else []
-        if name in found:
+        if name in modules:
             continue
         path = _file_of(name)
         if path is None:
             continue
-        found[name] = path
-        waiting += [imported for imported in _imports(path) if imported not in found]
-    if WORKER not in found:
+        modules[name] = path
+        waiting += [imported for imported in _imports(path) if imported not in modules]
+    if WORKER not in modules:
         raise DataError(
             f"The installed edgedf lacks {WORKER}.",
             expected="the whole package",
             next_step="install it again (pip install --force-reinstall --no-deps edgedf)",
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(modules.items()))
 
 
 def _file_of(name: str) -> Path | None:
@@ -104,10 +107,12 @@ class Payload:
     Args:
         files: A file of this machine, or content.
         taken: Bytes that they take there, wheels unpacked, with some room to work.
+        imports: Modules that have to be importable there afterwards and were not before.
     """
 
     files: tuple[tuple[str, Path | bytes], ...]
     taken: int
+    imports: tuple[str, ...] = ()
 
     def write_tar(self, stream: IO[bytes], sent: Callable[[int, int], None]) -> None:
         """Write all as a tar archive; an empty file ``complete`` comes last.
@@ -133,6 +138,37 @@ class Payload:
                 done += size
                 sent(done, sum(sizes))
             archive.addfile(tarfile.TarInfo("complete"))
+
+
+def gather(
+    job: Job,
+    formats: set[ModelFormat],
+    interpreter: Interpreter,
+    into: Path,
+    wheels: Path | None,
+    emit: Emit,
+) -> Payload:
+    """Gather what a worker needs, with the packages that the machine lacks.
+
+    Args:
+        job: What to measure.
+        formats: Those of its models.
+        interpreter: The machine's Python.
+        into: An empty folder for wheels.
+        wheels: Where the user has put wheels; None for the cache and the network.
+        emit: Told that packages are fetched.
+
+    Raises:
+        DataError: A file cannot be read.
+        DeviceError: A wheel is not to be had.
+    """
+    alternatives = wanted(interpreter, formats)
+    if any(alternatives):
+        emit(Progressed(f"packages for {interpreter.name}", 0, 1))
+    fetched = fetch(interpreter, alternatives, into, folder=wheels)
+    names = {wheel.name.partition("-")[0].replace("_", "-").lower() for wheel in fetched}
+    imports = tuple(module for package, module in MODULES.items() if package in names)
+    return replace(make_payload(job, fetched), imports=imports)
 
 
 def make_payload(job: Job, wheels: Sequence[Path] = ()) -> Payload:

@@ -22,18 +22,18 @@ from edgedf.runtime.profile.devices import board
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.board_answers import (
     Board,
+    board_of,
     check_room,
     ended,
-    found,
     not_received,
 )
 from edgedf.runtime.profile.devices.host import WORKER
-from edgedf.runtime.profile.devices.payload import Payload, make_payload
+from edgedf.runtime.profile.devices.payload import Payload, gather
 from edgedf.runtime.profile.devices.ssh_connection import FAILED, SshConnection, quoted
 from edgedf.runtime.profile.devices.ssh_errors import lost
 from edgedf.runtime.profile.devices.ssh_target import SshTarget
 from edgedf.runtime.profile.devices.stream import end, follow, skip_to
-from edgedf.runtime.profile.devices.wheels import MODULES, PACKAGES, fetch, wanted
+from edgedf.runtime.profile.devices.wheels import MODULES, PACKAGES
 from edgedf.runtime.profile.events import Emit, Progressed
 
 __all__ = ["SshDevice"]
@@ -87,9 +87,9 @@ class SshDevice:
         formats = {read_model(path)[0] for path in job.models}
         with self._connect() as connection, scratch_folder() as wheels:
             machine = self._look(connection, formats)
-            payload, imports = self._gather(job, formats, machine, wheels, emit)
+            payload = gather(job, formats, machine.interpreter, wheels, self._wheels, emit)
             check_room(self._where, machine, payload.taken)
-            folder = self._send(connection, machine, payload, imports, emit)
+            folder = self._send(connection, machine, payload, emit)
             try:
                 self._measure(connection, folder, emit)
             except DeviceError as error:
@@ -120,29 +120,17 @@ class SshDevice:
         asked = {"folders": _PLACES, "modules": needed}
         answer = connection.python(self._python, board.text("probe.py"), asked)
         first = answer.answers[0] if answer.answers else None
-        return found(self._where, self._python, answer.status, first, answer.said)
-
-    def _gather(
-        self, job: Job, formats: set[ModelFormat], machine: Board, into: Path, emit: Emit
-    ) -> tuple[Payload, list[str]]:
-        """What travels, and what shall be importable afterwards that was not before."""
-        alternatives = wanted(machine.interpreter, formats)
-        if any(alternatives):
-            emit(Progressed(f"packages for {machine.interpreter.name}", 0, 1))
-        wheels = fetch(machine.interpreter, alternatives, into, folder=self._wheels)
-        names = {wheel.name.partition("-")[0].replace("_", "-").lower() for wheel in wheels}
-        return make_payload(job, wheels), [MODULES[name] for name in MODULES if name in names]
+        return board_of(self._where, self._python, answer.status, first, answer.complaints)
 
     def _send(
         self,
         connection: SshConnection,
         machine: Board,
         payload: Payload,
-        imports: list[str],
         emit: Emit,
     ) -> str:
         """Fill the private folder there, and say where it is."""
-        asked = {"parent": machine.parent, "imports": imports, "silence": _SILENCE_SECONDS}
+        asked = {"parent": machine.parent, "imports": payload.imports, "silence": _SILENCE_SECONDS}
         answer = connection.python(
             self._python,
             board.text("receive.py"),
@@ -156,7 +144,7 @@ class SshDevice:
         first, last = (answer.answers[at] if answer.answers else {} for at in (0, -1))
         folder = first.get("folder")
         if last.get("kind") != "" or not isinstance(folder, str):
-            raise not_received(self._where, machine, payload.taken, last, answer.said)
+            raise not_received(self._where, machine, payload.taken, last, answer.complaints)
         return folder
 
     def _measure(self, connection: SshConnection, folder: str, emit: Emit) -> None:

@@ -21,7 +21,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from edgedf.errors import DeviceError
@@ -85,16 +84,16 @@ class Answer:
     Args:
         status: Its exit status.
         answers: Its lines of JSON, decoded.
-        said: What it wrote to its standard error.
+        complaints: What it wrote to its standard error.
     """
 
     status: int
     answers: tuple[dict[str, Any], ...]
-    said: str
+    complaints: str
 
 
 def _nothing(stream: IO[bytes]) -> None:
-    """No payload."""
+    """Write no payload."""
 
 
 class SshConnection:
@@ -206,10 +205,10 @@ class SshConnection:
             if status == FAILED:
                 raise lost(self.target, doing)
             complaints.seek(0)
-            said = complaints.read(_MOST_SAID).decode("utf-8", "replace")
+            complaint = complaints.read(_MOST_SAID).decode("utf-8", "replace")
         lines = collected.result().decode("utf-8", "replace").splitlines()
         answers = [parsed(lines[at + 1]) for at, line in enumerate(lines[:-1]) if line == word]
-        return Answer(status, tuple(answer for answer in answers if answer is not None), said)
+        return Answer(status, tuple(answer for answer in answers if answer is not None), complaint)
 
     @property
     def is_open(self) -> bool:
@@ -227,12 +226,7 @@ class SshConnection:
     def __enter__(self) -> SshConnection:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _start(self, command: str, master: str, *, stderr: Any) -> subprocess.Popen[bytes]:
@@ -258,9 +252,9 @@ class SshConnection:
         end(self._master, seconds=10)
         status = self._master.returncode
         self._complaints.seek(0)
-        said = self._complaints.read(_MOST_SAID).decode("utf-8", "replace")
+        complaint = self._complaints.read(_MOST_SAID).decode("utf-8", "replace")
         if status == FAILED:
-            raise login_error(self.target, said)
+            raise login_error(self.target, complaint)
         raise DeviceError(
             f"{self.target} lets us in but runs no commands.",
             expected="a login with a shell",

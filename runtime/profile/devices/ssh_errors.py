@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices.ssh_target import SshTarget
+from edgedf.runtime.profile.devices.stream import last_line
 
 __all__ = ["login_error", "lost", "no_client"]
 
@@ -55,20 +56,20 @@ _COMPLAINTS = (
         "bad configuration option",
         "ssh does not know one of its options.",
         "options that man ssh_config lists",
-        "see the message: {said}",
+        "see the message: {complaint}",
     ),
 )
 
 
-def login_error(target: SshTarget, said: str) -> DeviceError:
+def login_error(target: SshTarget, complaints: str) -> DeviceError:
     """Why ssh did not log in.
 
     Args:
         target: Where.
-        said: What ssh wrote.
+        complaints: What ssh wrote.
     """
-    low = said.lower()
-    last = _last_line(said)
+    low = complaints.lower()
+    last = last_line(complaints)
     for part, message, expected, next_step in _COMPLAINTS:
         if part in low:
             words = _words(target, last)
@@ -78,14 +79,14 @@ def login_error(target: SshTarget, said: str) -> DeviceError:
                 next_step=next_step.format(**words),
             )
     return DeviceError(
-        f"ssh could not log in to {target}: {last or 'it said nothing'}.",
+        f"ssh could not log in to {target}: {last}.",
         expected="a login without a question",
         next_step=f"try it by hand: {_login(target)}",
     )
 
 
 def lost(target: SshTarget, doing: str, *, left: str = "") -> DeviceError:
-    """The connection broke.
+    """The connection to a machine broke.
 
     Args:
         target: To where.
@@ -114,7 +115,7 @@ def no_client() -> DeviceError:
     )
 
 
-def _words(target: SshTarget, said: str) -> dict[str, str]:
+def _words(target: SshTarget, complaint: str) -> dict[str, str]:
     port = f" -p {target.port}" if target.port else ""
     return {
         "host": target.host,
@@ -123,14 +124,9 @@ def _words(target: SshTarget, said: str) -> dict[str, str]:
         "port": f" at port {target.port}" if target.port else "",
         "login": _login(target),
         "copy": f"ssh-copy-id{port} {target}",
-        "said": said,
+        "complaint": complaint,
     }
 
 
 def _login(target: SshTarget) -> str:
     return f"ssh{f' -p {target.port}' if target.port else ''} {target}"
-
-
-def _last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1].rstrip(".")[:300] if lines else ""

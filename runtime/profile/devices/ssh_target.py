@@ -40,10 +40,10 @@ class SshTarget:
             >>> SshTarget.parse("pi@[fe80::1%eth0]:2222")
             SshTarget(host='fe80::1%eth0', user='pi', port=2222)
         """
-        found = _TARGET.fullmatch(text)
-        host = (found["bracketed"] or found["host"]) if found else ""
-        port = int(found["port"]) if found and found["port"] else None
-        user = found["user"] if found else None
+        match = _TARGET.fullmatch(text)
+        host = (match["bracketed"] or match["host"]) if match else ""
+        port = int(match["port"]) if match and match["port"] else None
+        user = match["user"] if match else None
         # A leading hyphen would be taken for an option of ssh.
         hyphen = host.startswith("-") or (user or "").startswith("-")
         if not host or hyphen or (port is not None and not 1 <= port <= 65535):

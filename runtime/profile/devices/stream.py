@@ -12,7 +12,7 @@ from typing import IO
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.events import Emit, Failed, Finished, from_line
 
-__all__ = ["end", "follow", "skip_to"]
+__all__ = ["end", "follow", "last_line", "skip_to"]
 
 _MOST_BYTES = 8 << 20  # of a line; a block of thousands of inferences has some 100 KB
 _MOST_IN_ALL = 256 << 20  # eight hours at 5 ms an inference take a quarter of it
@@ -36,9 +36,9 @@ def follow(process: subprocess.Popen[bytes], emit: Emit) -> None:
     """
     if process.stdout is None or process.stderr is None:
         raise ValueError("standard output and standard error have to be pipes")
-    said: deque[str] = deque(maxlen=_TAIL)
+    complaints: deque[str] = deque(maxlen=_TAIL)
     reader = threading.Thread(
-        target=_read, args=(process.stderr, said), name="edgedf-stderr", daemon=True
+        target=_read, args=(process.stderr, complaints), name="edgedf-stderr", daemon=True
     )
     reader.start()
     failed: Failed | None = None
@@ -57,7 +57,9 @@ def follow(process: subprocess.Popen[bytes], emit: Emit) -> None:
     raise DeviceError(
         f"The worker ended too early ({_how(process.returncode)}).",
         expected="a worker that runs to its end",
-        next_step="the last that it said: " + " / ".join(said) if said else "run it again",
+        next_step="the last that it said: " + " / ".join(complaints)
+        if complaints
+        else "run it again",
     )
 
 
@@ -80,6 +82,12 @@ def skip_to(stream: IO[bytes] | None, word: bytes) -> bool:
             return True
         left -= len(line)
     return False
+
+
+def last_line(output: str) -> str:
+    """The last line of what a program wrote, without its full stop, for a message."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1].rstrip(".")[:300] if lines else "it said nothing"
 
 
 def end(process: subprocess.Popen[bytes], *, seconds: float = 3.0) -> None:
@@ -126,12 +134,12 @@ def _lines(stream: IO[bytes]) -> Iterator[str]:
         yield line.decode("utf-8", "replace")
 
 
-def _read(stream: IO[bytes], said: deque[str]) -> None:
+def _read(stream: IO[bytes], complaints: deque[str]) -> None:
     with contextlib.suppress(OSError, ValueError):
         for line in stream:
             text = line.decode("utf-8", "replace").strip()
             if text:
-                said.append(text[:500])
+                complaints.append(text[:500])
 
 
 def _how(status: int | None) -> str:

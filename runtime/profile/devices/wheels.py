@@ -25,6 +25,7 @@ from pathlib import Path
 from edgedf.artifact import ModelFormat
 from edgedf.errors import DeviceError, OutputError
 from edgedf.files import atomic_path
+from edgedf.runtime.profile.devices.stream import last_line
 
 __all__ = [
     "MODULES",
@@ -208,16 +209,16 @@ def fetch(
             next_step=f"make it on a machine with internet: {_by_hand(interpreter, alternatives)}",
         )
     cache = cache_folder()
-    said = ""
+    complaint = ""
     for sources in [[folder]] if folder is not None else [[cache], None]:
         for alternative in alternatives:
-            found, told = _download(interpreter, alternative, into, sources)
-            if found:
+            wheels, output = _download(interpreter, alternative, into, sources)
+            if wheels:
                 if sources is None:
-                    _keep(found, cache)
-                return found
-            said = said or (told if sources is None or folder is not None else "")
-    raise _absent(interpreter, alternatives, said, folder)
+                    _keep(wheels, cache)
+                return wheels
+            complaint = complaint or (output if sources is None or folder is not None else "")
+    raise _absent(interpreter, alternatives, complaint, folder)
 
 
 def _download(
@@ -272,20 +273,20 @@ def _keep(wheels: Sequence[Path], cache: Path) -> None:
 def _absent(
     interpreter: Interpreter,
     alternatives: Sequence[tuple[str, ...]],
-    said: str,
+    complaint: str,
     folder: Path | None,
 ) -> DeviceError:
     command = _by_hand(interpreter, alternatives)
-    if "No module named pip" in said:
+    if "No module named pip" in complaint:
         return DeviceError(
             "The board lacks packages, and this Python has no pip to fetch them.",
             expected="pip for the Python that runs edgedf",
             next_step="python -m ensurepip, or fetch them elsewhere and name the folder with "
             f"--wheels: {command}",
         )
-    missing = re.search(r"No matching distribution found for ([^\s(]+)", said)
+    missing = re.search(r"No matching distribution found for ([^\s(]+)", complaint)
     package = missing[1] if missing else ", ".join(alternatives[0])
-    reason = "" if missing else f" (pip: {_last_line(said)})"
+    reason = "" if missing else f" (pip: {last_line(complaint)})"
     where = f"in {folder}" if folder is not None else "in the cache or on pip's index"
     return DeviceError(
         f"There is no wheel of {package} for {interpreter.name} {where}{reason}.",
@@ -309,8 +310,3 @@ def _is_in(version: str, specifier: str) -> bool:
         return SpecifierSet(specifier).contains(version, prereleases=True)
     except InvalidVersion:
         return False
-
-
-def _last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it said nothing"

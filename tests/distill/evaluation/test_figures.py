@@ -8,7 +8,7 @@ from edgedf.distill.records.making import TargetSettings, at_stride
 from edgedf.distill.records.plan import plan
 from edgedf.distill.records.targets import Records, compute
 from edgedf.distill.settings import PictureSettings
-from edgedf.metrics import Figure
+from edgedf.figures import Figure
 from edgedf.result import Threshold
 from edgedf.spec import Accuracy
 from tests.distill.pictures import write_dataset

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from edgedf import typed_json
 from edgedf.errors import ConfigError
-from edgedf.metrics import Figure, PairedFigure
+from edgedf.figures import Figure
+from edgedf.metrics import PairedFigure
 from edgedf.quantize.accuracy.gate import (
     Agreement,
     Limits,

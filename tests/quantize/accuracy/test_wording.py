@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from edgedf.metrics import Figure, PairedFigure
+from edgedf.figures import Figure
+from edgedf.metrics import PairedFigure
 from edgedf.quantize.accuracy.gate import Limits, judge, overall
 from edgedf.quantize.accuracy.verify import Verification
 from edgedf.quantize.accuracy.wording import headline, lines, remarks

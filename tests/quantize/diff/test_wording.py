@@ -3,8 +3,8 @@ from functools import cache
 
 import pytest
 
+from edgedf.figures import Figure
 from edgedf.machine import Host
-from edgedf.metrics import Figure
 from edgedf.quantize.accuracy.gate import judge, overall
 from edgedf.quantize.accuracy.verify import Verification
 from edgedf.quantize.diff.compare import diff

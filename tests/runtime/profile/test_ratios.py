@@ -37,9 +37,9 @@ def test_the_interval_holds_the_ratio_of_the_medians(
 
 def test_what_the_machine_does_to_both_cancels() -> None:
     rng = np.random.default_rng(0)
-    mood = np.repeat([1.0, 2.0, 1.5], 20)
+    drift = np.repeat([1.0, 2.0, 1.5], 20)
     sides = {
-        at: {n: level * m * rng.normal(1, 0.01, 30) for n, m in enumerate(mood)}
+        at: {n: level * m * rng.normal(1, 0.01, 30) for n, m in enumerate(drift)}
         for at, level in enumerate((5.0, 2.5))
     }
     # One that leaves earlier, because it has enough, is compared over what both have.

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgedf.errors import OutputError
-from edgedf.runtime.profile.devices import Job
+from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.document import Model
 from edgedf.runtime.profile.events import Block, Event, Finished, Loaded, from_line
 from edgedf.runtime.profile.record import Record

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from edgedf import typed_json
-from edgedf.runtime.profile.devices import Job
+from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.request import FULL, QUICK, Configuration, Effort, Request
 
 

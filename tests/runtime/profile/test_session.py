@@ -7,7 +7,7 @@ import pytest
 import edgedf.sample
 from edgedf.errors import ArtifactError, ConfigError, DeviceError
 from edgedf.machine import Machine
-from edgedf.runtime.profile.devices import Job
+from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.events import (
     Block,
     Emit,

@@ -48,14 +48,14 @@ def test_the_same_input_gives_the_same_figures() -> None:
     assert latency(blocks([5.0] * 20)) == latency(blocks([5.0] * 20))
 
 
-def test_a_mood_that_lasts_asks_for_longer_runs_and_a_wider_interval() -> None:
+def test_a_drift_that_lasts_asks_for_longer_runs_and_a_wider_interval() -> None:
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.02, 300)
-    mood = np.zeros(300)
+    drift = np.zeros(300)
     for at in range(1, 300):
-        mood[at] = 0.9 * mood[at - 1] + np.sqrt(1 - 0.9**2) * noise[at]
-    assert run_length(noise) <= 5 < 15 < run_length(mood)
-    wide, narrow = (latency(blocks((5 * np.exp(series)).tolist())) for series in (mood, noise))
+        drift[at] = 0.9 * drift[at - 1] + np.sqrt(1 - 0.9**2) * noise[at]
+    assert run_length(noise) <= 5 < 15 < run_length(drift)
+    wide, narrow = (latency(blocks((5 * np.exp(series)).tolist())) for series in (drift, noise))
     assert wide is not None and narrow is not None
     assert wide.p50_high_ms is not None and wide.p50_low_ms is not None
     assert narrow.p50_high_ms is not None and narrow.p50_low_ms is not None

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedf.runtime.profile.events import Block, State, Summary
+from edgedf.runtime.profile.level_shift import level_shift
 from edgedf.runtime.profile.request import FULL, QUICK
 from edgedf.runtime.profile.statistics import latency, latency_of_summaries
-from edgedf.runtime.profile.validity import Evidence, judge, level_shift
+from edgedf.runtime.profile.validity import Evidence, judge
 from tests.runtime.profile.made import blocks, states
 
 RANK = {"valid": 0, "semi-valid": 1, "invalid": 2}
@@ -167,12 +168,6 @@ def test_a_native_benchmark_is_judged_by_its_repetitions() -> None:
     assert "no percentiles" in reasons(native([20.0] * 8, p90_ms=None))
     assert "fewer than 4 times" in reasons(native([20.0] * 3))
     assert "repetitions differ by 50%" in reasons(native([20.0] * 4 + [30.0] * 4))
-
-
-def test_too_few_blocks_for_a_level_are_not_judged_by_it() -> None:
-    assert level_shift(np.array([1.0, 1.0, 2.0])) is None
-    assert level_shift(np.ones(100)) is None
-    assert level_shift(np.zeros(100)) is None
 
 
 def test_the_time_of_a_shift_is_counted_from_the_first_block() -> None:

@@ -13,7 +13,7 @@ import edgedf.sample
 from edgedf import typed_json
 from edgedf.errors import ConfigError
 from edgedf.formats import formats
-from edgedf.runtime.profile.devices import Job
+from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.host import WORKER, HostDevice
 from edgedf.runtime.profile.events import (
     Block,

@@ -21,25 +21,25 @@ PATIENCE = 10.0
 def of_folder(folder: str) -> list[int]:
     """Processes of ours, this one left out."""
     mark = b"EDGEDF_FOLDER=" + os.fsencode(folder)
-    found = []
+    processes = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
         with contextlib.suppress(OSError), open("/proc/%s/environ" % name, "rb") as stream:
             if mark in stream.read().split(b"\0"):
-                found.append(int(name))
-    return found
+                processes.append(int(name))
+    return processes
 
 
 def kill_all(folder: str) -> None:
     """End them, and those that they start meanwhile."""
     end = time.monotonic() + PATIENCE
     while True:
-        found = of_folder(folder)
-        for process in found:
+        processes = of_folder(folder)
+        for process in processes:
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)
-        if not found or time.monotonic() > end:
+        if not processes or time.monotonic() > end:
             return
         time.sleep(0.02)
 
@@ -55,7 +55,7 @@ def remove(folder: str) -> bool:
 
 
 def main() -> None:
-    """Clean up."""
+    """End the processes and remove the folder."""
     asked = {"folder": sys.argv[1]} if len(sys.argv) > 1 else json.loads(sys.stdin.readline())
     folder = asked["folder"]
     if not os.path.basename(folder).startswith(".edgedf-"):

@@ -34,8 +34,8 @@ def libc():
         pass
     for loader in ("/lib/ld-musl-%s.so.1" % m for m in ("x86_64", "aarch64", "armhf", "i386")):
         if os.path.exists(loader):
-            said = subprocess.Popen([loader], stderr=subprocess.PIPE).communicate()[1]
-            for line in said.decode("utf-8", "replace").splitlines():
+            output = subprocess.Popen([loader], stderr=subprocess.PIPE).communicate()[1]
+            for line in output.decode("utf-8", "replace").splitlines():
                 if line.startswith("Version "):
                     return "musl", line.split()[1]
             return "musl", ""
@@ -82,8 +82,8 @@ def start_import(module, distribution, home):
 
 def version_of(process):
     """What such a process says; None where the package cannot be imported."""
-    said = process.communicate()[0].decode("utf-8", "replace")
-    for line in said.splitlines():
+    output = process.communicate()[0].decode("utf-8", "replace")
+    for line in output.splitlines():
         if process.returncode == 0 and line.startswith("edgedf:"):
             return json.loads(line[len("edgedf:") :])
     return None
@@ -101,9 +101,9 @@ def importable(modules, parent):
 
 
 def main():
-    """Look, and say so."""
+    """Answer with what the machine has."""
     asked = json.loads(sys.stdin.readline())
-    found = {
+    facts = {
         "implementation": platform.python_implementation(),
         "version": list(sys.version_info[:3]),
         "abiflags": getattr(sys, "abiflags", ""),
@@ -112,11 +112,11 @@ def main():
         "modules": {},
     }
     if sys.version_info >= (3, 9):
-        found["libc"], found["libc_version"] = libc()
-        found["folder"], found["free"] = folder(asked["folders"])
-        if found["folder"]:
-            found["modules"] = importable(asked["modules"], found["folder"])
-    sys.stdout.write("\n%s\n%s\n" % (asked["word"], json.dumps(found)))
+        facts["libc"], facts["libc_version"] = libc()
+        facts["folder"], facts["free"] = folder(asked["folders"])
+        if facts["folder"]:
+            facts["modules"] = importable(asked["modules"], facts["folder"])
+    sys.stdout.write("\n%s\n%s\n" % (asked["word"], json.dumps(facts)))
 
 
 main()

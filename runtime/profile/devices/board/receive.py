@@ -18,6 +18,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 from typing import IO, Any
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -108,9 +109,34 @@ def try_imports(folder: str, modules: list[str]) -> str:
 
 
 def say(word: str, answer: dict[str, Any]) -> None:
-    """Write an answer."""
+    """Write an answer as a line of JSON after the word."""
     sys.stdout.write("\n%s\n%s\n" % (word, json.dumps(answer)))
     sys.stdout.flush()
+
+
+def take(
+    asked: dict[str, Any],
+    make: Callable[[], str],
+    unpack: Callable[[str], None],
+    place: str,
+) -> bool:
+    """Make the folder, fill it, try the imports, say how that went; whether all went well."""
+    try:
+        folder = make()
+        for name in ("site", "tmp"):
+            os.makedirs(os.path.join(folder, name), exist_ok=True)
+        unpack(folder)
+        problem = try_imports(folder, asked["imports"])
+        answer: dict[str, Any] = {"kind": "imports" if problem else "", "problem": problem}
+    except OSError as error:
+        there = os.statvfs(place)
+        kind = "full" if error.errno in FULL else "files"
+        free = there.f_bavail * there.f_frsize
+        answer = {"kind": kind, "problem": error.strerror or str(error), "free": free}
+    except (ValueError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        answer = {"kind": "archive", "problem": str(error)}
+    say(asked["word"], answer)
+    return not answer["kind"]
 
 
 def stop(number: int, frame: object) -> None:
@@ -119,32 +145,25 @@ def stop(number: int, frame: object) -> None:
 
 
 def main() -> None:
-    """Make, fill, try."""
+    """Make the folder, fill it from standard input, remove it if that fails."""
     asked = json.loads(sys.stdin.buffer.readline())
-    word, parent = asked["word"], asked["parent"]
+    parent = asked["parent"]
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, stop)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file too large is an error like others
     os.umask(0o077)
-    folder, whole = None, False
+    folders = []
+
+    def make() -> str:
+        folders.append(tempfile.mkdtemp(prefix=".edgedf-", dir=parent))
+        say(asked["word"], {"folder": folders[0]})
+        return folders[0]
+
+    whole = False
     try:
-        folder = tempfile.mkdtemp(prefix=".edgedf-", dir=parent)
-        say(word, {"folder": folder})
-        for name in ("site", "tmp"):
-            os.mkdir(os.path.join(folder, name))
-        fill(folder, Patient(asked["silence"]))
-        problem = try_imports(folder, asked["imports"])
-        whole = not problem
-        say(word, {"kind": "imports" if problem else "", "problem": problem})
-    except OSError as error:
-        there = os.statvfs(parent)
-        kind = "full" if error.errno in FULL else "files"
-        free = there.f_bavail * there.f_frsize
-        say(word, {"kind": kind, "problem": error.strerror or str(error), "free": free})
-    except (ValueError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        say(word, {"kind": "archive", "problem": str(error)})
+        whole = take(asked, make, lambda folder: fill(folder, Patient(asked["silence"])), parent)
     finally:
-        if folder is not None and not whole:
+        for folder in [] if whole else folders:
             shutil.rmtree(folder, ignore_errors=True)
 
 

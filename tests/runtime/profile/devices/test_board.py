@@ -15,7 +15,13 @@ import pytest
 
 from edgedf.errors import DeviceError
 from edgedf.runtime.profile.devices import board
-from edgedf.runtime.profile.devices.board_answers import Board, ended, found, not_received, parsed
+from edgedf.runtime.profile.devices.board_answers import (
+    Board,
+    board_of,
+    ended,
+    not_received,
+    parsed,
+)
 from edgedf.runtime.profile.devices.wheels import Interpreter
 
 SCRIPTS = Path(board.__file__).parent
@@ -173,12 +179,12 @@ def probe(**changes: Any) -> dict[str, Any]:
 )
 def test_a_board_that_does_not_do_is_refused(answer: dict[str, Any] | None, words: str) -> None:
     with pytest.raises(DeviceError, match=words) as caught:
-        found("pi@pi", "python3", 127 if answer is None else 0, answer, "")
+        board_of("pi@pi", "python3", 127 if answer is None else 0, answer, "")
     assert caught.value.expected and caught.value.next_step
 
 
 def test_a_board_that_does_is_understood() -> None:
-    machine = found("pi@pi", "python3", 0, probe(modules={"numpy": "2.1", "other": "1"}), "")
+    machine = board_of("pi@pi", "python3", 0, probe(modules={"numpy": "2.1", "other": "1"}), "")
     assert machine.interpreter.name == "Python 3.11, aarch64, glibc 2.36"
     assert machine.interpreter.modules == {"numpy": "2.1"}
 
@@ -189,7 +195,7 @@ def test_a_line_that_is_no_answer(line: str) -> None:
 
 
 def test_a_full_board_that_does_not_say_how_full() -> None:
-    machine = found("pi@pi", "python3", 0, probe(), "")
+    machine = board_of("pi@pi", "python3", 0, probe(), "")
     error = not_received("pi@pi", machine, 5_000_000, {"kind": "full", "free": "none"}, "")
     assert "pi@pi is full: 5.0 MB are needed" in error.message
 
