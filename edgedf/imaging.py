@@ -31,12 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.decoder_warnings import with_warnings
-from edgedf.errors import (
-    ConfigError,
-    ImageNotFound,
-    ImageTooLarge,
-    ImageUnreadable,
-)
+from edgedf.errors import ConfigError, ImageNotFound, ImageTooLarge, ImageUnreadable
 from edgedf.image_header import ImageHeader, read_header
 from edgedf.resize import resize_exact
 

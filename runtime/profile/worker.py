@@ -45,13 +45,7 @@ from edgedf.runtime.profile.events import (
 from edgedf.runtime.profile.monitor import Monitor
 from edgedf.runtime.profile.pipeline import time_pipeline
 from edgedf.runtime.profile.request import Configuration, Request
-from edgedf.runtime.profile.sampling import (
-    Timed,
-    block_length,
-    block_seconds,
-    rounds,
-    warm_up,
-)
+from edgedf.runtime.profile.sampling import Timed, block_length, block_seconds, rounds, warm_up
 from edgedf.runtime.profile.settle import settle
 from edgedf.spec import check_tensors
 
