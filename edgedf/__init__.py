@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgedf.artifact import Artifact, read_artifact
     from edgedf.errors import EdgedfError
     from edgedf.imaging import load_image, preprocess
-    from edgedf.quantize.calibration.images import CalibrationImages
+    from edgedf.quantize.calibration.settings import CalibrationImages
     from edgedf.quantize.conversion.convert import convert
     from edgedf.quantize.recipe import Recipe
     from edgedf.result import Detection, Threshold
@@ -48,7 +48,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "Artifact": "edgedf.artifact",
-    "CalibrationImages": "edgedf.quantize.calibration.images",
+    "CalibrationImages": "edgedf.quantize.calibration.settings",
     "Detection": "edgedf.result",
     "Detector": "edgedf.runtime.detector",
     "EdgedfError": "edgedf.errors",

@@ -12,14 +12,16 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from edgedf.errors import ConfigError
 
 __all__ = [
     "AUTO",
     "CALIBRATED",
+    "KEPT_PRECISIONS",
     "PRECISIONS",
+    "KeptPrecision",
     "Precision",
     "PrecisionName",
     "Tolerance",
@@ -27,6 +29,10 @@ __all__ = [
 ]
 
 PrecisionName = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int8-a16"]
+
+KeptPrecision = Literal["fp32", "int8-a16"]
+"""In which layers can be kept that are to stay out of a precision."""
+KEPT_PRECISIONS: tuple[KeptPrecision, ...] = get_args(KeptPrecision)
 
 AUTO = "auto"
 """Not a precision: the search for an int8 file that passes a gate, :mod:`edgedf.quantize.auto`."""

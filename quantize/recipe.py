@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from edgedf.errors import ConfigError
 from edgedf.formats import ModelFormat, format_named
 from edgedf.precision import CALIBRATED, PRECISIONS, PrecisionName, precision_named
-from edgedf.quantize.calibration.ranges import Method, method_named
+from edgedf.quantize.calibration.settings import Method, method_named
 from edgedf.quantize.making.input_type import check_input_type, input_type_named
-from edgedf.quantize.making.kept_layers import Keep, parse_keep
+from edgedf.quantize.making.keep import Keep, parse_keep
 from edgedf.spec import InputType
 
 __all__ = ["Recipe", "check_available"]

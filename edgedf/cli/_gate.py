@@ -15,7 +15,8 @@ from typer.core import TyperCommand
 from edgedf.cli._options import documentation
 
 if TYPE_CHECKING:
-    from edgedf.quantize.accuracy.gate import Limits, Verdict
+    from edgedf.quantize.accuracy.gate import Verdict
+    from edgedf.quantize.accuracy.limits import Limits
 
 __all__ = ["CODES", "GateCommand", "read_limits", "with_limits"]
 

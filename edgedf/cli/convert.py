@@ -10,7 +10,7 @@ import typer
 
 from edgedf.cli._options import option
 from edgedf.precision import AUTO, PRECISIONS, precision_named
-from edgedf.quantize.calibration.images import CalibrationImages
+from edgedf.quantize.calibration.settings import CalibrationImages
 from edgedf.quantize.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -168,10 +168,10 @@ def convert(
     Files appear whole or not at all, and only when every figure is within its tolerance.
     """
     from edgedf.cli._console import StepProgress, print_json, quiet_but_for_progress
-    from edgedf.quantize.calibration.ranges import method_named
+    from edgedf.quantize.calibration.settings import method_named
     from edgedf.quantize.conversion.convert import convert as run_conversion
     from edgedf.quantize.making.input_type import input_type_named
-    from edgedf.quantize.making.kept_layers import Keep
+    from edgedf.quantize.making.keep import Keep
 
     if lint:
         _lint(checkpoint, to, describe, as_json)
@@ -284,7 +284,7 @@ def _gate(data: Path | None, limits: Path | None, progress: Progress) -> Gate | 
         return None
     from edgedf.cli._gate import read_limits
     from edgedf.cli._pictures import compared_pictures
-    from edgedf.quantize.accuracy.gate import Limits
+    from edgedf.quantize.accuracy.limits import Limits
     from edgedf.quantize.accuracy.verify import Gate
 
     allowed = read_limits(Limits, limits, {})

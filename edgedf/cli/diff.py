@@ -12,7 +12,7 @@ import typer
 from edgedf.cli._gate import CODES, GateCommand, with_limits
 from edgedf.cli._options import refuse_together
 from edgedf.cli._pictures import ComparedData, ComparedLayout, SetNames, SplitName
-from edgedf.quantize.diff.difference import DiffLimits
+from edgedf.quantize.accuracy.limits import DiffLimits
 
 if TYPE_CHECKING:
     from edgedf.cli._pictures import Chosen

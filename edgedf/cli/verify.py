@@ -11,7 +11,7 @@ import typer
 
 from edgedf.cli._gate import CODES, GateCommand, with_limits
 from edgedf.cli._pictures import ComparedData, ComparedLayout, SetNames, SplitName
-from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.accuracy.limits import Limits
 
 if TYPE_CHECKING:
     from edgedf.progress import Progress

@@ -6,14 +6,16 @@ Importing this package loads no runtime and no quantizer.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from edgedf.errors import ConfigError
-from edgedf.formats.backend import Backend
 from edgedf.formats.base import Format, ModelFormat, ModelGraph, named
+
+if TYPE_CHECKING:
+    from edgedf.formats.backend import Backend
 
 __all__ = [
     "REGISTRY",
-    "Backend",
     "Format",
     "ModelFormat",
     "ModelGraph",

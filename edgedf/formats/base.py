@@ -13,15 +13,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgedf.errors import MissingExtra
 from edgedf.int8_kernels import Int8Kernels
 from edgedf.precision import PrecisionName
 from edgedf.spec import InputType, ModelSpec
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgedf.formats.activations import Activations, Range
     from edgedf.formats.backend import Backend
     from edgedf.formats.container import Embedded

@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedf.imaging import RGBImage
+from edgedf.precision import KeptPrecision
 from edgedf.spec import LayerOverride
 
 __all__ = [
-    "KEPT_PRECISIONS",
     "Answer",
     "Graphs",
     "KeptLayers",
-    "KeptPrecision",
     "Layer",
     "NamedLayer",
     "Seen",
@@ -31,9 +30,6 @@ __all__ = [
 ]
 
 Answer = Callable[[RGBImage], tuple[float, NDArray[np.float32]]]
-
-KeptPrecision = Literal["fp32", "int8-a16"]
-KEPT_PRECISIONS: tuple[KeptPrecision, ...] = get_args(KeptPrecision)
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from edgedf.errors import ConfigError
 from edgedf.figures import Figure
 from edgedf.metrics import PairedFigure
+from edgedf.quantize.accuracy.limits import Limits
 
 __all__ = [
     "Agreement",
-    "Limits",
     "Measurements",
     "Row",
     "RowName",
@@ -51,62 +50,6 @@ RowName = Literal[
 
 # Of estimates that are equal to their limits but for rounding.
 _SLACK = 1e-9
-_WITH_INTERVAL: tuple[RowName, ...] = ("auc_drop", "tpr_drop", "flips", "map_error")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an artifact may lose against its parent; the defaults are for int8.
-
-    A limit of 1 switches a drop, flips or the map error off; -1 a correlation. Correlations are
-    Pearson's; the range of the maps is the parent's largest value minus its smallest.
-
-    Args:
-        auc_drop: AUC that may be lost.
-        auc_drop_bound: Upper end of its 95 % interval.
-        tpr_drop: The same of the TPR at an FPR of at most 1 %.
-        tpr_drop_bound: Upper end of its interval.
-        flips: Share of verdicts turned from real to fake or back.
-        flips_bound: Upper end of its interval.
-        map_error: Mean absolute difference of the maps, as a fraction of their range.
-        map_error_bound: Upper end of its interval.
-        logit_correlation: At least, over pictures.
-        map_correlation: At least, over pixels.
-
-    Raises:
-        ConfigError: A limit is out of range, or a bound below the limit it belongs to.
-    """
-
-    auc_drop: float = 0.005
-    auc_drop_bound: float = 0.01
-    tpr_drop: float = 0.02
-    tpr_drop_bound: float = 0.05
-    flips: float = 0.01
-    flips_bound: float = 0.02
-    map_error: float = 0.02
-    map_error_bound: float = 0.03
-    logit_correlation: float = 0.99
-    map_correlation: float = 0.98
-
-    def __post_init__(self) -> None:
-        for field in fields(Limits):
-            value = getattr(self, field.name)
-            least = -1.0 if field.name.endswith("_correlation") else 0.0
-            if not least <= value <= 1.0:
-                raise ConfigError(
-                    f"The limit {field.name} is {value:g}.",
-                    expected=f"a number from {least:g} to 1",
-                    next_step=f"the default is {field.default:g}",
-                )
-        for name in _WITH_INTERVAL:
-            limit, bound = getattr(self, name), getattr(self, f"{name}_bound")
-            if bound < limit:
-                raise ConfigError(
-                    f"The limit {name}_bound of {bound:g} is below {name}, which is {limit:g}.",
-                    expected="a bound for the upper end of the interval of at least the limit for "
-                    "the estimate",
-                    next_step=f"raise {name}_bound as well",
-                )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from edgedf.artifact import Artifact, read_artifact
 from edgedf.errors import ArtifactError, ConfigError
 from edgedf.progress import Progress, silent
-from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.accuracy.limits import Limits
 from edgedf.quantize.accuracy.verify import Gate, Verification, verify
 from edgedf.quantize.accuracy.wording import lines
 from edgedf.quantize.models.pair import shipped_parent

@@ -33,7 +33,6 @@ from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.compared import Answers, Compared, measure, worst_of
 from edgedf.quantize.accuracy.diagnosis import DIAGNOSED, Diagnosis, diagnose
 from edgedf.quantize.accuracy.gate import (
-    Limits,
     Measurements,
     Row,
     Verdict,
@@ -41,6 +40,7 @@ from edgedf.quantize.accuracy.gate import (
     most_images_needed,
     overall,
 )
+from edgedf.quantize.accuracy.limits import Limits
 from edgedf.quantize.accuracy.parity import PairStatistics
 from edgedf.quantize.models.pair import Pair, open_pair
 from edgedf.result import sigmoid

@@ -21,8 +21,8 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from edgedf.errors import EdgedfError
 from edgedf.quantize.accuracy.verify import Verification
-from edgedf.quantize.calibration.ranges import Method
-from edgedf.quantize.making.kept_layers import Keep
+from edgedf.quantize.calibration.settings import Method
+from edgedf.quantize.making.keep import Keep
 from edgedf.quantize.recipe import Recipe
 from edgedf.runtime.interleaved import LatencyRatio
 

@@ -16,10 +16,10 @@ from edgedf.errors import CalibrationError, ConfigError
 from edgedf.imaging import IMAGE_SUFFIXES
 from edgedf.manifest import MANIFEST, SPLITS, ClassName, read_samples
 from edgedf.picture_folders import class_of_folder, left_out_text, walk_pictures
+from edgedf.quantize.calibration.settings import MIN_CALIBRATION
 
 __all__ = [
     "LAYOUT",
-    "MIN_CALIBRATION",
     "MIN_HELD_OUT",
     "NEXT_STEP",
     "Candidate",
@@ -29,7 +29,6 @@ __all__ = [
     "sample_candidates",
 ]
 
-MIN_CALIBRATION = 8
 MIN_HELD_OUT = 4
 
 LAYOUT = (

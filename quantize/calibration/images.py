@@ -18,24 +18,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedf.errors import CalibrationError, ConfigError, ImageError, ImageUnreadable
+from edgedf.errors import CalibrationError, ImageError, ImageUnreadable
 from edgedf.imaging import prepare, read_image, read_image_bytes
 from edgedf.manifest import ClassName
 from edgedf.progress import Progress, silent
-from edgedf.quantize.calibration.candidates import (
-    LAYOUT,
-    MIN_CALIBRATION,
-    MIN_HELD_OUT,
-    NEXT_STEP,
-    Candidate,
-)
+from edgedf.quantize.calibration.candidates import LAYOUT, MIN_HELD_OUT, NEXT_STEP, Candidate
 from edgedf.quantize.calibration.image_facts import ImageFacts, facts_of
+from edgedf.quantize.calibration.settings import MIN_CALIBRATION
 from edgedf.spec import Calibration
 
 __all__ = [
     "MAX_HELD_OUT",
     "MIN_SPREAD",
-    "CalibrationImages",
     "CalibrationSet",
     "Skipped",
     "choose_images",
@@ -44,36 +38,6 @@ __all__ = [
 MAX_HELD_OUT = 256
 # An image whose grey levels have a smaller standard deviation than this is as good as blank.
 MIN_SPREAD = 2.0
-
-
-@dataclass(frozen=True)
-class CalibrationImages:
-    """Which images calibrate a model, and which others check it.
-
-    Args:
-        path: Images to calibrate and to check with: a folder, best with subfolders 'real' and
-            'fake', or a manifest.csv. Default: the sample that edgedf carries.
-        split: Split of the manifest to take images from. Default: train calibrates and val checks.
-        samples: Images to calibrate with; the others check.
-        seed: Seed of the choice of images.
-
-    Raises:
-        ConfigError: So few images cannot calibrate.
-    """
-
-    path: str | Path | None = None
-    split: str | None = None
-    samples: int = 32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.samples < MIN_CALIBRATION:
-            raise ConfigError(
-                f"{self.samples} calibration images are too few.",
-                expected=f"at least {MIN_CALIBRATION}",
-                next_step=f"--samples {MIN_CALIBRATION} or more; {type(self).samples} is the "
-                "default",
-            )
 
 
 @dataclass(frozen=True)

@@ -9,37 +9,18 @@ histograms are in memory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from edgedf.errors import ConfigError
 from edgedf.formats.activations import Activations, Range, merged_ranges
 from edgedf.formats.layer_names import short_name
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 from edgedf.quantize.calibration.histogram import Histogram, by_entropy, by_error, by_percentile
+from edgedf.quantize.calibration.settings import Method
 
-__all__ = ["METHODS", "Method", "method_named", "recorded_ranges", "search_ranges"]
-
-Method = Literal["minmax", "percentile", "mse", "entropy"]
-METHODS: tuple[Method, ...] = get_args(Method)
-
-
-def method_named(name: str) -> Method:
-    """The method of that name.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    for method in METHODS:
-        if name == method:
-            return method
-    raise ConfigError(
-        f"There is no calibration method {name!r}.",
-        expected=f"one of {', '.join(METHODS)}",
-        next_step="minmax is the default; the page on edgedf convert says what each does",
-    )
+__all__ = ["recorded_ranges", "search_ranges"]
 
 
 def search_ranges(

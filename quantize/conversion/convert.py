@@ -22,7 +22,8 @@ from edgedf.quantize.auto.per_format import (
 )
 from edgedf.quantize.auto.search import SearchResult
 from edgedf.quantize.calibration.candidates import find_candidates
-from edgedf.quantize.calibration.images import CalibrationImages, choose_images
+from edgedf.quantize.calibration.images import choose_images
+from edgedf.quantize.calibration.settings import CalibrationImages
 from edgedf.quantize.conversion.audit import audit_conversion
 from edgedf.quantize.conversion.converted import describe_file
 from edgedf.quantize.conversion.delivery import refuse_overwriting, write_all

@@ -17,21 +17,15 @@ import edgedf.sample
 from edgedf.artifact import Artifact, read_artifact
 from edgedf.errors import ArtifactError, ConfigError
 from edgedf.files import sha256_of
-from edgedf.formats import Backend, open_backend
+from edgedf.formats import open_backend
+from edgedf.formats.backend import Backend
 from edgedf.imaging import preprocess
 from edgedf.machine import this_host
 from edgedf.progress import Progress, silent
 from edgedf.quantize.accuracy.gate import strictest
+from edgedf.quantize.accuracy.limits import DiffLimits
 from edgedf.quantize.accuracy.verify import Gate, Pictures, verify_pair
-from edgedf.quantize.diff.difference import (
-    Count,
-    Difference,
-    DiffLimits,
-    Latency,
-    LayerChange,
-    Ratio,
-    Side,
-)
+from edgedf.quantize.diff.difference import Count, Difference, Latency, LayerChange, Ratio, Side
 from edgedf.quantize.diff.spec_changes import spec_changes
 from edgedf.quantize.inspection.structure import Structure, structure_of
 from edgedf.quantize.models.pair import Pair, open_pair

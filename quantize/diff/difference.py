@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from edgedf.artifact import ModelFormat
-from edgedf.errors import ConfigError
 from edgedf.machine import Host
-from edgedf.quantize.accuracy.gate import Limits, Verdict
+from edgedf.quantize.accuracy.gate import Verdict
+from edgedf.quantize.accuracy.limits import DiffLimits
 from edgedf.quantize.accuracy.verify import Verification
 from edgedf.runtime.interleaved import LatencyRatio
 
 __all__ = [
     "Count",
-    "DiffLimits",
     "Difference",
     "FieldChange",
     "Latency",
@@ -26,41 +24,6 @@ __all__ = [
 ]
 
 RatioName = Literal["size_ratio", "latency_ratio"]
-
-
-@dataclass(frozen=True)
-class DiffLimits(Limits):
-    """What B may lose against A, and how large and slow it may be.
-
-    Args:
-        max_size_ratio: Bytes of B by those of A, at most.
-        max_latency_ratio: Latency of B by that of A, likewise.
-
-    The others are those of :class:`~edgedf.quantize.accuracy.gate.Limits`, where A stands for the
-    parent and B for the artifact.
-
-    Raises:
-        ConfigError: A limit is out of range.
-    """
-
-    max_size_ratio: float | None = None
-    max_latency_ratio: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("max_size_ratio", "max_latency_ratio"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0.0):
-                raise ConfigError(
-                    f"The limit {name} is {value:g}.",
-                    expected="a number above 0, such as 0.5 for half of what A has",
-                    next_step="leave it out for no limit",
-                )
-
-    @property
-    def of_gate(self) -> Limits:
-        """Those that :mod:`~edgedf.quantize.accuracy.gate` judges by."""
-        return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ import cv2
 from edgedf import typed_json
 from edgedf.artifact import read_artifact
 from edgedf.errors import ConfigError, DeviceError, EdgedfError
-from edgedf.formats import Backend, format_named, open_backend
+from edgedf.formats import format_named, open_backend
+from edgedf.formats.backend import Backend
 from edgedf.imaging import RGBImage, load_image, prepare, read_image_bytes
 from edgedf.machine import this_machine
 from edgedf.precision import PRECISIONS

@@ -8,8 +8,9 @@ import pytest
 import edgedf.sample
 from edgedf import typed_json
 from edgedf.cli import diff, main
+from edgedf.quantize.accuracy.limits import DiffLimits
 from edgedf.quantize.diff.compare import DEFAULT_ROUNDS
-from edgedf.quantize.diff.difference import Difference, DiffLimits
+from edgedf.quantize.diff.difference import Difference
 from edgedf.result import Threshold
 from edgedf.runtime.models import shipped_model
 from tests.cli.runs import assert_clear, run

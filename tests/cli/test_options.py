@@ -11,9 +11,8 @@ from edgedf.cli._gate import read_limits
 from edgedf.cli._options import documentation, refuse_alone, refuse_together
 from edgedf.errors import ConfigError
 from edgedf.precision import PRECISIONS
-from edgedf.quantize.accuracy.gate import Limits
-from edgedf.quantize.calibration.images import CalibrationImages
-from edgedf.quantize.diff.difference import DiffLimits
+from edgedf.quantize.accuracy.limits import DiffLimits, Limits
+from edgedf.quantize.calibration.settings import CalibrationImages
 from edgedf.quantize.recipe import Recipe
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 from rich.console import Console
 
 from edgedf.cli._search import search_table, threshold_text
-from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.accuracy.limits import Limits
 from edgedf.quantize.auto.search import SearchResult, SearchStage
-from edgedf.quantize.making.kept_layers import Keep
+from edgedf.quantize.making.keep import Keep
 from edgedf.quantize.recipe import Recipe
 from edgedf.result import Threshold
 from edgedf.runtime.interleaved import LatencyRatio, Speed

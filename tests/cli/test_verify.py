@@ -9,7 +9,7 @@ import pytest
 import edgedf.sample
 from edgedf import typed_json
 from edgedf.cli import main, verify
-from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.accuracy.limits import Limits
 from edgedf.quantize.accuracy.verify import Verification
 from edgedf.quantize.layer_error.ranking import LayerRanking
 from edgedf.result import Threshold

@@ -12,7 +12,7 @@ from edgedf.imaging import RGBImage
 from edgedf.precision import PrecisionName
 from edgedf.progress import Progress, silent
 from edgedf.quantize.making import kept_layers as kept_layers_module
-from edgedf.quantize.making.kept_layers import Keep
+from edgedf.quantize.making.keep import Keep
 from edgedf.quantize.repair import apply
 from edgedf.spec import InputType, ModelSpec
 

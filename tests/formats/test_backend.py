@@ -11,8 +11,8 @@ from onnx import numpy_helper
 
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ArtifactUnreadable
-from edgedf.formats import Backend, open_backend
-from edgedf.formats.backend import as_input, unpack
+from edgedf.formats import open_backend
+from edgedf.formats.backend import Backend, as_input, unpack
 from edgedf.imaging import preprocess
 from edgedf.spec import INPUT_ZERO_POINTS, TensorInfo
 from tests.runtime.absent import with_broken, without

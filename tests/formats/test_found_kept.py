@@ -1,6 +1,6 @@
 from edgedf.formats.layers import KeptLayers, NamedLayer
 from edgedf.formats.operators import Operator
-from edgedf.quantize.making.kept_layers import Keep
+from edgedf.quantize.making.keep import Keep
 from tests.formats.stages import found_kept
 
 INT8 = Operator("CONV_2D", ("int8", "int8"), ("int8",))

@@ -431,7 +431,7 @@ def _evaluate(path: Path) -> list[str]:
 
 def _tomls() -> list[bytes]:
     from edgedf.distill.settings import TrainSettings
-    from edgedf.quantize.accuracy.gate import Limits
+    from edgedf.quantize.accuracy.limits import Limits
     from edgedf.quantize.sources.description import Description
     from edgedf.settings import dump_settings
 
@@ -455,7 +455,7 @@ def _damage_toml(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
 def _take_toml(path: Path) -> None:
     from edgedf.distill.settings import QatSettings, TeachSettings, TrainSettings
     from edgedf.errors import ConfigError
-    from edgedf.quantize.accuracy.gate import Limits
+    from edgedf.quantize.accuracy.limits import Limits
     from edgedf.quantize.sources.description import Description
     from edgedf.settings import load_settings
     from experiments.recipes import AblationSettings

@@ -28,7 +28,7 @@ from edgedf.formats import format_named
 from edgedf.formats.onnx.container import embed as embed_onnx
 from edgedf.formats.tflite.container import embed as embed_tflite
 from edgedf.imaging import prepare
-from edgedf.quantize.calibration.images import CalibrationImages
+from edgedf.quantize.calibration.settings import CalibrationImages
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.sources.describe import describe_converted
 from edgedf.quantize.sources.export import Exported, export_checkpoint, run_checkpoint

@@ -6,7 +6,7 @@ import pytest
 from edgedf.errors import ConfigError
 from edgedf.formats import REGISTRY as FORMATS
 from edgedf.precision import PRECISIONS
-from edgedf.quantize.making.kept_layers import Keep
+from edgedf.quantize.making.keep import Keep
 from edgedf.quantize.recipe import Recipe, check_available
 
 

@@ -12,7 +12,7 @@ from edgedf.errors import ArtifactUnreadable
 from edgedf.formats import open_backend
 from edgedf.imaging import RGBImage, preprocess
 from edgedf.quantize.accuracy.diagnosis import DIAGNOSED, Diagnosis, diagnose, next_step, sentence
-from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.accuracy.limits import Limits
 from edgedf.quantize.accuracy.verify import Gate, verify, verify_pair
 from edgedf.quantize.accuracy.wording import remarks
 from edgedf.quantize.models.pair import Answer, open_pair, reference_of

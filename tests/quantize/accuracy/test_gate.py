@@ -12,7 +12,6 @@ from edgedf.figures import Figure
 from edgedf.metrics import PairedFigure
 from edgedf.quantize.accuracy.gate import (
     Agreement,
-    Limits,
     Measurements,
     Row,
     images_needed,
@@ -21,6 +20,7 @@ from edgedf.quantize.accuracy.gate import (
     upper_end_of_none,
     verdict_of,
 )
+from edgedf.quantize.accuracy.limits import Limits
 
 ALIKE = Agreement(0.999, dead=False, parent_varies=True, max_abs=0.1, mean_abs=0.05)
 

@@ -21,7 +21,7 @@ from edgedf.evaluation import Picture
 from edgedf.formats.onnx.container import embed as embed_onnx
 from edgedf.metrics import auc_with_interval, logit
 from edgedf.quantize.accuracy import verify as module
-from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.accuracy.limits import Limits
 from edgedf.quantize.accuracy.verify import Gate, Verification, examples, verify, verify_pair
 from edgedf.quantize.models.pair import open_pair
 from edgedf.result import Threshold, sigmoid

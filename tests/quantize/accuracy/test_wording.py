@@ -5,7 +5,8 @@ import pytest
 
 from edgedf.figures import Figure
 from edgedf.metrics import PairedFigure
-from edgedf.quantize.accuracy.gate import Limits, judge, overall
+from edgedf.quantize.accuracy.gate import judge, overall
+from edgedf.quantize.accuracy.limits import Limits
 from edgedf.quantize.accuracy.verify import Verification
 from edgedf.quantize.accuracy.wording import headline, lines, remarks
 from tests.quantize.accuracy.test_gate import measured

@@ -11,7 +11,7 @@ import pytest
 from edgedf.artifact import ModelFormat, read_artifact
 from edgedf.errors import ConfigError, ParityError
 from edgedf.progress import Progress
-from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.accuracy.limits import Limits
 from edgedf.quantize.accuracy.verify import Gate
 from edgedf.quantize.auto import candidate, search
 from edgedf.quantize.auto.candidate import distance

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedf.errors import ConfigError
-from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.accuracy.limits import Limits
 from edgedf.quantize.accuracy.verify import Verification
 from edgedf.quantize.auto.search import MOST_KEPT, find_candidate
-from edgedf.quantize.calibration.ranges import METHODS
-from edgedf.quantize.making.kept_layers import Keep
+from edgedf.quantize.calibration.settings import METHODS
+from edgedf.quantize.making.keep import Keep
 from edgedf.quantize.recipe import Recipe
 from edgedf.runtime.interleaved import LatencyRatio, Speed
 from tests.quantize.accuracy.test_wording import verification

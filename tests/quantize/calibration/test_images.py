@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 import edgedf.sample
 from edgedf.errors import CalibrationError, ConfigError
 from edgedf.quantize.calibration.candidates import (
-    MIN_CALIBRATION,
     MIN_HELD_OUT,
     Candidate,
     candidates_in_folder,
     sample_candidates,
 )
-from edgedf.quantize.calibration.images import CalibrationImages, CalibrationSet, choose_images
+from edgedf.quantize.calibration.images import CalibrationSet, choose_images
+from edgedf.quantize.calibration.settings import MIN_CALIBRATION, CalibrationImages
 from tests.quantize.students import photograph_folder
 from tests.runtime.pictures import BROKEN, damaged, encoded, photographs, write_broken
 

@@ -6,7 +6,8 @@ import pytest
 from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError
 from edgedf.formats.activations import Range
-from edgedf.quantize.calibration.ranges import METHODS, method_named, recorded_ranges, search_ranges
+from edgedf.quantize.calibration.ranges import recorded_ranges, search_ranges
+from edgedf.quantize.calibration.settings import METHODS, method_named
 from tests.formats.stages import onnx, tflite
 from tests.quantize.students import small_exports, small_images
 

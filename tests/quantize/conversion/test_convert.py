@@ -26,10 +26,11 @@ from edgedf.formats.onnx.container import embed as embed_onnx
 from edgedf.formats.tflite.container import SEAL_FILE, SPEC_FILE
 from edgedf.precision import PrecisionName
 from edgedf.quantize.calibration.candidates import candidates_in_folder
-from edgedf.quantize.calibration.images import CalibrationImages, choose_images
+from edgedf.quantize.calibration.images import choose_images
+from edgedf.quantize.calibration.settings import CalibrationImages
 from edgedf.quantize.conversion.convert import convert
 from edgedf.quantize.conversion.report import ConversionReport
-from edgedf.quantize.making.kept_layers import Keep
+from edgedf.quantize.making.keep import Keep
 from edgedf.quantize.recipe import Recipe
 from edgedf.spec import LOGIT_BOUND
 from tests.quantize.students import (

@@ -13,11 +13,11 @@ from edgedf.errors import ArtifactUnreadable, ConfigError, SpecMissing
 from edgedf.evaluation import Picture
 from edgedf.files import sha256_of
 from edgedf.formats.tflite.container import embed as embed_tflite
-from edgedf.quantize.accuracy.gate import Limits
+from edgedf.quantize.accuracy.limits import DiffLimits, Limits
 from edgedf.quantize.accuracy.verify import Gate, verify
 from edgedf.quantize.diff import compare as module
 from edgedf.quantize.diff.compare import diff
-from edgedf.quantize.diff.difference import Difference, DiffLimits
+from edgedf.quantize.diff.difference import Difference
 from edgedf.result import Threshold
 from edgedf.runtime.models import shipped_model
 from tests.contract.specs import make_spec

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from edgedf import typed_json
 from edgedf.errors import ConfigError
-from edgedf.quantize.accuracy.gate import Limits
-from edgedf.quantize.diff.difference import DiffLimits, Ratio
+from edgedf.quantize.accuracy.limits import DiffLimits, Limits
+from edgedf.quantize.diff.difference import Ratio
 
 ENDS = st.tuples(*[st.floats(0.01, 9.0)] * 3).map(sorted)
 

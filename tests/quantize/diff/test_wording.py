@@ -6,12 +6,12 @@ import pytest
 from edgedf.figures import Figure
 from edgedf.machine import Host
 from edgedf.quantize.accuracy.gate import judge, overall
+from edgedf.quantize.accuracy.limits import DiffLimits
 from edgedf.quantize.accuracy.verify import Verification
 from edgedf.quantize.diff.compare import diff
 from edgedf.quantize.diff.difference import (
     Count,
     Difference,
-    DiffLimits,
     FieldChange,
     Latency,
     LayerChange,

@@ -12,11 +12,12 @@ from edgedf.artifact import ModelFormat
 from edgedf.errors import ConfigError
 from edgedf.formats import REGISTRY as FORMATS
 from edgedf.formats import open_backend, open_graph
-from edgedf.formats.layers import KEPT_PRECISIONS, NamedLayer
+from edgedf.formats.layers import NamedLayer
 from edgedf.formats.onnx import quantizer
 from edgedf.formats.operators import float_operators
-from edgedf.precision import PRECISIONS
-from edgedf.quantize.making.kept_layers import Keep, choose_layers, matches, parse_keep
+from edgedf.precision import KEPT_PRECISIONS, PRECISIONS
+from edgedf.quantize.making.keep import Keep, parse_keep
+from edgedf.quantize.making.kept_layers import choose_layers, matches
 from edgedf.spec import LayerOverride
 from tests.formats.stages import (
     executed_operators,

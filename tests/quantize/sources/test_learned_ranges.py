@@ -18,7 +18,7 @@ from edgedf.quantize.accuracy.verify import Gate
 from edgedf.quantize.auto.candidate import Builder
 from edgedf.quantize.calibration.images import CalibrationSet
 from edgedf.quantize.conversion.convert import convert
-from edgedf.quantize.making.kept_layers import Keep
+from edgedf.quantize.making.keep import Keep
 from edgedf.quantize.making.proof import Originals
 from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.sources.learned_ranges import ranges_of_tensors

@@ -14,7 +14,7 @@ from edgedf.errors import ArtifactUnreadable, ConfigError, EdgedfError, SpecMism
 from edgedf.formats.onnx.container import embed as embed_onnx
 from edgedf.precision import PrecisionName
 from edgedf.quantize.conversion.convert import convert
-from edgedf.quantize.making.kept_layers import Keep
+from edgedf.quantize.making.keep import Keep
 from edgedf.quantize.models.run import open_model
 from edgedf.quantize.recipe import Recipe
 from edgedf.quantize.sources import own_onnx as adopt_module
