@@ -112,7 +112,8 @@ def fixed_ranges(proto: Any) -> dict[str, Range]:
         proto: A float ``ModelProto``.
     """
     inputs = dict.fromkeys(_cast_inputs(proto), (0.0, 255.0))
-    return inputs | dict.fromkeys(_logit_tensors(proto), (-LOGIT_BOUND, LOGIT_BOUND))
+    logits = _logit_tensors(proto)
+    return inputs | dict.fromkeys(logits, _logit_range(proto, logits[-1]))
 
 
 def used_ranges(
@@ -213,6 +214,23 @@ def _logit_tensors(proto: Any) -> list[str]:
     while names[-1] in producer and producer[names[-1]].op_type == "Reshape":
         names.append(producer[names[-1]].input[0])
     return names
+
+
+def _logit_range(proto: Any, made: str) -> Range:
+    """The bound of the logit on either side, or the limits of a Clip that makes it where nearer.
+
+    The quantizer takes a Clip for done by the range of its result, so that range has to be its own.
+    """
+    low, high = -LOGIT_BOUND, LOGIT_BOUND
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "Clip" and made in node.output:
+            limits = [
+                float(onnx.numpy_helper.to_array(constants[name])) if name in constants else bound
+                for name, bound in zip((*node.input[1:3], "", ""), (low, high))
+            ]
+            low, high = max(low, limits[0]), min(high, limits[1])
+    return low, high
 
 
 def _cast_inputs(proto: Any) -> list[str]:

@@ -688,3 +688,17 @@ def test_a_description_goes_with_an_onnx_model_alone(tmp_path: Path) -> None:
     for source in (None, tmp_path / "a.safetensors"):
         with pytest.raises(ConfigError, match="Only an"):
             load_source(source, describe=FLOATS)
+
+
+def test_a_clip_on_the_logit_survives_int8(tmp_path: Path) -> None:
+    """The quantizer leaves out a Clip: the range of what it makes has to be the Clip's own."""
+    ends = {"low_end": -1.0, "high_end": 1.0}
+    proto = own_model(edit=with_head(("Clip", "< low_end high_end"), **ends))
+    own = adopt(written(tmp_path, proto), FLOATS)
+    quantized = onnx_stage.to_int8(own.model, small_images())
+    answers = open_model(quantized, "onnx", own.spec)
+    logits = [float(answers(picture)["fake_logit"][0]) for picture in small_images()]
+    wanted = [float(own.original(picture)["fake_logit"][0]) for picture in small_images()]
+    assert 1.0 in wanted or -1.0 in wanted
+    assert max(map(abs, logits)) <= 1.01
+    np.testing.assert_allclose(logits, wanted, atol=0.1)
