@@ -117,9 +117,17 @@ def fork():
         os._exit(code)
 
 found = []
-thread = threading.Thread(target=lambda: [decode(GOOD) for _ in range(200)])
+inside, over = threading.Event(), threading.Event()
+
+def decode_long():  # outside of OpenCV, whose own locks do not survive a fork
+    inside.set()
+    over.wait()
+
+thread = threading.Thread(target=with_warnings, args=(decode_long,))
 thread.start()
+inside.wait()
 with_warnings(fork)
+over.set()
 thread.join()
 print(found)
 """
