@@ -46,7 +46,7 @@ types: dev
 		--cache-dir $(CURDIR)/.mypy_cache -p edgedf
 
 tests: dev
-	$(DEV)/bin/python -m pytest -n 2 --dist loadfile
+	$(DEV)/bin/python -m pytest -n 2 --dist loadfile --durations=25
 
 # Virtual environments as a user has them, and emulated processors: some minutes.
 environments: dev

@@ -76,10 +76,11 @@ class EdgedfError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process borders (map workers); keyword-only fields would be lost.
-        return (_rebuild, (type(self), self.message, self.expected, self.next_step))
+        return (rebuild, (type(self), self.message, self.expected, self.next_step))
 
 
-def _rebuild(cls: type[EdgedfError], message: str, expected: str, next_step: str) -> EdgedfError:
+def rebuild(cls: type[EdgedfError], message: str, expected: str, next_step: str) -> EdgedfError:
+    """An error from another process, by its class and its three texts."""
     error = cls.__new__(cls)
     EdgedfError.__init__(error, message, expected=expected, next_step=next_step)
     return error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from edgedf.errors import ConfigError
 from edgedf.imaging import RGBImage
 from edgedf.progress import Progress, silent
 
+if TYPE_CHECKING:
+    from edgedf.formats.base import ModelGraph
+
 __all__ = [
     "Activations",
     "Range",
@@ -24,6 +27,7 @@ __all__ = [
     "measured_ranges",
     "merged_ranges",
     "never_empty",
+    "used_ranges",
 ]
 
 _NOTHING = 1e-6
@@ -39,10 +43,13 @@ class Activations(Protocol):
         names: Float tensors that operators make, in order of execution.
         moved: Tensors whose values are those of another one, moved, repeated, left out or averaged,
             with the name of that other: both are quantized with the same scale.
+        cut: Tensors that are left out, with the name of the only one that is made of each: the
+            range of that one counts.
     """
 
     names: tuple[str, ...]
     moved: Mapping[str, str]
+    cut: Mapping[str, str]
 
     def values(self, image: RGBImage) -> Mapping[str, NDArray[np.float32]]:
         """Run the model.
@@ -175,3 +182,33 @@ def merged_ranges(
     together = measured | {name: (float(a), float(b)) for name, (a, b) in given.items()}
     together |= fixed
     return {name: together[name] for name in activations.names}
+
+
+def used_ranges(
+    graph: ModelGraph,
+    images: Sequence[RGBImage],
+    *,
+    ranges: Mapping[str, Range] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Range]:
+    """The range of every activation that a model is quantized with.
+
+    Args:
+        graph: A float model.
+        images: Calibration images, each uint8 RGB (N, N, 3).
+        ranges: Of float tensors by their names, which win over what would be measured.
+        progress: Told about each image.
+
+    Returns:
+        Measured ranges, those given in their place, and the fixed ones in place of either, in
+        order of execution; none of what is cut.
+
+    Raises:
+        ArtifactUnreadable: The model is damaged.
+        ConfigError: A range is given for a tensor that the model does not have, or is none.
+    """
+    shown = graph.activations()
+    given = {name: span for name, span in (ranges or {}).items() if name not in shown.cut}
+    check_ranges(shown, given)
+    step, fixed = f"calibrate {graph.format.name}", graph.fixed_ranges()
+    return merged_ranges(shown, images, given=given, fixed=fixed, step=step, progress=progress)

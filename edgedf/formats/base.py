@@ -55,8 +55,9 @@ class Format(ABC):
     Attributes:
         name: Such as ``tflite``; also the suffix of its files, without the dot.
         extra: The extra of edgedf that installs its runtime.
-        delegate: Name of the CPU's default delegate, of which partitions are counted; None where
-            there is none.
+        container: Module with ``recognises``, ``read_spec`` and ``embed``.
+        backend: Module and class of its :class:`~edgedf.formats.backend.Backend`.
+        timer: Module and function that time operators.
         export_tools: Distributions that shape the bytes of a float export.
         quantize_tools: Distributions that shape those of a quantized model.
         missing_precisions: Precisions that it does not have, each with the reason.
@@ -74,7 +75,9 @@ class Format(ABC):
 
     name: str
     extra: str
-    delegate: str | None = None
+    container: Any
+    backend: str
+    timer: str
     export_tools: tuple[str, ...] = ()
     quantize_tools: tuple[str, ...] = ()
     float_kernels: frozenset[str] = frozenset()
@@ -89,19 +92,17 @@ class Format(ABC):
 
     # The container
 
-    @abstractmethod
     def recognises(self, data: bytes) -> bool:
         """Whether a file's content is of this format; its name does not matter."""
+        return bool(self.container.recognises(data))
 
-    @abstractmethod
-    def check(self, data: bytes, path: Path) -> None:
+    def check(self, data: bytes, path: Path) -> None:  # noqa: B027 - not every format can tell
         """Refuse a recognised file that is cut off or does not hold everything.
 
         Raises:
-            ArtifactUnreadable: It is so.
+            ArtifactUnreadable: It is so, as far as can be told without the runtime.
         """
 
-    @abstractmethod
     def read_spec(self, data: bytes, path: Path) -> Embedded:
         """The spec inside a file, read without any runtime.
 
@@ -110,14 +111,16 @@ class Format(ABC):
             SpecMissing: There is none.
             SpecUnsupported: It is too large.
         """
+        found: Embedded = self.container.read_spec(data, path)
+        return found
 
-    @abstractmethod
     def embed(self, model: bytes, spec: ModelSpec) -> bytes:
         """The model with the spec and its seal, in place of those that it has.
 
         Returns:
             The new file, the same bytes for the same arguments.
         """
+        return bytes(self.container.embed(model, spec))
 
     # The runtime
 
@@ -141,11 +144,11 @@ class Format(ABC):
         """What an app has to set where it opens a session of its own, for the spec."""
         return {}
 
-    @abstractmethod
     def open_backend(self, model: bytes, *, threads: int = 1, reference: bool = False) -> Backend:
         """Load a model; see :func:`edgedf.formats.open_backend`."""
+        opened: Backend = named(self.backend)(model, threads=threads, reference=reference)
+        return opened
 
-    @abstractmethod
     def time_operators(
         self,
         configuration: int,
@@ -168,6 +171,8 @@ class Format(ABC):
             MissingExtra: No runtime for the format is installed.
             OutputError: The folder for temporary files is full.
         """
+        timed: Operators = named(self.timer)(configuration, model, threads, images, queries)
+        return timed
 
     # The tools that convert
 

@@ -8,7 +8,7 @@ slower than float.
 
 from __future__ import annotations
 
-import pickle
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgedf import errors, typed_json
 from edgedf.artifact import ModelFormat, read_model
 from edgedf.errors import ArtifactUnreadable, ConfigError, EdgedfError, MissingExtra
 from edgedf.formats import REGISTRY, ModelGraph, format_named, open_graph
@@ -183,13 +184,20 @@ def _lint_apart(path: Path) -> LintReport:
             check=False,
         )
         if done.returncode == 0:
-            answer: LintReport | EdgedfError = pickle.loads(done.stdout)
-            if isinstance(answer, EdgedfError):
-                raise answer
-            return answer
-        reason = f"quantizing it ends the process with exit code {done.returncode}"
+            # No pickle: whoever damages the process must not reach this one.
+            answer = json.loads(done.stdout.splitlines()[-1])
+            if "kind" not in answer:
+                return typed_json.decode(LintReport, answer)
+            kind = getattr(errors, answer.pop("kind"))
+            if issubclass(kind, EdgedfError):
+                raise errors.rebuild(kind, **answer)
+            reason = "quantizing it gives no report"
+        else:
+            reason = f"quantizing it ends the process with exit code {done.returncode}"
     except subprocess.TimeoutExpired:
         reason = f"quantizing it took more than {_TIMEOUT_S:.0f} seconds"
+    except (ValueError, TypeError, AttributeError, IndexError):
+        reason = "quantizing it gives no report"
     raise ArtifactUnreadable(
         f"{path} is damaged: {reason}.",
         expected="a complete float model",
@@ -198,13 +206,12 @@ def _lint_apart(path: Path) -> LintReport:
 
 
 def _answer(path: str) -> None:
-    answer: LintReport | EdgedfError
     try:
         model_format, model = read_model(path)
-        answer = lint_model(open_graph(model, model_format))
+        answer = typed_json.encode(lint_model(open_graph(model, model_format)))
     except EdgedfError as error:
-        answer = error
-    sys.stdout.buffer.write(pickle.dumps(answer))
+        answer = {"kind": type(error).__name__, **vars(error)}
+    print(json.dumps(answer))
 
 
 def refuse(report: LintReport, *, delegated: bool = True) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgedf.formats import format_named, open_graph
-from edgedf.formats.activations import Range
+from edgedf.formats.activations import Range, used_ranges
 from edgedf.formats.layers import Graphs, KeptLayers, NamedLayer
 from edgedf.formats.operators import FoundKept, Operator, Partition
 from edgedf.formats.weights import WeightGraph
@@ -37,12 +37,8 @@ class Stage:
         ranges: Mapping[str, Range] | None = None,
         progress: Progress = silent,
     ) -> dict[str, Range]:
-        from edgedf.formats.onnx import quantizer as onnx_quantizer
-        from edgedf.formats.tflite import quantizer as tflite_quantizer
-
-        quantizer: Any = {"tflite": tflite_quantizer, "onnx": onnx_quantizer}[self.name]
         graph = open_graph(model, self.name)
-        return dict(quantizer.used_ranges(graph, images, ranges=ranges, progress=progress))
+        return used_ranges(graph, images, ranges=ranges, progress=progress)
 
     def to_int8(
         self,

@@ -13,6 +13,7 @@ from edgedf import formats
 from edgedf.artifact import read_artifact, read_model
 from edgedf.cli import main
 from edgedf.errors import ConfigError, MissingExtra
+from edgedf.formats.backend import Backend
 from edgedf.formats.base import ModelGraph
 from edgedf.formats.container import Embedded
 from edgedf.formats.tflite import TFLite
@@ -36,7 +37,7 @@ class Toy(TFLite):
     def embed(self, model: bytes, spec: ModelSpec) -> bytes:
         return MAGIC + super().embed(_inside(model), spec)
 
-    def open_backend(self, model: bytes, *, threads: int = 1, reference: bool = False):  # type: ignore[no-untyped-def]
+    def open_backend(self, model: bytes, *, threads: int = 1, reference: bool = False) -> Backend:
         return super().open_backend(_inside(model), threads=threads, reference=reference)
 
     def graph(self, model: bytes) -> ModelGraph:

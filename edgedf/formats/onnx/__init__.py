@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgedf.formats.base import Format
-from edgedf.formats.container import Embedded
 from edgedf.formats.onnx import container
 from edgedf.int8_kernels import EXACT_INT8, Int8Kernels
 from edgedf.precision import PrecisionName
-from edgedf.spec import ModelSpec
-
-if TYPE_CHECKING:
-    from edgedf.formats.onnx.backend import OnnxBackend
-    from edgedf.formats.timed import Operators
-    from edgedf.imaging import RGBImage
 
 __all__ = ["Onnx"]
 
@@ -26,6 +18,9 @@ class Onnx(Format):
 
     name = "onnx"
     extra = "onnx"
+    container = container
+    backend = "edgedf.formats.onnx.backend:OnnxBackend"
+    timer = "edgedf.formats.onnx.timing:time_onnx_operators"
     export_tools = ("torch", "onnxscript", "onnx")
     quantize_tools = ("onnxruntime", "onnx")
     # ONNX Runtime has no 16-bit kernels on a CPU: it runs int8-a16 in float between conversions,
@@ -47,21 +42,9 @@ class Onnx(Format):
     float_kernels = frozenset({"Resize", "DequantizeLinear", "QuantizeLinear"})
     takes_own = True
 
-    def recognises(self, data: bytes) -> bool:
-        """By its structure: protobuf has no identifier."""
-        return container.recognises(data)
-
     def check(self, data: bytes, path: Path) -> None:
         """Weights in another file are refused."""
         container.check(data, path)
-
-    def read_spec(self, data: bytes, path: Path) -> Embedded:
-        """See :mod:`edgedf.formats.onnx.container`."""
-        return container.read_spec(data, path)
-
-    def embed(self, model: bytes, spec: ModelSpec) -> bytes:
-        """See :mod:`edgedf.formats.onnx.container`."""
-        return container.embed(model, spec)
 
     def runtime(self) -> str | None:
         """See :meth:`edgedf.formats.base.Format.runtime`."""
@@ -84,24 +67,3 @@ class Onnx(Format):
     def session_options(self, precision: PrecisionName) -> Mapping[str, str]:
         """What makes int8 exact on x86-64 without VNNI."""
         return EXACT_INT8 if precision == "int8" else {}
-
-    def open_backend(
-        self, model: bytes, *, threads: int = 1, reference: bool = False
-    ) -> OnnxBackend:
-        """See :func:`edgedf.formats.open_backend`."""
-        from edgedf.formats.onnx.backend import OnnxBackend
-
-        return OnnxBackend(model, threads=threads, reference=reference)
-
-    def time_operators(
-        self,
-        configuration: int,
-        model: bytes,
-        threads: int,
-        images: Sequence[RGBImage],
-        queries: int,
-    ) -> Operators:
-        """By ONNX Runtime's own profile; see :mod:`edgedf.formats.onnx.timing`."""
-        from edgedf.formats.onnx.timing import time_onnx_operators
-
-        return time_onnx_operators(configuration, model, threads, images, queries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,12 @@ class OnnxActivations:
         del proto.graph.output[:]
         # Without a type: the runtime infers it.
         proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        self._graph: Any = Graph(proto.SerializeToString(), threads, optimize=False)
+        self._shown, self._threads = proto, threads
+
+    @cached_property
+    def _graph(self) -> Graph:
+        # Opened when it is run: names and what moves are often all that is asked for.
+        return Graph(self._shown.SerializeToString(), self._threads, optimize=False)
 
     def values(self, image: RGBImage) -> Mapping[str, NDArray[np.float32]]:
         """See :meth:`edgedf.formats.activations.Activations.values`."""

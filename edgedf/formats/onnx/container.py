@@ -55,10 +55,14 @@ def recognises(data: bytes) -> bool:
     return True
 
 
-def check(data: bytes, path: Path) -> None:
-    """See :meth:`edgedf.formats.base.Format.check`."""
+def check(data: bytes, path: Path) -> dict[str, str]:
+    """See :meth:`edgedf.formats.base.Format.check`.
+
+    Returns:
+        ``metadata_props``.
+    """
     try:
-        _properties(data)
+        return _properties(data)
     except _WeightsElsewhere:
         raise ArtifactUnreadable(
             f"{path} keeps its weights in another file.",
@@ -76,8 +80,7 @@ def has_spec(data: bytes) -> bool:
 
 def read_spec(data: bytes, path: Path) -> Embedded:
     """See :meth:`edgedf.formats.base.Format.read_spec`."""
-    check(data, path)
-    properties = _properties(data)
+    properties = check(data, path)
     if SPEC_KEY not in properties:
         raise spec_missing(path)
     return Embedded(properties[SPEC_KEY], data == _sealed(data[: -len(_seal(b""))]))

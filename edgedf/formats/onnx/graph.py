@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -20,7 +20,6 @@ from edgedf.formats.onnx.parsed import ParsedOnnx, copied
 from edgedf.formats.onnx.precisions import layer_precisions
 from edgedf.formats.onnx.weights import OnnxWeightGraph
 from edgedf.formats.operators import Operator
-from edgedf.progress import Progress, silent
 from edgedf.spec import OUTPUT_NAMES, InputType
 
 if TYPE_CHECKING:
@@ -54,29 +53,13 @@ class OnnxGraph(ParsedOnnx):
         """See above."""
         return OnnxWeightGraph(self)
 
-    def to_int8(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        *,
-        activation_bits: int = 8,
-        ranges: Mapping[str, Range] | None = None,
-        kept: KeptLayers | None = None,
-        progress: Progress = silent,
-    ) -> OnnxGraph:
+    def to_int8(self, images: Sequence[NDArray[np.uint8]], **options: Any) -> OnnxGraph:
         """See :func:`edgedf.formats.onnx.quantizer.to_int8`."""
         try:
             from edgedf.formats.onnx import quantizer
         except ImportError as error:
             raise MissingExtra("convert", "Quantizing a .onnx model") from error
-        made = quantizer.to_int8(
-            self,
-            images,
-            activation_bits=activation_bits,
-            ranges=ranges,
-            kept=kept,
-            progress=progress,
-        )
-        return self.made(made)
+        return self.made(quantizer.to_int8(self, images, **options))
 
     def try_int8(self) -> OnnxGraph:
         """See :func:`edgedf.formats.onnx.lint.try_int8`."""

@@ -29,7 +29,6 @@ from edgedf.spec import INPUT_NAME, LOGIT_BOUND
 __all__ = [
     "fixed_ranges",
     "to_int8",
-    "used_ranges",
 ]
 
 
@@ -53,9 +52,8 @@ def to_int8(
         images: Calibration images, each uint8 RGB (N, N, 3).
         activation_bits: Of activations. ONNX Runtime has no kernels for 16 on a CPU and computes
             in float between the conversions.
-        ranges: Of float tensors by their names in ``model``, as :func:`used_ranges` gives them;
-            they win over what would be measured, and only what is not among them is. Names that the
-            model does not have are refused.
+        ranges: Of float tensors by their names, which win over what would be measured; only what is
+            not among them is measured. Names that the model does not have are refused.
         kept: Layers that stay float or get 16-bit activations.
         progress: Told about each image.
 
@@ -114,39 +112,6 @@ def fixed_ranges(proto: Any) -> dict[str, Range]:
     inputs = dict.fromkeys(_cast_inputs(proto), (0.0, 255.0))
     logits = _logit_tensors(proto)
     return inputs | dict.fromkeys(logits, _logit_range(proto, logits[-1]))
-
-
-def used_ranges(
-    graph: ParsedOnnx,
-    images: Sequence[NDArray[np.uint8]],
-    *,
-    ranges: Mapping[str, Range] | None = None,
-    progress: Progress = silent,
-) -> dict[str, Range]:
-    """The range of every activation with which :func:`to_int8` quantizes.
-
-    Args:
-        graph: A float model.
-        images: Calibration images, each uint8 RGB (N, N, 3).
-        ranges: As for :func:`to_int8`.
-        progress: Told about each image.
-
-    Returns:
-        Measured ranges, those given in their place, and the fixed ones in place of either, in
-        order of execution. What a Clip or Relu alone takes is not among them: it gets the range of
-        what that makes of it.
-
-    Raises:
-        ArtifactUnreadable: The model is damaged.
-        ConfigError: A range is given for a tensor that the model does not have, or is none.
-    """
-    shown = OnnxActivations(graph.proto)
-    given = _without(shown.cut, ranges)
-    check_ranges(shown, given)
-    fixed = graph.fixed_ranges()
-    return merged_ranges(
-        shown, images, given=given, fixed=fixed, step="calibrate onnx", progress=progress
-    )
 
 
 @contextlib.contextmanager
@@ -222,14 +187,14 @@ def _logit_range(proto: Any, made: str) -> Range:
     The quantizer takes a Clip for done by the range of its result, so that range has to be its own.
     """
     low, high = -LOGIT_BOUND, LOGIT_BOUND
-    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
     for node in proto.graph.node:
         if node.op_type == "Clip" and made in node.output:
-            limits = [
-                float(onnx.numpy_helper.to_array(constants[name])) if name in constants else bound
-                for name, bound in zip((*node.input[1:3], "", ""), (low, high))
-            ]
-            low, high = max(low, limits[0]), min(high, limits[1])
+            # Inputs since opset 11, attributes before.
+            ends = {entry.name: entry.f for entry in node.attribute}
+            ends |= dict(zip(("min", "max"), map(constants.get, node.input[1:])))
+            bounds = {end: float(value) for end, value in ends.items() if value is not None}
+            low, high = max(low, bounds.get("min", low)), min(high, bounds.get("max", high))
     return low, high
 
 

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgedf.formats.base import Format
-from edgedf.formats.container import Embedded
 from edgedf.formats.tflite import container
 from edgedf.int8_kernels import Int8Kernels
-from edgedf.spec import ModelSpec
-
-if TYPE_CHECKING:
-    from edgedf.formats.tflite.backend import TFLiteBackend
-    from edgedf.formats.timed import Operators
-    from edgedf.imaging import RGBImage
 
 __all__ = ["TFLite"]
 
@@ -27,7 +17,9 @@ class TFLite(Format):
 
     name = "tflite"
     extra = "tflite"
-    delegate = "XNNPACK"
+    container = container
+    backend = "edgedf.formats.tflite.backend:TFLiteBackend"
+    timer = "edgedf.formats.tflite.timing:time_tflite_operators"
     export_tools = ("torch", "litert-torch")
     quantize_tools = ("ai-edge-quantizer",)
     integer_precisions = frozenset({"int8", "int8-a16"})
@@ -36,21 +28,6 @@ class TFLite(Format):
     survives_damage = False
     tools = "edgedf.formats.tflite.graph:TFLiteGraph"
     exporter = "edgedf.formats.tflite.exporter:export"
-
-    def recognises(self, data: bytes) -> bool:
-        """By the identifier of the flatbuffer's schema."""
-        return data[4:8] == b"TFL3"
-
-    def check(self, data: bytes, path: Path) -> None:
-        """Nothing to check: only the interpreter can tell."""
-
-    def read_spec(self, data: bytes, path: Path) -> Embedded:
-        """See :mod:`edgedf.formats.tflite.container`."""
-        return container.read_spec(data, path)
-
-    def embed(self, model: bytes, spec: ModelSpec) -> bytes:
-        """See :mod:`edgedf.formats.tflite.container`."""
-        return container.embed(model, spec)
 
     def runtime(self) -> str | None:
         """ai-edge-litert, or the tflite-runtime that it succeeded."""
@@ -80,24 +57,3 @@ class TFLite(Format):
         from edgedf.formats.tflite.backend import TFLiteBackend
 
         return TFLiteBackend.int8_kernels
-
-    def open_backend(
-        self, model: bytes, *, threads: int = 1, reference: bool = False
-    ) -> TFLiteBackend:
-        """See :func:`edgedf.formats.open_backend`."""
-        from edgedf.formats.tflite.backend import TFLiteBackend
-
-        return TFLiteBackend(model, threads=threads, reference=reference)
-
-    def time_operators(
-        self,
-        configuration: int,
-        model: bytes,
-        threads: int,
-        images: Sequence[RGBImage],
-        queries: int,
-    ) -> Operators:
-        """By the profiler in LiteRT's C library; see :mod:`edgedf.formats.tflite.timing`."""
-        from edgedf.formats.tflite.timing import time_tflite_operators
-
-        return time_tflite_operators(configuration, model, threads, images, queries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -59,9 +59,16 @@ class TFLiteActivations:
                     moved[name] = source
         self.names = tuple(self._places)
         self.moved: Mapping[str, str] = moved
+        self.cut: Mapping[str, str] = {}
         graph.outputs = list(self._places.values())
         flatbuffer.signatureDefs = []  # they name tensors that are outputs no longer
-        self._graph: Any = Graph(packed(flatbuffer), list(map(int, graph.inputs)), threads)
+        self._shown, self._threads = flatbuffer, threads
+
+    @cached_property
+    def _graph(self) -> Graph:
+        # Opened when it is run: names and what moves are often all that is asked for.
+        inputs = list(map(int, self._shown.subgraphs[0].inputs))
+        return Graph(packed(self._shown), inputs, self._threads)
 
     def values(self, image: RGBImage) -> Mapping[str, NDArray[np.float32]]:
         """See :meth:`edgedf.formats.activations.Activations.values`."""

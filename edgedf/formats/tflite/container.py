@@ -24,7 +24,7 @@ from edgedf.formats.container import (
 )
 from edgedf.spec import ModelSpec
 
-__all__ = ["SEAL_FILE", "SPEC_FILE", "embed", "read_spec", "strip"]
+__all__ = ["SEAL_FILE", "SPEC_FILE", "embed", "read_spec", "recognises", "strip"]
 
 SPEC_FILE = "edgedf.json"
 SEAL_FILE = "edgedf.sha256"
@@ -41,6 +41,11 @@ _ZIP_ERRORS = (
     EOFError,
     ValueError,
 )
+
+
+def recognises(data: bytes) -> bool:
+    """By the identifier of the flatbuffer's schema."""
+    return data[4:8] == b"TFL3"
 
 
 def embed(model: bytes, spec: ModelSpec) -> bytes:

@@ -19,7 +19,6 @@ from edgedf.formats.tflite.input_type import with_input_type
 from edgedf.formats.tflite.layers import TFLiteGraphs, named_layers
 from edgedf.formats.tflite.parsed import ParsedTFLite
 from edgedf.formats.tflite.weights import TFLiteWeightGraph
-from edgedf.progress import Progress, silent
 from edgedf.spec import InputType
 
 if TYPE_CHECKING:
@@ -52,26 +51,9 @@ class TFLiteGraph(ParsedTFLite):
         """See above."""
         return TFLiteWeightGraph(self)
 
-    def to_int8(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        *,
-        activation_bits: int = 8,
-        ranges: Mapping[str, Range] | None = None,
-        kept: KeptLayers | None = None,
-        progress: Progress = silent,
-    ) -> TFLiteGraph:
+    def to_int8(self, images: Sequence[NDArray[np.uint8]], **options: Any) -> TFLiteGraph:
         """See :func:`edgedf.formats.tflite.quantizer.to_int8`."""
-        quantizer = _quantizer()
-        made = quantizer.to_int8(
-            self,
-            images,
-            activation_bits=activation_bits,
-            ranges=ranges,
-            kept=kept,
-            progress=progress,
-        )
-        return self.made(made)
+        return self.made(_quantizer().to_int8(self, images, **options))
 
     def try_int8(self) -> TFLiteGraph:
         """See :func:`edgedf.formats.tflite.lint.try_int8`."""

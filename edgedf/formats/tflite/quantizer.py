@@ -19,7 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_quantizer import qtyping, quantizer, recipe
 from numpy.typing import NDArray
 
-from edgedf.formats.activations import Range, check_ranges, merged_ranges, never_empty
+from edgedf.formats.activations import Range, never_empty, used_ranges
 from edgedf.formats.layers import KeptLayers
 from edgedf.formats.tflite.parsed import ParsedTFLite, operator_name
 from edgedf.progress import Progress, silent
@@ -30,7 +30,6 @@ __all__ = [
     "to_fp16",
     "to_int8",
     "to_int8_weights",
-    "used_ranges",
 ]
 
 FP16_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -68,9 +67,8 @@ def to_int8(
         images: Calibration images, each uint8 RGB (N, N, 3).
         activation_bits: Of activations. With 16 they are symmetric, and XNNPACK takes no operator
             over: made for accelerators.
-        ranges: Of float tensors by their names in ``model``, as :func:`used_ranges` gives them;
-            they win over what would be measured, and only what is not among them is. Names that the
-            model does not have are refused.
+        ranges: Of float tensors by their names, which win over what would be measured; only what is
+            not among them is measured. Names that the model does not have are refused.
         kept: Layers that stay float or get 16-bit activations.
         progress: Told about each image.
 
@@ -99,38 +97,6 @@ def fixed_ranges(graph: ParsedTFLite) -> dict[str, Range]:
     inputs = dict.fromkeys(_cast_inputs(graph.flatbuffer.subgraphs[0]), (0.0, 255.0))
     logits = dict.fromkeys(_logit_tensors(graph.flatbuffer), (-LOGIT_BOUND, LOGIT_BOUND))
     return inputs | logits
-
-
-def used_ranges(
-    graph: ParsedTFLite,
-    images: Sequence[NDArray[np.uint8]],
-    *,
-    ranges: Mapping[str, Range] | None = None,
-    progress: Progress = silent,
-) -> dict[str, Range]:
-    """The range of every activation with which :func:`to_int8` quantizes.
-
-    Args:
-        graph: A float model.
-        images: Calibration images, each uint8 RGB (N, N, 3).
-        ranges: As for :func:`to_int8`.
-        progress: Told about each image.
-
-    Returns:
-        Measured ranges, those given in their place, and the fixed ones in place of either, in
-        order of execution.
-
-    Raises:
-        ArtifactUnreadable: The flatbuffer is damaged.
-        ConfigError: A range is given for a tensor that the model does not have, or is none.
-    """
-    given = ranges or {}
-    shown = graph.activations()
-    check_ranges(shown, given)
-    fixed = fixed_ranges(graph)
-    return merged_ranges(
-        shown, images, given=given, fixed=fixed, step="calibrate tflite", progress=progress
-    )
 
 
 def to_int8_weights(graph: ParsedTFLite, *, dynamic: bool = False) -> bytes:

@@ -21,7 +21,7 @@ from typing import IO
 from edgedf import typed_json
 from edgedf.artifact import ModelFormat
 from edgedf.errors import DataError
-from edgedf.formats import REGISTRY
+from edgedf.formats import REGISTRY, formats
 from edgedf.runtime.profile.devices import board
 from edgedf.runtime.profile.devices.base import Job
 from edgedf.runtime.profile.devices.host import WORKER
@@ -45,7 +45,10 @@ def worker_modules() -> dict[str, Path]:
         DataError: The installed package has lost one.
     """
     modules: dict[str, Path] = {}
-    waiting = [WORKER, *(place.partition(":")[0] for place in REGISTRY.values())]
+    waiting = [WORKER]
+    for entry in formats():
+        places = (REGISTRY[entry.name], entry.backend, entry.timer)
+        waiting += [place.partition(":")[0] for place in places]
     while waiting:
         name = waiting.pop()
         parent = name.rpartition(".")[0]
