@@ -14,6 +14,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 import edgedf
 from edgedf.quantize.recipe import Recipe
+from tests.quantize.students import ship_the_small_one
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ from edgedf.quantize.recipe import Recipe
 def test_a_conversion_parses_each_file_once(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ship_the_small_one(monkeypatch)
     parsed: Counter[str] = Counter()
 
     def counting(module: Any, name: str) -> None:

@@ -28,7 +28,7 @@ from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.quantize.sources.describe import describe_checkpoint
 from edgedf.settings import dump_settings, load_settings
 from tests.distill.pictures import write_dataset, write_manifest
-from tests.distill.test_distributed import torchrun, two_processes
+from tests.distill.test_distributed import two_processes
 
 QUICK = TrainSettings(
     crops=0,
@@ -424,8 +424,8 @@ def test_two_processes_are_one_with_the_doubled_batch(
         )
     )
     train(data, tmp_path / "one", settings, cache=cache, workers=1)
-    ended = torchrun(
-        *("edgedf.cli", "distill", "train", "--data", str(data), "--out", "two"),
+    ended = two_processes(
+        *("-m", "edgedf.cli", "distill", "train", "--data", str(data), "--out", "two"),
         *("--config", "two.toml", "--cache", "shared", "--workers", "1"),
         cwd=tmp_path,
     )
