@@ -7,6 +7,12 @@ import pytest
 # another number. Read when torch and NumPy are loaded, here and in processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Each process of pytest-xdist keeps to its share of the cores: runtimes take a thread for each core
+# that they see, and threads that spin while they wait take the time of the other process.
+if (_worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    _cores, _count = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.sched_setaffinity(0, _cores[int(_worker.removeprefix("gw")) % len(_cores) :: _count])
+
 _SHARED = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from edgedf.distill.distributed import World, _identity, cores_a_process, is_main, joined
+from edgedf.distill.records import statistics
 from edgedf.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
@@ -34,28 +35,45 @@ def torchrun(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
     )
 
 
-def two_processes(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run Python in two processes as torchrun would, without the seconds that itself takes.
+# What both ranks need is imported once, which takes seconds.
+_RANKS = """
+import os, sys
+from edgedf.cli import main
+from edgedf.distill.records import statistics
+from edgedf.distill.training import teach, train
+
+statistics.SHARD = int(sys.argv[1])
+ranks = []
+for rank in "01":
+    ranks.append(os.fork())
+    if not ranks[-1]:
+        os.environ.update(RANK=rank, LOCAL_RANK=rank)
+        code = main(sys.argv[2:])
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks))
+"""
+
+
+def two_ranks(
+    *arguments: str, cwd: Path, shard: int = statistics.SHARD
+) -> subprocess.CompletedProcess[str]:
+    """Run ``edgedf`` in two processes, as torchrun would, without the seconds that this takes.
 
     Each has to end by itself: nobody ends one because the other failed.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     world = {**SECOND_OF_TWO, "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": port}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **world, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    said = [rank.communicate(timeout=120) for rank in ranks]
-    code = max(abs(rank.returncode) for rank in ranks)
-    return subprocess.CompletedProcess(arguments, code, *map("".join, zip(*said, strict=True)))
+    return subprocess.run(
+        [sys.executable, "-c", _RANKS, str(shard), *arguments],
+        cwd=cwd,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), **world},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def test_processes_share_means_results_and_failures() -> None:

@@ -29,7 +29,7 @@ from edgedf.metrics import auc_with_interval, detection_metrics
 from edgedf.settings import dump_settings, load_settings
 from edgedf.spec import Accuracy
 from tests.distill.pictures import write_dataset, write_manifest
-from tests.distill.test_distributed import two_processes
+from tests.distill.test_distributed import two_ranks
 
 SMALL = TeacherConfig(first_block=2, last_block=4, map_channels=0)
 QUICK = TeachSettings(crops=0, renderings=1, input_size=32, penalty=0.3, teacher=SMALL)
@@ -511,31 +511,24 @@ def test_an_encoder_that_ends_before_the_head_begins_is_refused(
 # Together and at the edges
 
 
-# Each split has two shards of statistics, one for each process.
-_EIGHT_A_SHARD = """
-import sys
-from edgedf.cli import main
-from edgedf.distill.records import statistics
-
-statistics.SHARD = 8
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_two_processes_make_the_same_teacher(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half the batch each, of which the head learns: the gradient is that of the whole."""
+    """Half the batch each, of which the head learns: the gradient is that of the whole.
+
+    Each split has two shards of statistics, one for each process.
+    """
     monkeypatch.setattr(statistics, "SHARD", 8)
     teacher = dataclasses.replace(DENSE.teacher, modalities=("defocus",))
     settings = dataclasses.replace(DENSE, teacher=teacher)
     halved = dataclasses.replace(settings, loop=dataclasses.replace(settings.loop, batch=2))
     (tmp_path / "settings.toml").write_text(dump_settings(halved))
     one = teach(data, tmp_path / "one", settings, workers=1)
-    ended = two_processes(
-        *("-c", _EIGHT_A_SHARD, "distill", "teach", "--data", str(data), "--out", "two"),
+    ended = two_ranks(
+        *("distill", "teach", "--data", str(data), "--out", "two"),
         *("--config", "settings.toml", "--workers", "1"),
         cwd=tmp_path,
+        shard=8,
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("Teacher: two/teacher.safetensors") == 1

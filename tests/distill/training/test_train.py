@@ -28,7 +28,7 @@ from edgedf.errors import CheckpointError, ConfigError, DataError
 from edgedf.quantize.sources.describe import describe_checkpoint
 from edgedf.settings import dump_settings, load_settings
 from tests.distill.pictures import write_dataset, write_manifest
-from tests.distill.test_distributed import two_processes
+from tests.distill.test_distributed import two_ranks
 
 QUICK = TrainSettings(
     crops=0,
@@ -424,8 +424,8 @@ def test_two_processes_are_one_with_the_doubled_batch(
         )
     )
     train(data, tmp_path / "one", settings, cache=cache, workers=1)
-    ended = two_processes(
-        *("-m", "edgedf.cli", "distill", "train", "--data", str(data), "--out", "two"),
+    ended = two_ranks(
+        *("distill", "train", "--data", str(data), "--out", "two"),
         *("--config", "two.toml", "--cache", "shared", "--workers", "1"),
         cwd=tmp_path,
     )
@@ -452,16 +452,16 @@ def test_processes_refuse_what_one_would_and_say_it_once(
     for path in run.iterdir():
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    command = ("-m", "edgedf.cli", "distill", "train", "--data", str(data), "--out", str(tmp_path))
-    ended = two_processes(*command, "--config", str(tmp_path / SETTINGS), "--steps", "9")
+    command = ("distill", "train", "--data", str(data), "--out", str(tmp_path))
+    ended = two_ranks(*command, "--config", str(tmp_path / SETTINGS), "--steps", "9", cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stderr.count("holds a run with other settings") == 1
     assert "Traceback" not in ended.stderr
 
 
 def test_processes_that_find_no_teacher_say_it_once(data: Path, tmp_path: Path) -> None:
-    ended = two_processes(
-        *("-m", "edgedf.cli", "distill", "train", "--data", str(data), "--out", "out"),
+    ended = two_ranks(
+        *("distill", "train", "--data", str(data), "--out", "out"),
         *("--teacher", "none.safetensors"),
         cwd=tmp_path,
     )

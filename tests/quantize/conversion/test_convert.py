@@ -36,6 +36,7 @@ from edgedf.spec import LOGIT_BOUND
 from tests.quantize.students import (
     SMALL,
     crops,
+    export_the_small_one_no_more,
     photograph_folder,
     photographs,
     scratch,
@@ -61,9 +62,11 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 @cache
 def from_checkpoint() -> tuple[ConversionReport, Path]:
-    """The small student through torch to int8."""
+    """The small student to int8, from what torch exported of it."""
     out = scratch() / "from_checkpoint"
-    return convert_small(small_checkpoint(), out), out
+    with pytest.MonkeyPatch.context() as patch:
+        export_the_small_one_no_more(patch)
+        return convert_small(small_checkpoint(), out), out
 
 
 # What comes out
