@@ -1,49 +1,19 @@
-import copy
 from dataclasses import replace
-from functools import cache
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedf.distill.networks.backbones import load_imagenet_weights
 from edgedf.distill.networks.decoder import LocalPath
 from edgedf.distill.networks.deployable import Deployable
 from edgedf.distill.networks.layers import MEAN, STD, Conv
 from edgedf.distill.networks.student import Student
 from edgedf.distill.settings import StudentConfig
 from edgedf.spec import MAP_MAXIMUM
+from tests.distill.networks.samples import TINY, picture, with_a_head
 
-TINY = StudentConfig(input_size=32, blocks=11, judged_blocks=1, decoder_channels=8)
 FEATURES = 2 * 672
-
-
-def picture(height: int = 64, width: int | None = None, seed: int = 0) -> torch.Tensor:
-    rng = np.random.default_rng(seed)
-    shape = (1, 3, height, width or height)
-    return torch.from_numpy(rng.integers(0, 256, shape).astype(np.float32))
-
-
-def with_a_head(config: StudentConfig, seed: int = 0) -> Student:
-    """ImageNet's encoder; a head, thresholds and a map layer with random values of usual size."""
-    return copy.deepcopy(_with_a_head(config, seed))
-
-
-@cache
-def _with_a_head(config: StudentConfig, seed: int) -> Student:
-    torch.manual_seed(seed)
-    student = Student(config).eval()
-    load_imagenet_weights(student.encoder)
-    torch.nn.init.normal_(student.blur.weight, std=0.1)
-    torch.nn.init.normal_(student.fake.weight, std=0.1)
-    torch.nn.init.normal_(student.fake.bias)
-    channels = student.centre.numel() // 2
-    student.set_thresholds(torch.rand(channels), 2 * torch.rand(channels))
-    student.centre.copy_(torch.rand(2 * channels))
-    student.deviation.copy_(0.2 + torch.rand(2 * channels))
-    return student
 
 
 # The network

@@ -56,16 +56,6 @@ class Killed(Exception):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data"), groups=3)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def taught(
     tmp_path_factory: pytest.TempPathFactory, data: Path, cache: Path
 ) -> tuple[Path, TeachReport]:
