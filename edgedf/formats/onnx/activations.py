@@ -59,7 +59,7 @@ class OnnxActivations:
         nodes = [node for node in proto.graph.node if not node.name.startswith(CURVE_PREFIX)]
         uses = Counter(name for node in proto.graph.node for name in node.input)
         uses.update(value.name for value in proto.graph.output)
-        self.cut = {
+        self.cut: Mapping[str, str] = {
             node.input[0]: node.output[0]
             for node in nodes
             if node.op_type in _CUTTERS and uses[node.input[0]] == 1

@@ -190,10 +190,8 @@ def _logit_range(proto: Any, made: str) -> Range:
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
     for node in proto.graph.node:
         if node.op_type == "Clip" and made in node.output:
-            # Inputs since opset 11, attributes before.
-            ends = {entry.name: entry.f for entry in node.attribute}
-            ends |= dict(zip(("min", "max"), map(constants.get, node.input[1:])))
-            bounds = {end: float(value) for end, value in ends.items() if value is not None}
+            ends = zip(("min", "max"), map(constants.get, node.input[1:]))
+            bounds = {end: float(value) for end, value in ends if value is not None}
             low, high = max(low, bounds.get("min", low)), min(high, bounds.get("max", high))
     return low, high
 
