@@ -39,8 +39,8 @@ from edgedf.artifact import read_artifact
 from edgedf.cli._console import StepProgress, quiet_natives
 from edgedf.cli._pictures import compared_pictures
 from edgedf.errors import EdgedfError
-from edgedf.formats.activations import Range
-from edgedf.formats.tflite import quantizer as tflite
+from edgedf.formats import format_named, open_graph
+from edgedf.formats.activations import Range, used_ranges
 from edgedf.machine import available_cores
 from edgedf.progress import Progress
 from edgedf.quantize.accuracy.verify import Gate, Verification, verify_pair
@@ -115,7 +115,8 @@ def measure(data: Path | None, limit: int | None, progress: Progress) -> list[Ca
         seen = choose_pictures(pictures, size, progress=progress)
     title = "the shipped sample" if data is None else str(data)
     gate = Gate(pictures, data=title, split=split)
-    shown, fixed = tflite.activations(model), tflite.fixed_ranges(model)
+    graph = open_graph(model, "tflite")
+    shown, fixed = graph.activations(), graph.fixed_ranges()
     float_model = Model.from_run(
         "float", spec, open_model(model, "tflite", spec, threads=available_cores())
     )
@@ -132,8 +133,8 @@ def measure(data: Path | None, limit: int | None, progress: Progress) -> list[Ca
             made, ranges = library_default(model, images)
             kept: Mapping[str, Range] = {}
         else:
-            ranges, kept = tflite.used_ranges(model, images, progress=progress), fixed
-            made = tflite.to_int8(model, images, ranges=ranges)
+            ranges, kept = used_ranges(graph, images, progress=progress), fixed
+            made = graph.to_int8(images, ranges=ranges).file
         covered = coverage(shown, ranges, seen, fixed=kept, progress=progress)
         pair = Pair(_opened(name, made, spec, chosen), float_model)
         cases.append(
@@ -149,9 +150,9 @@ def measure(data: Path | None, limit: int | None, progress: Progress) -> list[Ca
 def _opened(name: str, made: bytes, parent: ModelSpec, images: CalibrationSet) -> Model:
     spec = describe_converted(
         parent,
-        "tflite",
+        format_named("tflite"),
         "int8",
-        quantization=tflite.output_quantization(made),
+        quantization=open_graph(made, "tflite").output_quantization(),
         calibration=images.summary,
     )
     return Model.from_run(

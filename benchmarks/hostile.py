@@ -37,7 +37,8 @@ from edgedf.distill.networks.deployable import Deployable
 from edgedf.distill.networks.layers import Conv
 from edgedf.errors import EdgedfError, ImageError
 from edgedf.formats import REGISTRY as FORMATS
-from edgedf.formats.weights import Parameters, WeightGraph, open_weight_graph
+from edgedf.formats import open_graph
+from edgedf.formats.weights import Parameters, WeightGraph
 from edgedf.imaging import RGBImage, load_image, prepare
 from edgedf.progress import Progress
 from edgedf.quantize.repair.equalization import channel_groups
@@ -75,7 +76,7 @@ def write_all(out: Path, data: Path | None, steps: int, progress: Progress) -> I
     for model_format in FORMATS:
         shipped = read_artifact(shipped_model(model_format))
         for name, change in (("outliers", with_outliers), ("mixed", with_offsets)):
-            graph = open_weight_graph(shipped.model, model_format)
+            graph = open_graph(shipped.model, model_format).weights()
             changed = graph.changed(change(graph)).file
             yield _write(out, name, model_format, changed, shipped.spec)
     if data is None:
@@ -207,7 +208,7 @@ def _pictures(data: Path, side: int, count: int, progress: Progress) -> list[RGB
 def _write(out: Path, name: str, model_format: ModelFormat, model: bytes, spec: ModelSpec) -> Path:
     described = spec.with_changes(name=f"hostile-{name}", accuracy=())
     path = out / f"{name}.{model_format}"
-    path.write_bytes(embed(model, described))
+    path.write_bytes(embed(model, model_format, described))
     return path
 
 

@@ -19,7 +19,6 @@ import edgedf.sample
 from edgedf.artifact import ModelFormat
 from edgedf.formats import REGISTRY, open_graph
 from edgedf.imaging import preprocess
-from edgedf.progress import silent
 from edgedf.quantize.lint.report import LintReport, lint_model, lint_quantized
 from edgedf.quantize.sources.export import export_network
 
@@ -80,7 +79,7 @@ def measure(name: str, model_format: ModelFormat) -> Result:
     linted = lint_model(model)
     seconds = time.perf_counter() - begin
     pictures = [preprocess(i.path, SIZE) for i in edgedf.sample.images()[:_PICTURES]]
-    converted = lint_quantized(model, model.to_int8(pictures, progress=silent))
+    converted = lint_quantized(model, model.to_int8(pictures))
     return Result(name, linted, converted, round(seconds, 2))
 
 

@@ -17,7 +17,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from edgedf.cli._console import quiet_natives
 from edgedf.errors import EdgedfError
 from edgedf.files import write_bytes
 from edgedf.formats import REGISTRY as FORMATS
-from edgedf.formats import open_backend
+from edgedf.formats import open_backend, open_graph
 from edgedf.formats.onnx.session import open_session
 from edgedf.imaging import RGBImage, preprocess
 from edgedf.machine import this_host
@@ -153,15 +153,13 @@ def _int8(folder: Path, name: ModelFormat, side: int) -> bytes:
     if not path.is_file():
         from edgedf.distill.networks.checkpoints import load_checkpoint
         from edgedf.distill.networks.deployable import Deployable
-        from edgedf.formats.onnx import quantizer as onnx
-        from edgedf.formats.tflite import quantizer as tflite
         from edgedf.quantize.sources.export import export_network
 
         checkpoint = shipped_model("tflite").with_suffix(".safetensors")
         network = Deployable(load_checkpoint(checkpoint)[0]).eval()
         exported = export_network(network, side, name)
-        to_int8: Callable[..., bytes] = tflite.to_int8 if name == "tflite" else onnx.to_int8
-        write_bytes(path, to_int8(exported, _pictures(side)[:_CALIBRATED_ON]))
+        graph = open_graph(exported, name)
+        write_bytes(path, graph.to_int8(_pictures(side)[:_CALIBRATED_ON]).file)
     return path.read_bytes()
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgedf.errors import MissingExtra
 from edgedf.int8_kernels import Int8Kernels
 from edgedf.precision import PrecisionName
+from edgedf.progress import Progress, silent
 from edgedf.spec import InputType, ModelSpec
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from edgedf.formats.timed import Operators
     from edgedf.formats.weights import WeightGraph
     from edgedf.imaging import RGBImage
-    from edgedf.progress import Progress
 
 __all__ = ["Format", "ModelFormat", "ModelGraph", "named"]
 
@@ -241,7 +241,7 @@ class ModelGraph(ABC):
         activation_bits: int = 8,
         ranges: Mapping[str, Range] | None = None,
         kept: KeptLayers | None = None,
-        progress: Progress,
+        progress: Progress = silent,
     ) -> ModelGraph:
         """Quantize weights to int8, and activations to int8 or int16.
 
