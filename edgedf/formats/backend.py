@@ -19,6 +19,7 @@ __all__ = [
     "as_input",
     "distribution_version",
     "failed_to_run",
+    "first_line",
     "has_no_cast",
     "import_runtime",
     "refused",
@@ -97,7 +98,7 @@ def import_runtime(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise EdgedfError(
-            f"{module.partition('.')[0]} is installed but cannot be loaded: {_first_line(error)}.",
+            f"{module.partition('.')[0]} is installed but cannot be loaded: {first_line(error)}.",
             expected="a package built for this Python and this system",
             next_step="install it again; edgedf doctor shows the versions",
         ) from error
@@ -138,7 +139,7 @@ def unpack(
 def refused(model_format: ModelFormat, runtime: str, reason: BaseException) -> ArtifactUnreadable:
     """The error for a model that a runtime does not load."""
     return ArtifactUnreadable(
-        f"{runtime} refuses the .{model_format} model: {_first_line(reason)}.",
+        f"{runtime} refuses the .{model_format} model: {first_line(reason)}.",
         expected=f"a complete .{model_format} file with operators that {runtime} has",
         next_step="copy or download it again, convert it again, or upgrade the runtime",
     )
@@ -147,7 +148,7 @@ def refused(model_format: ModelFormat, runtime: str, reason: BaseException) -> A
 def failed_to_run(runtime: str, reason: BaseException) -> ArtifactUnreadable:
     """The error for a model that loads but does not run."""
     return ArtifactUnreadable(
-        f"{runtime} cannot run the model: {_first_line(reason)}.",
+        f"{runtime} cannot run the model: {first_line(reason)}.",
         expected="a model that edgedf convert wrote",
         next_step="copy or download it again, or convert it again",
     )
@@ -163,6 +164,7 @@ def has_no_cast() -> ConfigError:
     )
 
 
-def _first_line(reason: BaseException) -> str:
+def first_line(reason: BaseException) -> str:
+    """What an exception of a library says, in one line."""
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
     return lines[0].rstrip(".")[:300] if lines else type(reason).__name__

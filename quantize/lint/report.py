@@ -21,12 +21,13 @@ from edgedf import errors, typed_json
 from edgedf.artifact import ModelFormat, read_model
 from edgedf.errors import ArtifactUnreadable, ConfigError, EdgedfError, MissingExtra
 from edgedf.formats import REGISTRY, ModelGraph, format_named, open_graph
+from edgedf.formats.backend import first_line
 from edgedf.formats.layers import KeptLayers
 from edgedf.formats.lint import LintLayer
 from edgedf.formats.onnx.container import SPEC_KEY
 from edgedf.progress import Progress, silent
 from edgedf.quantize.sources.description import Description
-from edgedf.quantize.sources.own_onnx_checks import first_line, parsed
+from edgedf.quantize.sources.own_onnx_checks import parsed
 from edgedf.quantize.sources.plain_graph import make_plain
 
 __all__ = ["LintLayer", "LintReport", "lint_model", "lint_quantized", "lint_source", "refuse"]

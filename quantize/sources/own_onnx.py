@@ -21,7 +21,7 @@ from edgedf.artifact import embed, read_model
 from edgedf.errors import ArtifactUnreadable, MissingExtra, SpecMismatch
 from edgedf.files import sha256_of
 from edgedf.formats import format_named
-from edgedf.formats.backend import failed_to_run, refused
+from edgedf.formats.backend import failed_to_run, first_line, refused
 from edgedf.formats.onnx import Onnx
 from edgedf.formats.onnx.container import has_spec
 from edgedf.formats.onnx.session import open_session
@@ -34,7 +34,6 @@ from edgedf.quantize.sources.own_onnx_checks import (
     ImageInput,
     check_operators,
     chosen_outputs,
-    first_line,
     image_input,
     parsed,
 )

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from edgedf.errors import ArtifactUnreadable, ConfigError, SpecMismatch
+from edgedf.formats.backend import first_line
 from edgedf.quantize.sources.description import Description
 from edgedf.quantize.sources.plain_graph import use_one_domain
 from edgedf.spec import MAP_STRIDE
@@ -20,7 +21,6 @@ __all__ = [
     "OutputNames",
     "check_operators",
     "chosen_outputs",
-    "first_line",
     "image_input",
     "parsed",
 ]
@@ -305,9 +305,3 @@ def _chosen(
         "size: [1, 1, N/4, N/4], [1, N/4, N/4, 1] or [1, N/4, N/4]",
         next_step=f"name it in the description: {role} = '...'; or export the model with it",
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception of a library says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".")[:200] if lines else type(error).__name__
